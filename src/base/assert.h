@@ -1,0 +1,13 @@
+/*  assert: a check of our own logic that NDEBUG can't remove. Prints the expression, the place and a
+    backtrace, then aborts. Never for input, files or peers: those get a tl_error_t.               */
+
+#ifndef TL_ASSERT_H
+#define TL_ASSERT_H
+
+#define tl_assert(expression)                                                                      \
+    ((expression) ? (void) 0 : tl_assert_failed (#expression, __FILE__, __LINE__, __func__))
+
+_Noreturn void tl_assert_failed (const char *expression, const char *file, int line,
+                                 const char *function);
+
+#endif

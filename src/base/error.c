@@ -1,0 +1,35 @@
+#include "error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int
+tl_fail (tl_error_t *err, tl_code_t code, const char *format, ...)
+{
+    if (err) {
+        va_list args;
+        va_start (args, format);
+        vsnprintf (err->text, sizeof err->text, format, args);
+        va_end (args);
+        err->code = code;
+    }
+    return -1;
+}
+
+int
+tl_fail_in (tl_error_t *err, const char *format, ...)
+{
+    if (err) {
+        char prefix [512], rest [sizeof err->text];
+        va_list args;
+        va_start (args, format);
+        vsnprintf (prefix, sizeof prefix, format, args);
+        va_end (args);
+        memcpy (rest, err->text, sizeof rest);
+        size_t used = strlen (prefix);
+        memcpy (err->text, prefix, used);
+        snprintf (err->text + used, sizeof err->text - used, ": %s", rest);
+    }
+    return -1;
+}

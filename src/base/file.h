@@ -1,0 +1,36 @@
+/*  file: whole files in, whole files out. Nothing half-written ever has its final name.           */
+
+#ifndef TL_FILE_H
+#define TL_FILE_H
+
+#include "error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+//  A read-only mapping of a whole file. data is NULL when size is 0.
+typedef struct {
+    const unsigned char *data;   //  first byte, page aligned
+    size_t size;                 //  bytes
+} tl_map_t;
+
+int tl_map_open (tl_map_t *self, const char *path, tl_error_t *err);
+void tl_map_close (tl_map_t *self);
+
+//  Reads a file of at most limit bytes into a fresh buffer with a NUL after the last byte; size may be
+//  NULL. The caller frees. NULL on failure.
+char *tl_file_read (const char *path, size_t limit, size_t *size, tl_error_t *err);
+
+//  Writes to path.tmp, fsyncs, renames to path, fsyncs the directory. mode like 0644 or 0600.
+int tl_file_write (const char *path, const void *data, size_t size, int mode, tl_error_t *err);
+
+//  A directory made under path.tmp and renamed to path as a whole when done; an older path is
+//  replaced. tl_dir_begin writes path.tmp into where.
+int tl_dir_begin (const char *path, char *where, size_t where_size, tl_error_t *err);
+int tl_dir_commit (const char *path, tl_error_t *err);
+
+int tl_mkdirs (const char *path, tl_error_t *err);   //  like mkdir -p
+int tl_remove_tree (const char *path);               //  like rm -rf; 0 when nothing is left
+bool tl_exists (const char *path);
+
+#endif
