@@ -1,0 +1,190 @@
+/*  model: a checkpoint, the parts of it that one actor owns, and their training.
+
+    model    a checkpoint directory: its config and where every tensor lies (mmapped, nothing copied).
+    part     what one owner holds: one or two segments, their frozen weights, their trained tensors
+             (LoRA factors, or fp32 masters in full tuning), gradients and AdamW state.
+    segment  a run of the model: [embed] + blocks [first, last) + [head]. Front, trunk, tail and the
+             whole model are all segments of the same code.
+    tape     one micro in flight through one segment: inputs and everything backward needs.
+
+    A client's part is {front, tail}, a worker's {trunk}, trunkline train's {whole}. Gradients are of
+    the SUMMED loss; nothing here divides by a number of tokens but tl_part_update's coefficient.
+    Not thread-safe: one thread uses a part and its tapes. No sockets, no printing.                */
+
+#ifndef TL_MODEL_H
+#define TL_MODEL_H
+
+#include "error.h"
+#include "kernels/kernels.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+//  ---------------------------------------------------------------------------------------------
+//  Model
+
+typedef enum { TL_FAMILY_CHATGLM, TL_FAMILY_LLAMA } tl_family_t;
+
+typedef struct {
+    tl_family_t family;       //  chatglm: ChatGLM-6B's architecture
+    size_t vocab;             //  rows of the embedding
+    size_t hidden, inner;     //  residual width, MLP width
+    size_t blocks;            //  N
+    size_t heads, kv_heads, head_dim;
+    double norm_eps;
+    double rope_base;         //  rotary theta
+    double alpha;             //  chatglm: sqrt (2 * depth), depth 28 unless alpha_num_layers says so; llama: 1
+    bool tied;                //  the head is the embedding
+    bool rope_llama3;         //  rope_scaling of type llama3, with the four numbers below
+    double rope_factor, rope_low, rope_high, rope_original;
+    size_t max_positions;     //  longest sequence the checkpoint was made for
+    int32_t bos, eos, pad, gmask, mask, sop;   //  special ids, -1 where the family has none
+} tl_config_t;
+
+typedef struct tl_model tl_model_t;
+
+//  Opens a Hugging Face directory: config.json, *.safetensors (with index when sharded). Tensors are
+//  checked against the config: names, shapes, dtypes, places in the file. NULL and a sentence naming
+//  file and tensor otherwise.
+tl_model_t *tl_model_open (const char *path, tl_error_t *err);
+void tl_model_destroy (tl_model_t **self_p);
+const tl_config_t *tl_model_config (const tl_model_t *self);
+const char *tl_model_path (const tl_model_t *self);
+
+//  What two owners of one model must agree on, as canonical JSON: config and, per tensor, name, shape, dtype;
+//  and its hash in hex (static strings inside the model).
+const char *tl_model_manifest (const tl_model_t *self);
+const char *tl_model_manifest_hash (const tl_model_t *self);
+
+//  ---------------------------------------------------------------------------------------------
+//  Part
+
+typedef struct {
+    bool embed;               //  begins with the embedding
+    size_t first, last;       //  blocks [first, last)
+    bool head;                //  ends with final norm, LM head and loss
+} tl_range_t;
+
+typedef enum { TL_TUNE_LORA, TL_TUNE_FULL } tl_method_t;
+
+enum { TL_MAX_TARGETS = 8, TL_MAX_SEGMENTS = 2 };
+
+typedef struct {
+    tl_method_t method;
+    size_t rank;                              //  LoRA
+    double alpha, dropout;                    //  LoRA; scaling is alpha / rank
+    const char *targets [TL_MAX_TARGETS];     //  LoRA: last part of a linear's module name
+    size_t target_count;                      //  0: the family's default (query_key_value; q_proj, v_proj)
+    bool frozen;                              //  this part trains nothing (tune.parts leaves it out)
+    uint64_t seed;                            //  init and dropout draws
+    double beta1, beta2, eps, decay;          //  AdamW
+} tl_tune_t;
+
+typedef struct tl_part tl_part_t;
+typedef struct tl_segment tl_segment_t;
+
+//  count ranges (1 or 2), ascending, not overlapping. LoRA A is drawn from the seed and the tensor's
+//  name (kaiming uniform as PEFT), B is zero; full masters are the widened weights.
+tl_part_t *tl_part_new (tl_model_t *model, const tl_range_t *ranges, size_t count,
+                        const tl_tune_t *tune, tl_error_t *err);
+void tl_part_destroy (tl_part_t **self_p);
+tl_segment_t *tl_part_segment (tl_part_t *self, size_t index);   //  owned by the part
+bool tl_segment_trains (const tl_segment_t *self);               //  has any trained tensor
+
+//  Trained tensors, in the model's fixed order (by block, then by place in the block; embedding first,
+//  final norm and head last), so that everybody adds norms in one order. A tied embedding counts once.
+//  Names are the checkpoint's for full tuning, PEFT's for LoRA.
+typedef struct {
+    const char *name;         //  unique over the whole model
+    uint64_t order;           //  place in the model's fixed order; comparable between parts
+    size_t shape [2];         //  rows, columns; columns 1 for vectors
+    float *value, *gradient;  //  [rows, columns]
+} tl_tensor_t;
+
+size_t tl_part_tensors (const tl_part_t *self);
+const tl_tensor_t *tl_part_tensor (const tl_part_t *self, size_t index);
+
+//  Ends a step's accumulation (a tied head's and embedding's gradients become one: head part first)
+//  and writes each trained tensor's sum of squares, in tensor order, to squares [tl_part_tensors].
+void tl_part_finish_gradient (tl_part_t *self, double *squares);
+//  AdamW with gradient * coefficient and this lr; then gradients are zero and the count of updates is one
+//  more. Returns -1 with the tensor's name if a gradient is not finite (nothing is changed then).
+int tl_part_update (tl_part_t *self, double coefficient, double lr, tl_error_t *err);
+void tl_part_zero_gradient (tl_part_t *self);   //  drops what was accumulated: an abandoned step
+uint64_t tl_part_updates (const tl_part_t *self);
+
+//  Adapter as a PEFT directory (LoRA) or as safetensors of the trained tensors (full). Written by rename.
+int tl_part_save_adapter (const tl_part_t *self, const char *directory, tl_error_t *err);
+//  Loads those tensors of a PEFT directory that belong to this part; every trained tensor must be there, of the
+//  right shape; rank and base are checked. Tensors of other parts are ignored.
+int tl_part_load_adapter (tl_part_t *self, const char *directory, tl_error_t *err);
+//  Everything needed to go on bit for bit (trained tensors, m, v, update count) as one blob. get: caller frees.
+void *tl_part_state_get (const tl_part_t *self, size_t *size);
+int tl_part_state_set (tl_part_t *self, const void *state, size_t size, tl_error_t *err);
+
+//  ---------------------------------------------------------------------------------------------
+//  Running a segment
+
+//  Ragged rows of some sequences, one after another; rows = sum of length. Nothing is padded.
+typedef struct {
+    size_t sequences;         //  how many, >= 1
+    size_t rows;              //  sum of length
+    const uint32_t *length;   //  [sequences] rows of each, >= 1
+    const uint32_t *context;  //  [sequences] columns visible to every row (chatglm: index of sop); llama: ignored
+    const uint32_t *mask;     //  [sequences] mask position (chatglm); else ignored
+    const uint64_t *number;   //  [sequences] global sequence number: addresses dropout
+    const int32_t *ids;       //  [rows], embed segments only, else NULL
+    const int32_t *labels;    //  [rows] what row r shall predict, -1 for nothing (already shifted); head only
+} tl_batch_t;
+
+typedef struct tl_tape tl_tape_t;
+
+//  train: keeps what backward needs and draws dropout at (seed, step, number). The batch is copied where
+//  needed. input [rows, hidden] for segments without embed, else NULL. Never fails on checked input.
+tl_tape_t *tl_segment_forward (tl_segment_t *self, const tl_batch_t *batch, uint64_t step,
+                               const float *input, bool train);
+void tl_tape_destroy (tl_tape_t **self_p);
+const float *tl_tape_output (const tl_tape_t *self);   //  [rows, hidden] after the last block (before final norm)
+const float *tl_tape_block (const tl_tape_t *self, size_t index);   //  rows after block first+index; index -1 cast: embedding. For golden_check; NULL unless train
+
+//  Head segments. Loss over rows that have a label, logits in chunks. Sum of NLL and number of labels;
+//  with train the gradient of the summed loss is kept for backward.
+void tl_segment_loss (tl_segment_t *self, tl_tape_t *tape, double *nll, uint64_t *labels);
+//  Logits [count, vocab] of the given rows, for generation and tests. Inference or train tapes.
+void tl_segment_logits (tl_segment_t *self, tl_tape_t *tape, const uint32_t *rows, size_t count,
+                        float *logits);
+
+//  d_output [rows, hidden] is d(summed loss)/d(output) for segments without head, NULL with head. Adds into
+//  gradients. d_input [rows, hidden] is overwritten, or NULL when nobody needs it (then work below the first trained
+//  tensor is skipped). Frees the tape's big buffers (they go back to the segment's pool).
+void tl_segment_backward (tl_segment_t *self, tl_tape_t *tape, const float *d_output,
+                          float *d_input);
+
+//  ---------------------------------------------------------------------------------------------
+//  Generation: keys and values of sequences already read
+
+typedef struct tl_cache tl_cache_t;
+tl_cache_t *tl_cache_new (const tl_segment_t *segment, size_t capacity);   //  one sequence, capacity rows
+void tl_cache_destroy (tl_cache_t **self_p);
+//  Reads count new rows after those cached; batch describes the whole sequence so far (one sequence, length = cached
+//  + count; ids of the new rows only). output [count, hidden] after the last block.
+int tl_segment_extend (tl_segment_t *self, tl_cache_t *cache, const tl_batch_t *batch, size_t count,
+                       const float *input, float *output, tl_error_t *err);
+//  logits [count, vocab] from rows [count, hidden] after the last block: final norm and head.
+void tl_segment_head (tl_segment_t *self, const float *rows, size_t count, float *logits);
+
+//  ---------------------------------------------------------------------------------------------
+//  Memory plan, in bytes, for micros of rows rows (longest sequence longest) with in_flight tapes at once
+
+typedef struct {
+    size_t weights;           //  mapped weights that this part touches
+    size_t trained;           //  trained tensors, gradients, AdamW state
+    size_t activations;       //  tapes
+    size_t workspace;         //  scratch, widened panels, logits chunk, BLAS buffers
+} tl_plan_t;
+
+void tl_part_plan (const tl_part_t *self, size_t rows, size_t longest, size_t sequences, size_t labels,
+                   size_t in_flight, tl_plan_t *plan);
+
+#endif
