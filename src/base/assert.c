@@ -10,7 +10,7 @@ tl_assert_failed (const char *expression, const char *file, int line, const char
 {
     fprintf (stderr, "trunkline: bug: %s is false at %s:%d in %s\n", expression, file, line,
              function);
-    void *frames [64];
+    void *frames[64];
     backtrace_symbols_fd (frames, backtrace (frames, 64), STDERR_FILENO);
     abort ();
 }

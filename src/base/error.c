@@ -21,7 +21,7 @@ int
 tl_fail_in (tl_error_t *err, const char *format, ...)
 {
     if (err) {
-        char prefix [512], rest [sizeof err->text];
+        char prefix[512], rest[sizeof err->text];
         va_list args;
         va_start (args, format);
         vsnprintf (prefix, sizeof prefix, format, args);

@@ -7,8 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *const s_names [] = {"error", "warn", "info", "debug"};
-static char s_name [64];
+static const char *const s_names[] = {"error", "warn", "info", "debug"};
+static char s_name[64];
 static int s_level = -1;
 
 void
@@ -20,7 +20,7 @@ tl_log_name (const char *name)
 void
 tl_log_level (tl_log_level_t level)
 {
-    s_level = (int) level;
+    s_level = (int)level;
 }
 
 static int
@@ -28,7 +28,7 @@ s_level_of_environment (void)
 {
     const char *wanted = getenv ("TL_LOG");
     for (int level = TL_LOG_ERROR; wanted && level <= TL_LOG_DEBUG; level++)
-        if (strcmp (wanted, s_names [level]) == 0)
+        if (strcmp (wanted, s_names[level]) == 0)
             return level;
     return TL_LOG_INFO;
 }
@@ -38,25 +38,25 @@ tl_log (tl_log_level_t level, const char *format, ...)
 {
     if (s_level < 0)
         s_level = s_level_of_environment ();
-    if ((int) level > s_level)
+    if ((int)level > s_level)
         return;
-    char line [2048];
+    char line[2048];
     struct timespec now;
     struct tm local;
     clock_gettime (CLOCK_REALTIME, &now);
     localtime_r (&now.tv_sec, &local);
-    int used = (int) strftime (line, sizeof line, "%H:%M:%S", &local);
-    used += snprintf (line + used, sizeof line - (size_t) used, ".%03ld %-5s %s%s",
-                      now.tv_nsec / 1000000, s_names [level], s_name, *s_name ? ": " : "");
+    int used = (int)strftime (line, sizeof line, "%H:%M:%S", &local);
+    used += snprintf (line + used, sizeof line - (size_t)used, ".%03ld %-5s %s%s",
+                      now.tv_nsec / 1000000, s_names[level], s_name, *s_name ? ": " : "");
     va_list args;
     va_start (args, format);
-    int text = vsnprintf (line + used, sizeof line - (size_t) used - 1, format, args);
+    int text = vsnprintf (line + used, sizeof line - (size_t)used - 1, format, args);
     va_end (args);
     used += text < 0 ? 0 : text;
-    if (used > (int) sizeof line - 2)
+    if (used > (int)sizeof line - 2)
         used = sizeof line - 2;
-    line [used++] = '\n';
+    line[used++] = '\n';
     //  One write a line, so that lines of several processes never mix.
-    if (write (STDERR_FILENO, line, (size_t) used) < 0)
+    if (write (STDERR_FILENO, line, (size_t)used) < 0)
         return;
 }

@@ -1,0 +1,331 @@
+#include "file.h"
+#include "memory.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+//  Opens for reading and stats; refuses what isn't a plain file. -1 on failure.
+static int
+s_open_plain (const char *path, struct stat *status, tl_error_t *err)
+{
+    int fd = open (path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s can't be opened (%s); check the path and permissions", path,
+                        strerror (errno));
+    if (fstat (fd, status) != 0 || !S_ISREG (status->st_mode)) {
+        close (fd);
+        return tl_fail (err, TL_BAD_INPUT, "%s is not a plain file; give the path of a file", path);
+    }
+    return fd;
+}
+
+int
+tl_map_open (tl_map_t *self, const char *path, tl_error_t *err)
+{
+    struct stat status;
+    self->data = NULL;
+    self->size = 0;
+    int fd = s_open_plain (path, &status, err);
+    if (fd < 0)
+        return -1;
+    void *data = NULL;
+    if (status.st_size > 0)
+        data = mmap (NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    int reason = errno;
+    close (fd);
+    if (data == MAP_FAILED)
+        return tl_fail (err, TL_FAILED,
+                        "%s can't be mapped (%s); free memory or raise the limit of "
+                        "address space (ulimit -v)",
+                        path, strerror (reason));
+    self->data = data;
+    self->size = (size_t)status.st_size;
+    return 0;
+}
+
+void
+tl_map_close (tl_map_t *self)
+{
+    if (self->data)
+        munmap ((void *)self->data, self->size);
+    self->data = NULL;
+    self->size = 0;
+}
+
+//  Reads until size bytes are there or the file ends. Returns the bytes read, -1 on error.
+static ssize_t
+s_read_all (int fd, char *data, size_t size)
+{
+    size_t done = 0;
+    while (done < size) {
+        ssize_t got = read (fd, data + done, size - done);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -1;
+        if (got == 0)
+            break;
+        done += (size_t)got;
+    }
+    return (ssize_t)done;
+}
+
+char *
+tl_file_read (const char *path, size_t limit, size_t *size, tl_error_t *err)
+{
+    struct stat status;
+    int fd = s_open_plain (path, &status, err);
+    if (fd < 0)
+        return NULL;
+    char *data = NULL;
+    size_t wanted = (size_t)status.st_size;
+    if (wanted > limit) {
+        tl_fail (err, TL_BAD_INPUT,
+                 "%s has %zu bytes, at most %zu are accepted here; check that "
+                 "it's the right file",
+                 path, wanted, limit);
+        goto done;
+    }
+    data = tl_alloc (wanted + 1);
+    ssize_t got = s_read_all (fd, data, wanted);
+    if (got < 0 || (size_t)got != wanted) {
+        tl_fail (err, TL_FAILED,
+                 "%s can't be read (%s); check the disk and that nothing else "
+                 "writes to it",
+                 path, got < 0 ? strerror (errno) : "it ended early");
+        free (data);
+        data = NULL;
+    }
+    if (size)
+        *size = data ? wanted : 0;
+done:
+    close (fd);
+    return data;
+}
+
+//  path + suffix into where. -1 when it doesn't fit.
+static int
+s_join (char *where, size_t where_size, const char *path, const char *suffix, tl_error_t *err)
+{
+    size_t length = strlen (path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    int wanted = snprintf (where, where_size, "%.*s%s", (int)length, path, suffix);
+    if (wanted < 0 || (size_t)wanted >= where_size)
+        return tl_fail (err, TL_BAD_INPUT, "the path %.200s... is too long; choose a shorter one",
+                        path);
+    return 0;
+}
+
+//  The directory that path is in, "." if it has no slash.
+static void
+s_parent (char parent[PATH_MAX], const char *path)
+{
+    size_t length = strlen (path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    while (length > 0 && path[length - 1] != '/')
+        length--;
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    snprintf (parent, PATH_MAX, "%.*s", length ? (int)length : 1, length ? path : ".");
+}
+
+static int
+s_sync_path (const char *path)
+{
+    int fd = open (path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    int rc = fsync (fd);
+    //  Some file systems have no fsync for directories; there is nothing to do about that.
+    if (rc != 0 && errno == EINVAL)
+        rc = 0;
+    close (fd);
+    return rc;
+}
+
+static int
+s_sync_parent (const char *path)
+{
+    char parent[PATH_MAX];
+    s_parent (parent, path);
+    return s_sync_path (parent);
+}
+
+static int
+s_write_all (int fd, const char *data, size_t size)
+{
+    while (size > 0) {
+        ssize_t put = write (fd, data, size);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return -1;
+        data += put;
+        size -= (size_t)put;
+    }
+    return 0;
+}
+
+int
+tl_file_write (const char *path, const void *data, size_t size, int mode, tl_error_t *err)
+{
+    char where[PATH_MAX];
+    if (s_join (where, sizeof where, path, ".tmp", err) != 0)
+        return -1;
+    //  A stale file may have a wider mode than what is wanted, and a link may point elsewhere.
+    unlink (where);
+    int fd = open (where, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (mode_t)mode);
+    if (fd < 0)
+        return tl_fail (err, TL_FAILED,
+                        "%s can't be created (%s); check the directory and its "
+                        "permissions",
+                        where, strerror (errno));
+    int rc = fchmod (fd, (mode_t)mode);
+    if (rc == 0)
+        rc = s_write_all (fd, data, size);
+    if (rc == 0)
+        rc = fsync (fd);
+    int reason = errno;
+    if (close (fd) != 0 && rc == 0) {
+        rc = -1;
+        reason = errno;
+    }
+    if (rc == 0 && rename (where, path) != 0) {
+        rc = -1;
+        reason = errno;
+    }
+    if (rc != 0) {
+        unlink (where);
+        return tl_fail (err, TL_FAILED,
+                        "%s can't be written (%s); check free space and permissions", path,
+                        strerror (reason));
+    }
+    if (s_sync_parent (path) != 0)
+        return tl_fail (err, TL_FAILED, "the directory of %s can't be synced (%s); check the disk",
+                        path, strerror (errno));
+    return 0;
+}
+
+int
+tl_dir_begin (const char *path, char *where, size_t where_size, tl_error_t *err)
+{
+    char parent[PATH_MAX];
+    if (s_join (where, where_size, path, ".tmp", err) != 0)
+        return -1;
+    s_parent (parent, path);
+    if (tl_mkdirs (parent, err) != 0)
+        return -1;
+    if (tl_remove_tree (where) != 0 || mkdir (where, 0755) != 0)
+        return tl_fail (err, TL_FAILED,
+                        "%s can't be made anew (%s); remove it and check the "
+                        "permissions of its directory",
+                        where, strerror (errno));
+    return 0;
+}
+
+static int
+s_sync_entry (const char *path, const struct stat *status, int type, struct FTW *ftw)
+{
+    return type == FTW_F || type == FTW_DP ? s_sync_path (path) : 0;
+}
+
+int
+tl_dir_commit (const char *path, tl_error_t *err)
+{
+    char where[PATH_MAX], final[PATH_MAX];
+    if (s_join (where, sizeof where, path, ".tmp", err) != 0 ||
+        s_join (final, sizeof final, path, "", err) != 0)
+        return -1;
+    if (nftw (where, s_sync_entry, 16, FTW_DEPTH | FTW_PHYS) != 0)
+        return tl_fail (err, TL_FAILED, "%s can't be synced (%s); check the disk", where,
+                        strerror (errno));
+    int rc = rename (where, final);
+    if (rc != 0 && (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)) {
+        //  Old and new change places at once; where the file system can't, the old one steps aside.
+        rc = renameat2 (AT_FDCWD, where, AT_FDCWD, final, RENAME_EXCHANGE);
+        if (rc != 0) {
+            char old[PATH_MAX];
+            if (s_join (old, sizeof old, path, ".old", err) != 0)
+                return -1;
+            tl_remove_tree (old);
+            rc = rename (final, old);
+            if (rc == 0)
+                rc = rename (where, final);
+            if (rc == 0)
+                tl_remove_tree (old);
+        }
+    }
+    if (rc != 0)
+        return tl_fail (err, TL_FAILED,
+                        "%s can't take the place of %s (%s); check permissions of "
+                        "the directory",
+                        where, final, strerror (errno));
+    tl_remove_tree (where);
+    if (s_sync_parent (final) != 0)
+        return tl_fail (err, TL_FAILED, "the directory of %s can't be synced (%s); check the disk",
+                        final, strerror (errno));
+    return 0;
+}
+
+int
+tl_mkdirs (const char *path, tl_error_t *err)
+{
+    char part[PATH_MAX];
+    if (s_join (part, sizeof part, path, "", err) != 0)
+        return -1;
+    for (char *at = part + 1;; at++) {
+        if (*at && *at != '/')
+            continue;
+        char end = *at;
+        *at = 0;
+        if (mkdir (part, 0755) != 0 && errno != EEXIST)
+            return tl_fail (err, TL_FAILED,
+                            "the directory %s can't be made (%s); check the path "
+                            "and permissions",
+                            part, strerror (errno));
+        if (!end)
+            break;
+        *at = end;
+    }
+    struct stat status;
+    if (stat (part, &status) != 0 || !S_ISDIR (status.st_mode))
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s exists and is not a directory; remove it or choose "
+                        "another path",
+                        part);
+    return 0;
+}
+
+static int
+s_remove_entry (const char *path, const struct stat *status, int type, struct FTW *ftw)
+{
+    return remove (path);
+}
+
+int
+tl_remove_tree (const char *path)
+{
+    struct stat status;
+    if (lstat (path, &status) != 0)
+        return errno == ENOENT ? 0 : -1;
+    return nftw (path, s_remove_entry, 16, FTW_DEPTH | FTW_PHYS) == 0 ? 0 : -1;
+}
+
+bool
+tl_exists (const char *path)
+{
+    struct stat status;
+    return stat (path, &status) == 0;
+}
