@@ -1,0 +1,100 @@
+/*  topology: one YAML file that says what the model is, who takes part and how they train; for one
+    machine and for many.
+
+    Reading checks everything that can be checked without opening other files: unknown keys (the nearest
+    known one is named), types, ranges, addresses, contradictions; every complaint carries
+    file:line:column. --set a.b=c is applied before the check and complains as "--set a.b".
+    Relative paths in the file are relative to the directory the program was started in.            */
+
+#ifndef TL_TOPOLOGY_H
+#define TL_TOPOLOGY_H
+
+#include "error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum { TL_MODE_SERIAL, TL_MODE_BATCH } tl_mode_t;
+typedef enum { TL_WIRE_F32, TL_WIRE_BF16, TL_WIRE_F16 } tl_wire_dtype_t;
+typedef enum { TL_METHOD_LORA, TL_METHOD_FULL } tl_tune_method_t;
+enum { TL_PART_FRONT = 1, TL_PART_TRUNK = 2, TL_PART_TAIL = 4, TL_PART_ALL = 7 };
+enum { TL_TOPOLOGY_TARGETS = 8 };
+
+typedef struct {
+    char *name;               //  unique among all peers; letters, digits, - and _
+    char *host;               //  "localhost" is started by up; others are only expected
+    int threads;              //  BLAS threads
+} tl_worker_spec_t;
+
+typedef struct {
+    char *name, *host;
+    int threads;
+    char *data;               //  training JSONL
+    char *eval;               //  held-out JSONL or NULL
+} tl_client_spec_t;
+
+typedef struct {
+    char *source;             //  the file's path, for messages
+    char *name;               //  of the run; runs are saved under checkpoint.dir/name
+    struct {
+        char *path;           //  model.path
+    } model;
+    struct {
+        size_t front, tail;   //  split.front, split.tail: blocks kept by the client
+    } split;
+    struct {
+        tl_tune_method_t method;
+        size_t rank;
+        double alpha, dropout;
+        char *targets [TL_TOPOLOGY_TARGETS];
+        size_t target_count;  //  0: the family's default
+        unsigned parts;       //  which parts train: TL_PART_FRONT | ...
+    } tune;
+    struct {
+        uint64_t steps;
+        size_t batch_size, micros, max_length;
+        double lr, clip, weight_decay, beta1, beta2, eps;
+        uint64_t warmup;
+        bool linear;          //  train.schedule: linear (true) or constant
+        uint64_t seed;
+    } train;
+    struct {
+        tl_mode_t mode;
+    } schedule;
+    struct {
+        tl_wire_dtype_t dtype;
+        size_t max_message;   //  bytes: upper bound of one tensor
+        size_t credit;        //  bytes a receiver grants each peer; 0: computed from the plan
+    } wire;
+    struct {
+        char *dir;
+        uint64_t every;
+        size_t keep;
+    } checkpoint;
+    struct {
+        int64_t ping_ms;      //  quiet for so long: PING
+        int64_t expire_ms;    //  silent for so long: expired
+    } liveness;
+    char *keys;               //  directory of key files
+    struct {
+        char *host, *control, *clients, *workers;   //  tcp://ADDRESS:PORT
+        int threads;          //  ZeroMQ I/O threads
+    } broker;
+    tl_worker_spec_t *workers;
+    size_t worker_count;
+    tl_client_spec_t *clients;
+    size_t client_count;
+} tl_topology_t;
+
+//  Reads and checks path with count overrides "a.b=c" ("clients.0.data=x" reaches into lists). NULL on
+//  failure; err then has code TL_BAD_INPUT.
+tl_topology_t *tl_topology_read (const char *path, const char *const *overrides, size_t count,
+                                 tl_error_t *err);
+void tl_topology_destroy (tl_topology_t **self_p);
+
+//  Index by name, or -1.
+int tl_topology_client (const tl_topology_t *self, const char *name);
+int tl_topology_worker (const tl_topology_t *self, const char *name);
+
+#endif
