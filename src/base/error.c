@@ -24,12 +24,16 @@ tl_fail_in (tl_error_t *err, const char *format, ...)
         char prefix[512], rest[sizeof err->text];
         va_list args;
         va_start (args, format);
-        vsnprintf (prefix, sizeof prefix, format, args);
+        vsnprintf (prefix, sizeof prefix - 2, format, args);
         va_end (args);
+        strcat (prefix, ": ");
         memcpy (rest, err->text, sizeof rest);
-        size_t used = strlen (prefix);
+        size_t used = strlen (prefix), length = strlen (rest);
+        if (length > sizeof err->text - used - 1)
+            length = sizeof err->text - used - 1;
         memcpy (err->text, prefix, used);
-        snprintf (err->text + used, sizeof err->text - used, ": %s", rest);
+        memcpy (err->text + used, rest, length);
+        err->text[used + length] = 0;
     }
     return -1;
 }

@@ -283,6 +283,8 @@ int
 tl_mkdirs (const char *path, tl_error_t *err)
 {
     char part[PATH_MAX];
+    if (!*path)
+        return tl_fail (err, TL_BAD_INPUT, "the path of a directory is empty; give one");
     if (s_join (part, sizeof part, path, "", err) != 0)
         return -1;
     for (char *at = part + 1;; at++) {
