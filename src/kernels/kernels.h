@@ -22,7 +22,7 @@
 typedef enum { TL_F32, TL_F16, TL_BF16 } tl_dtype_t;
 
 size_t tl_dtype_size (tl_dtype_t dtype);
-const char *tl_dtype_name (tl_dtype_t dtype);   //  "fp32", "fp16", "bf16"
+const char *tl_dtype_name (tl_dtype_t dtype); //  "fp32", "fp16", "bf16"
 
 //  How rotary turns a head of d values; cos and sin are [n, d_rot / 2] tables made by the model.
 //  HALF: pairs (i, i + d_rot/2). INTERLEAVED: pairs (2i, 2i+1).
@@ -32,18 +32,20 @@ typedef enum { TL_ROPE_HALF, TL_ROPE_INTERLEAVED } tl_rope_t;
 //  q [rows, heads * d] with row stride q_stride (elements), k and v [columns, kv_heads * d] likewise.
 //  Row r may see column c when c < context or c <= r + (columns - rows).
 typedef struct {
-    size_t rows, columns;                       //  queries, keys
-    size_t heads, kv_heads, d;                  //  query head h uses kv head h / (heads / kv_heads)
-    size_t q_stride, k_stride, v_stride, o_stride;   //  elements between rows
-    size_t q_head, k_head, v_head;              //  elements between heads (ChatGLM-6B interleaves q|k|v)
-    size_t context;                             //  columns that every row sees; 0 or 1 is plain causal
-    double scale;                               //  1 / sqrt (d)
+    size_t rows, columns;      //  queries, keys
+    size_t heads, kv_heads, d; //  query head h uses kv head h / (heads / kv_heads)
+    size_t q_stride, k_stride, v_stride, o_stride; //  elements between rows
+    size_t q_head, k_head, v_head; //  elements between heads (ChatGLM-6B interleaves q|k|v)
+    size_t context;                //  columns that every row sees; 0 or 1 is plain causal
+    double scale;                  //  1 / sqrt (d)
 } tl_attention_t;
 
 //  BLAS seam: loads OpenBLAS at first use (dlopen), so actors that never compute never load it.
 //  Sets OPENBLAS_NUM_THREADS and OPENBLAS_THREAD_TIMEOUT before loading. Call once, before any linear.
 //  Returns -1 with a sentence naming the package when the library is missing.
+//  TL_BLAS=naive takes a plain triple loop instead of the library. Calling again only changes threads.
 int tl_blas_open (int threads, tl_error_t *err);
+const char *tl_blas_name (void); //  the library's own name of its kernels, e.g. "SkylakeX"
 
 #define TL_REAL float
 #define TL_TABLE tl_kernels_t
@@ -60,8 +62,10 @@ int tl_blas_open (int threads, tl_error_t *err);
 size_t tl_linear_scratch (size_t in, size_t out, tl_dtype_t dtype);
 size_t tl_attention_scratch (const tl_attention_t *shape);
 
-const tl_kernels_t *tl_kernels (void);            //  best table for this CPU; TL_ISA=base|v3|v4 pins it
-const tl_kernels_f64_t *tl_kernels_f64 (void);    //  the same source in double; tests only
+const tl_kernels_t *tl_kernels (void); //  best table for this CPU; TL_ISA=base|v3|v4 pins it
+const char *tl_kernels_name (void);    //  which table that is: "base", "v3" or "v4"
+const tl_kernels_t *tl_kernels_of (const char *name); //  that table, NULL if this CPU can't run it
+const tl_kernels_f64_t *tl_kernels_f64 (void);        //  the same source in double; tests only
 
 //  Scalar and row conversions, any ISA, bit-exact round to nearest even (NaN stays NaN).
 void tl_widen (float *out, const void *in, tl_dtype_t dtype, size_t count);

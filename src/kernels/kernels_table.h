@@ -4,10 +4,10 @@
 typedef struct {
     //  --- embedding: table [vocab, h] in its storage dtype (double build: table is TL_REAL and dtype is
     //  ignored). out [n, h]; ids are already checked to be < vocab.
-    void (*embedding_forward) (TL_REAL *out, const void *table, tl_dtype_t dtype, const int32_t *ids,
-                               size_t n, size_t h);
+    void (*embedding_forward) (TL_REAL *out, const void *table, tl_dtype_t dtype,
+                               const int32_t *ids, size_t n, size_t h);
     void (*embedding_backward) (TL_REAL *dtable, const TL_REAL *dout, const int32_t *ids, size_t n,
-                                size_t h);   //  dtable [vocab, h] +=
+                                size_t h); //  dtable [vocab, h] +=
 
     //  --- norms: x, y [n, h]; w, b [h]; mean, rstd [n] are kept for backward. dx is overwritten;
     //  dw, db may be NULL (frozen), else +=.
@@ -16,8 +16,8 @@ typedef struct {
     void (*layernorm_backward) (TL_REAL *dx, TL_REAL *dw, TL_REAL *db, const TL_REAL *dy,
                                 const TL_REAL *x, const TL_REAL *w, const TL_REAL *mean,
                                 const TL_REAL *rstd, size_t n, size_t h);
-    void (*rmsnorm_forward) (TL_REAL *y, TL_REAL *rstd, const TL_REAL *x, const TL_REAL *w, size_t n,
-                             size_t h, double eps);
+    void (*rmsnorm_forward) (TL_REAL *y, TL_REAL *rstd, const TL_REAL *x, const TL_REAL *w,
+                             size_t n, size_t h, double eps);
     void (*rmsnorm_backward) (TL_REAL *dx, TL_REAL *dw, const TL_REAL *dy, const TL_REAL *x,
                               const TL_REAL *w, const TL_REAL *rstd, size_t n, size_t h);
 
@@ -61,9 +61,10 @@ typedef struct {
                              const TL_REAL *up, size_t n, size_t f, size_t stride);
 
     //  --- small vectors of count values
-    void (*add) (TL_REAL *y, const TL_REAL *x, double scale, size_t count);   //  y += scale * x
-    void (*multiply) (TL_REAL *y, const TL_REAL *x, const TL_REAL *keep, size_t count);   //  y = x * keep
-    double (*sum_of_squares) (const TL_REAL *x, size_t count);   //  in double, fixed order
+    void (*add) (TL_REAL *y, const TL_REAL *x, double scale, size_t count); //  y += scale * x
+    void (*multiply) (TL_REAL *y, const TL_REAL *x, const TL_REAL *keep,
+                      size_t count);                           //  y = x * keep
+    double (*sum_of_squares) (const TL_REAL *x, size_t count); //  in double, fixed order
     bool (*all_finite) (const TL_REAL *x, size_t count);
 
     //  --- loss of n rows of logits [n, vocab] against targets [n] (all valid ids): adds nothing, writes
