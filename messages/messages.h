@@ -38,6 +38,7 @@ typedef struct {
     char sender [TL_NAME_LIMIT];   //  what the sender claims; the broker overwrites it with the proven name
     int64_t sent;             //  wall-clock microseconds
     tl_body_t body;           //  union: body.hello, body.plan ...
+    void *memory;             //  decode's one allocation for lists and texts; NULL when built by hand
 } tl_message_t;
 
 //  Zeroed message of that type.
@@ -45,7 +46,8 @@ void tl_message_init (tl_message_t *self, tl_type_t type);
 //  Frees what decode allocated (lists, texts); messages built by hand own nothing and need no clear.
 void tl_message_clear (tl_message_t *self);
 
-//  Fresh buffer with the encoded frame; the caller frees. Asserts that limits are kept.
+//  Fresh buffer with the encoded frame; the caller frees. Asserts that limits are kept (a NULL text is an empty
+//  one, bytes of a text that aren't UTF-8 become '?'; doubles are written as they are: the receiver refuses NaN).
 void *tl_message_encode (const tl_message_t *self, size_t *size);
 //  Returns 0, or -1 with a sentence and nothing to clear. Starts from failure: version, type, arity, kinds, limits,
 //  UTF-8, tensor arithmetic and trailing bytes are checked before anything is allocated.
@@ -55,6 +57,8 @@ const char *tl_type_name (tl_type_t type);          //  "HELLO"; "?" if unknown
 bool tl_type_sequenced (tl_type_t type);            //  travels on a link with a sequence (DATA but CREDIT)
 bool tl_type_tensor (tl_type_t type);               //  has a payload frame
 const tl_tensor_wire_t *tl_message_tensor (const tl_message_t *self);   //  its descriptor, NULL if none
-bool tl_type_from (tl_type_t type, const char *role);   //  may role "client", "worker", "broker", "admin" send it
+//  May role "client", "worker", "broker" or "admin" be the author of it. What a client or worker wrote stays its
+//  own when the broker passes it on.
+bool tl_type_from (tl_type_t type, const char *role);
 
 #endif
