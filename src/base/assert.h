@@ -1,6 +1,9 @@
 /*  assert: a check of our own logic that NDEBUG can't remove. Prints the expression, the place and a
     backtrace, then aborts. Never for input, files or peers: those get a tl_error_t.               */
 
+//  This folder is on the include path, so libraries that ask for <assert.h> get this file: hand them the real one.
+#include_next <assert.h>
+
 #ifndef TL_ASSERT_H
 #define TL_ASSERT_H
 
