@@ -119,6 +119,20 @@ int tl_part_save_adapter (const tl_part_t *self, const char *directory, tl_error
 //  Loads those tensors of a PEFT directory that belong to this part; every trained tensor must be there, of the
 //  right shape; rank and base are checked. Tensors of other parts are ignored.
 int tl_part_load_adapter (tl_part_t *self, const char *directory, tl_error_t *err);
+//  What an adapter directory says of itself, for callers that have no topology at hand: fill a tl_tune_t from
+//  it. tl_adapter_info_clear frees what read has put in; both are safe on a zeroed struct.
+typedef struct {
+    tl_method_t method;                 //  lora: adapter_config.json; full: model.safetensors
+    size_t rank;                        //  LoRA, else 0
+    double alpha, dropout;              //  LoRA, else 0
+    char *targets [TL_MAX_TARGETS];     //  LoRA: last parts of module names, sorted
+    size_t target_count;
+    char *base;                         //  directory or name of the base model it was made on, "" if unknown
+} tl_adapter_info_t;
+
+int tl_adapter_info_read (tl_adapter_info_t *self, const char *directory, tl_error_t *err);
+void tl_adapter_info_clear (tl_adapter_info_t *self);
+
 //  Everything needed to go on bit for bit (trained tensors, m, v, update count) as one blob. get: caller frees.
 void *tl_part_state_get (const tl_part_t *self, size_t *size);
 int tl_part_state_set (tl_part_t *self, const void *state, size_t size, tl_error_t *err);

@@ -1,0 +1,371 @@
+/*  adapter: a part's trained tensors as a directory, and back. LoRA becomes a PEFT directory that peft
+    and transformers load unchanged; full tuning becomes a Hugging Face directory with the trained
+    tensors in fp32 under the checkpoint's names. A directory appears whole or not at all. Loading looks
+    at everything first and changes the part only when all of it fits.                              */
+
+#include "adapter.h"
+#include "config.h"
+
+#include "file.h"
+#include "memory.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_SIDE_FILE ((size_t)256 << 20)
+
+//  Room for a file name after a directory's, so that joined paths are never cut.
+enum { DIRECTORY_MAX = PATH_MAX - 64 };
+
+//  What decides the arithmetic of the base, as JSON text in the file's metadata.
+static const char s_base_key[] = "trunkline.base";
+
+tl_st_tensor_t
+tl_adapter_entry (const tl_tensor_t *tensor, bool vector, const char *name, const float *values)
+{
+    return (tl_st_tensor_t){
+        .name = name,
+        .dtype = TL_ST_F32,
+        .dimensions = vector ? 1 : 2,
+        .shape = {tensor->shape[0], tensor->shape[1]},
+        .bytes = tensor->shape[0] * tensor->shape[1] * sizeof (float),
+        .data = values,
+    };
+}
+
+static tl_dtype_t
+s_dtype (tl_st_dtype_t stored)
+{
+    return stored == TL_ST_F16 ? TL_F16 : stored == TL_ST_BF16 ? TL_BF16 : TL_F32;
+}
+
+static size_t
+s_count (const tl_st_tensor_t *tensor)
+{
+    return tensor->bytes / tl_st_dtype_size (tensor->dtype);
+}
+
+void
+tl_adapter_copy (float *to, const tl_st_tensor_t *from)
+{
+    tl_widen (to, from->data, s_dtype (from->dtype), s_count (from));
+}
+
+//  Widened in pieces: the whole part is checked before anything of it changes.
+static bool
+s_finite (const tl_st_tensor_t *tensor)
+{
+    float piece[1024];
+    const size_t width = tl_st_dtype_size (tensor->dtype), count = s_count (tensor);
+    for (size_t done = 0; done < count;) {
+        size_t now = count - done < 1024 ? count - done : 1024;
+        tl_widen (piece, (const char *)tensor->data + done * width, s_dtype (tensor->dtype), now);
+        for (size_t i = 0; i < now; i++)
+            if (!isfinite (piece[i]))
+                return false;
+        done += now;
+    }
+    return true;
+}
+
+const tl_st_tensor_t *
+tl_adapter_find (const tl_safetensors_t *source, const char *name, const tl_tensor_t *tensor,
+                 const char *file, tl_error_t *err)
+{
+    const tl_st_tensor_t *found = tl_safetensors_find (source, name);
+    if (!found) {
+        tl_fail (err, TL_BAD_INPUT,
+                 "%s has no tensor %.200s, which this part trains; use a file made with the same "
+                 "model, tune.method, tune.targets and split",
+                 file, name);
+        return NULL;
+    }
+    size_t rows = found->dimensions > 0 ? found->shape[0] : 0;
+    size_t columns = found->dimensions > 1 ? found->shape[1] : 1;
+    if (found->dimensions > 2 || rows != tensor->shape[0] || columns != tensor->shape[1]) {
+        tl_fail (err, TL_BAD_INPUT,
+                 "%s: tensor %.200s has shape [%zu, %zu], this part needs [%zu, %zu]; use a file "
+                 "made with the same model and rank",
+                 file, name, rows, columns, tensor->shape[0], tensor->shape[1]);
+        return NULL;
+    }
+    if (found->dtype != TL_ST_F32 && found->dtype != TL_ST_F16 && found->dtype != TL_ST_BF16) {
+        tl_fail (
+            err, TL_BAD_INPUT,
+            "%s: tensor %.200s has dtype %s, expected F32, F16 or BF16; save it in one of those",
+            file, name, tl_st_dtype_name (found->dtype));
+        return NULL;
+    }
+    if (!s_finite (found)) {
+        tl_fail (err, TL_BAD_INPUT,
+                 "%s: tensor %.200s holds values that are not finite; use an earlier save", file,
+                 name);
+        return NULL;
+    }
+    return found;
+}
+
+//  ---------------------------------------------------------------------------------------------
+//  Saving
+
+static int
+s_check_path (const char *directory, tl_error_t *err)
+{
+    if (strlen (directory) < DIRECTORY_MAX)
+        return 0;
+    return tl_fail (err, TL_BAD_INPUT, "the path %.200s... is too long; use a shorter one",
+                    directory);
+}
+
+static char *
+s_base_text (const tl_model_t *model)
+{
+    json_t *base = tl_config_canonical (tl_model_config (model));
+    char *text = json_dumps (base, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION (17));
+    json_decref (base);
+    return text;
+}
+
+static int
+s_write_tensors (const tl_part_t *part, const char *path, tl_error_t *err)
+{
+    const bool full = part->tune.method == TL_TUNE_FULL;
+    tl_st_tensor_t *entries = tl_alloc ((part->tensor_count + 1) * sizeof *entries);
+    for (size_t i = 0; i < part->tensor_count; i++) {
+        const tl_tensor_t *tensor = &part->tensors[i];
+        entries[i] =
+            tl_adapter_entry (tensor, full && tensor->shape[1] == 1, tensor->name, tensor->value);
+    }
+    char *base = s_base_text (part->model);
+    const char *const metadata[] = {"format", "pt", s_base_key, base, NULL};
+    int rc = tl_safetensors_write (path, entries, part->tensor_count, metadata, err);
+    free (base);
+    free (entries);
+    return rc;
+}
+
+//  Copies a file of the model's directory; one that isn't there is no error.
+static int
+s_copy (const char *from, const char *to, const char *name, tl_error_t *err)
+{
+    char source[PATH_MAX], target[PATH_MAX];
+    snprintf (source, sizeof source, "%s/%s", from, name);
+    snprintf (target, sizeof target, "%s/%s", to, name);
+    if (!tl_exists (source))
+        return 0;
+    size_t size = 0;
+    char *data = tl_file_read (source, MAX_SIDE_FILE, &size, err);
+    if (!data)
+        return -1;
+    int rc = tl_file_write (target, data, size, 0644, err);
+    free (data);
+    return rc;
+}
+
+static bool
+s_is_whole (const tl_part_t *part)
+{
+    const tl_range_t *first = &part->ranges[0], *last = &part->ranges[part->range_count - 1];
+    bool joined = part->range_count == 1 || first->last == last->first;
+    return first->embed && first->first == 0 && joined && last->head &&
+           last->last == tl_model_config (part->model)->blocks;
+}
+
+//  A whole tuned model is a model: it gets the tokenizer as well.
+static int
+s_write_full (const tl_part_t *part, const char *where, tl_error_t *err)
+{
+    static const char *const side[] = {"config.json", "generation_config.json", "tokenizer.model",
+                                       "ice_text.model", "tokenizer_config.json"};
+    char path[PATH_MAX];
+    snprintf (path, sizeof path, "%s/model.safetensors", where);
+    if (s_write_tensors (part, path, err) != 0)
+        return -1;
+    size_t count = s_is_whole (part) ? sizeof side / sizeof *side : 1;
+    for (size_t i = 0; i < count; i++)
+        if (s_copy (tl_model_path (part->model), where, side[i], err) != 0)
+            return -1;
+    return 0;
+}
+
+static int
+s_write_lora (const tl_part_t *part, const char *where, tl_error_t *err)
+{
+    char path[PATH_MAX];
+    snprintf (path, sizeof path, "%s/adapter_model.safetensors", where);
+    if (s_write_tensors (part, path, err) != 0)
+        return -1;
+    return tl_peft_write_config (part, where, err);
+}
+
+int
+tl_part_save_adapter (const tl_part_t *self, const char *directory, tl_error_t *err)
+{
+    char where[DIRECTORY_MAX];
+    if (s_check_path (directory, err) != 0 ||
+        s_check_path (tl_model_path (self->model), err) != 0 ||
+        tl_dir_begin (directory, where, sizeof where, err) != 0)
+        return -1;
+    int rc = self->tune.method == TL_TUNE_LORA ? s_write_lora (self, where, err)
+                                               : s_write_full (self, where, err);
+    if (rc == 0)
+        rc = tl_dir_commit (directory, err);
+    else
+        tl_remove_tree (where);
+    return rc;
+}
+
+//  ---------------------------------------------------------------------------------------------
+//  Loading
+
+//  Holds the base that an adapter was made on, where the file tells, against this model, key by key.
+static int
+s_check_base (const tl_part_t *part, const char *text, const char *file, tl_error_t *err)
+{
+    //  Special ids and the longest sequence don't enter the arithmetic.
+    static const char *const keys[] = {"family", "vocab",    "hidden",     "inner",    "blocks",
+                                       "heads",  "kv_heads", "head_dim",   "norm_eps", "rope_base",
+                                       "alpha",  "tied",     "rope_llama3"};
+    json_t *theirs = text ? json_loads (text, 0, NULL) : NULL;
+    if (!theirs)
+        return 0;
+    json_t *ours = tl_config_canonical (tl_model_config (part->model));
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof keys / sizeof *keys; i++) {
+        const json_t *one = json_object_get (theirs, keys[i]);
+        const json_t *two = json_object_get (ours, keys[i]);
+        if (json_equal (one, two) || (!one && !two))
+            continue;
+        char *a = one ? json_dumps (one, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+        char *b = two ? json_dumps (two, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+        rc = tl_fail (err, TL_BAD_INPUT,
+                      "%s was made on a base whose %s is %.80s, %.300s has %.80s; load it onto the "
+                      "model it was trained on",
+                      file, keys[i], a ? a : "unset", tl_model_path (part->model), b ? b : "unset");
+        free (a);
+        free (b);
+    }
+    json_decref (ours);
+    json_decref (theirs);
+    return rc;
+}
+
+//  An adapter written by peft doesn't say its base's family, but its names do.
+static int
+s_check_family (const tl_part_t *part, const tl_safetensors_t *source, const char *file,
+                tl_error_t *err)
+{
+    static const char *const roots[] = {[TL_FAMILY_CHATGLM] =
+                                            "base_model.model.transformer.layers.",
+                                        [TL_FAMILY_LLAMA] = "base_model.model.model.layers."};
+    tl_family_t family = tl_model_config (part->model)->family;
+    const char *root = roots[family];
+    const char *name = tl_safetensors_count (source) ? tl_safetensors_name (source, 0) : root;
+    if (strncmp (name, root, strlen (root)) == 0)
+        return 0;
+    return tl_fail (err, TL_BAD_INPUT,
+                    "%s holds %.200s, an adapter for a %s model has names that begin with %s; load "
+                    "it onto the model it was trained on",
+                    file, name, tl_family_name (family), root);
+}
+
+static int
+s_check_tune (const tl_part_t *part, const tl_adapter_info_t *info, const char *file,
+              tl_error_t *err)
+{
+    const tl_tune_t *tune = &part->tune;
+    if (info->rank != tune->rank)
+        return tl_fail (
+            err, TL_BAD_INPUT,
+            "%s: r is %zu, this run has tune.rank %zu; set tune.rank: %zu or use another "
+            "adapter",
+            file, info->rank, tune->rank, info->rank);
+    if (info->alpha != tune->alpha)
+        return tl_fail (
+            err, TL_BAD_INPUT,
+            "%s: lora_alpha is %g, this run has tune.alpha %g; set tune.alpha: %g or use "
+            "another adapter",
+            file, info->alpha, tune->alpha, info->alpha);
+    char theirs[TL_MAX_TARGETS * 66] = "", ours[TL_MAX_TARGETS * 66] = "";
+    bool same = info->target_count == tune->target_count;
+    for (size_t i = 0; i < info->target_count; i++) {
+        bool found = false;
+        for (size_t k = 0; k < tune->target_count; k++)
+            found = found || strcmp (info->targets[i], tune->targets[k]) == 0;
+        same = same && found;
+        size_t used = strlen (theirs);
+        snprintf (theirs + used, sizeof theirs - used, "%s%s", i ? ", " : "", info->targets[i]);
+    }
+    for (size_t i = 0; i < tune->target_count; i++) {
+        size_t used = strlen (ours);
+        snprintf (ours + used, sizeof ours - used, "%s%s", i ? ", " : "", tune->targets[i]);
+    }
+    if (same)
+        return 0;
+    return tl_fail (
+        err, TL_BAD_INPUT,
+        "%s: target_modules is [%s], this run has tune.targets [%s]; set the same or use "
+        "another adapter",
+        file, theirs, ours);
+}
+
+//  All of the part's tensors from source: first every check, then every copy.
+static int
+s_take (tl_part_t *part, const tl_safetensors_t *source, const char *file, tl_error_t *err)
+{
+    for (size_t i = 0; i < part->tensor_count; i++)
+        if (!tl_adapter_find (source, part->tensors[i].name, &part->tensors[i], file, err))
+            return -1;
+    for (size_t i = 0; i < part->tensor_count; i++)
+        tl_adapter_copy (part->tensors[i].value,
+                         tl_safetensors_find (source, part->tensors[i].name));
+    return 0;
+}
+
+static int
+s_load_tensors (tl_part_t *part, const char *path, tl_error_t *err)
+{
+    tl_safetensors_t *source = tl_safetensors_open (path, err);
+    if (!source)
+        return -1;
+    int rc = s_check_base (part, tl_safetensors_metadata (source, s_base_key), path, err);
+    if (rc == 0 && part->tune.method == TL_TUNE_LORA)
+        rc = s_check_family (part, source, path, err);
+    if (rc == 0)
+        rc = s_take (part, source, path, err);
+    tl_safetensors_destroy (&source);
+    return rc;
+}
+
+int
+tl_part_load_adapter (tl_part_t *self, const char *directory, tl_error_t *err)
+{
+    char path[PATH_MAX];
+    tl_adapter_info_t info = {0};
+    if (s_check_path (directory, err) != 0 || tl_adapter_info_read (&info, directory, err) != 0)
+        return -1;
+    int rc = 0;
+    if (info.method != self->tune.method)
+        rc = tl_fail (err, TL_BAD_INPUT,
+                      "%s holds %s, this run has tune.method %s; set tune.method or use another "
+                      "adapter",
+                      directory, info.method == TL_TUNE_LORA ? "a LoRA adapter" : "full weights",
+                      self->tune.method == TL_TUNE_LORA ? "lora" : "full");
+    bool lora = info.method == TL_TUNE_LORA;
+    snprintf (path, sizeof path, "%s/adapter_config.json", directory);
+    //  A part that trains nothing has nothing to compare.
+    if (rc == 0 && lora && self->tensor_count)
+        rc = s_check_tune (self, &info, path, err);
+    tl_adapter_info_clear (&info);
+    if (rc != 0)
+        return rc;
+    snprintf (path, sizeof path, "%s/%s.safetensors", directory, lora ? "adapter_model" : "model");
+    if (lora && !tl_exists (path))
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s is not there; save the adapter with safe_serialization=True", path);
+    return s_load_tensors (self, path, err);
+}
