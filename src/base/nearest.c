@@ -24,10 +24,10 @@ s_distance (const char *a, size_t a_size, const char *b, size_t b_size)
         size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
         row[0] = i;
         for (size_t j = 1; j <= b_size; j++) {
-            int x = tolower ((unsigned char) a[i - 1]), y = tolower ((unsigned char) b[j - 1]);
+            int x = tolower ((unsigned char)a[i - 1]), y = tolower ((unsigned char)b[j - 1]);
             row[j] = s_min (above[j - 1] + (x != y), s_min (above[j], row[j - 1]) + 1);
-            if (i > 1 && j > 1 && x == tolower ((unsigned char) b[j - 2]) &&
-                y == tolower ((unsigned char) a[i - 2]))
+            if (i > 1 && j > 1 && x == tolower ((unsigned char)b[j - 2]) &&
+                y == tolower ((unsigned char)a[i - 2]))
                 row[j] = s_min (row[j], above2[j - 2] + 1);
         }
     }

@@ -1,0 +1,65 @@
+/*  schema: every key a topology may hold, one table row each: place, type, range, default, help.
+
+    Reading fills a tl_topology_t from a tree and refuses what the table doesn't know or allow; what
+    one key means for another is topology.c's business.                                           */
+
+#ifndef TL_SCHEMA_H
+#define TL_SCHEMA_H
+
+#include "topology.h"
+#include "yaml.h"
+
+typedef enum {
+    TL_SETTING_SECTION,   //  a mapping of further keys
+    TL_SETTING_PEERS,     //  a list of mappings; its rows' paths go on with "[]."
+    TL_SETTING_COUNT,     //  size_t or uint64_t, in [min, max]
+    TL_SETTING_MEGABYTES, //  size_t in bytes, written in units of 2^20
+    TL_SETTING_INTEGER,   //  int in [min, max]
+    TL_SETTING_MS,        //  int64_t in [min, max]
+    TL_SETTING_REAL,      //  double in [min, max], finite
+    TL_SETTING_TEXT,      //  char *, not empty unless the default is
+    TL_SETTING_NAME,      //  char *, letters, digits, - and _, at most 32
+    TL_SETTING_ADDRESS,   //  char *, tcp://ADDRESS:PORT
+    TL_SETTING_CHOICE,    //  int, one of the row's words
+    TL_SETTING_FLAG,      //  bool, one of the row's words
+    TL_SETTING_TARGETS,   //  the list tune.targets
+    TL_SETTING_PARTS,     //  unsigned, a set of the row's words
+    TL_SETTING_ONLY, //  a known key that has one possible value in this version; nothing is stored
+    TL_SETTING_LATER //  a known key that has no effect in this version: refused with the row's help
+} tl_setting_kind_t;
+
+typedef struct {
+    const char *word;    //  as written in the file
+    int value;           //  what is stored, or the bit that is set
+    const char *refusal; //  NULL, or why the known word can't be had: "..., use serial or batch"
+} tl_choice_t;
+
+typedef struct {
+    const char *path; //  "train.lr", "clients[].data"
+    tl_setting_kind_t kind;
+    size_t offset;              //  of the field in tl_topology_t, or in the peer's struct
+    double min, max;            //  for numbers
+    const char *fallback;       //  default as it would be written; NULL: the key is required
+    const char *expected;       //  "a number above 0": for complaints and help
+    const char *example;        //  a good value, for complaints; NULL: the default
+    const char *help;           //  what it is; for TL_SETTING_LATER what to do instead
+    const tl_choice_t *choices; //  ends with {NULL}
+} tl_setting_t;
+
+//  The whole table, in the order of a well-written file, for help texts.
+const tl_setting_t *tl_schema (size_t *count);
+
+//  Fills topology (zeroed but for source) from root. 0, or -1 with the place, the key, what was
+//  expected and found, and what to do. What was stored so far stays in topology for its destructor.
+int tl_schema_read (tl_topology_t *topology, const tl_yaml_t *root, tl_error_t *err);
+
+//  Frees every text that tl_schema_read stored.
+void tl_schema_release (tl_topology_t *topology);
+
+//  -1 and "PLACE: PATH: sentence", where PLACE is the node's file:line:column or its --set. node NULL
+//  means the file as a whole. by_key points at the key instead of the value.
+int tl_schema_complain (const char *source, const tl_yaml_t *node, bool by_key, const char *path,
+                        tl_error_t *err, const char *format, ...)
+    __attribute__ ((format (printf, 6, 7)));
+
+#endif

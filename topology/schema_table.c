@@ -1,0 +1,259 @@
+//  schema_table: the rows. A new key of a topology is a line here and a field in topology.h.
+
+#include "schema.h"
+
+#include <float.h>
+#include <stdint.h>
+
+#define OF(field) offsetof (tl_topology_t, field)
+#define OF_WORKER(field) offsetof (tl_worker_spec_t, field)
+#define OF_CLIENT(field) offsetof (tl_client_spec_t, field)
+
+#define BELOW_ONE (1.0 - DBL_EPSILON)
+#define COUNTED 9007199254740992.0 //  2^53: whole numbers that a double can bound exactly
+
+static const tl_choice_t s_version[] = {{"1", 0, NULL}, {NULL, 0, NULL}};
+
+static const tl_choice_t s_model_dtypes[] = {
+    {"stored", 0, NULL},
+    {"fp32", 0, "frozen weights stay in the precision the model stores; leave the key out"},
+    {"bf16", 0, "frozen weights stay in the precision the model stores; leave the key out"},
+    {"fp16", 0, "frozen weights stay in the precision the model stores; leave the key out"},
+    {NULL, 0, NULL}};
+
+static const tl_choice_t s_methods[] = {
+    {"lora", TL_METHOD_LORA, NULL},
+    {"full", TL_METHOD_FULL, NULL},
+    {"ptuning", 0, "P-tuning is not in this version; use lora or full"},
+    {NULL, 0, NULL}};
+
+static const tl_choice_t s_parts[] = {{"front", TL_PART_FRONT, NULL},
+                                      {"trunk", TL_PART_TRUNK, NULL},
+                                      {"tail", TL_PART_TAIL, NULL},
+                                      {NULL, 0, NULL}};
+
+static const tl_choice_t s_schedules[] = {
+    {"linear", true, NULL}, {"constant", false, NULL}, {NULL, 0, NULL}};
+
+static const tl_choice_t s_modes[] = {
+    {"batch", TL_MODE_BATCH, NULL},
+    {"serial", TL_MODE_SERIAL, NULL},
+    {"auto", 0, "the broker does not choose by itself in this version; use serial or batch"},
+    {"fanout", 0, "several trunk replicas are not in this version; use serial or batch"},
+    {NULL, 0, NULL}};
+
+static const tl_choice_t s_joins[] = {
+    {"all", 0, NULL},
+    {"window", 0, "a step waits for every live client in this version; use all"},
+    {NULL, 0, NULL}};
+
+static const tl_choice_t s_federations[] = {
+    {"personal", 0, NULL},
+    {"average", 0, "client adapters are not averaged in this version; use personal"},
+    {"sync", 0, "client gradients are not summed in this version; use personal"},
+    {NULL, 0, NULL}};
+
+static const tl_choice_t s_wires[] = {{"fp32", TL_WIRE_F32, NULL},
+                                      {"bf16", TL_WIRE_BF16, NULL},
+                                      {"fp16", TL_WIRE_F16, NULL},
+                                      {"int8", 0, "not in this version; use bf16"},
+                                      {NULL, 0, NULL}};
+
+static const tl_choice_t s_zero[] = {{"0", 0, NULL}, {"0.0", 0, NULL}, {NULL, 0, NULL}};
+static const tl_choice_t s_no[] = {
+    {"false", 0, NULL},
+    {"true", 0, "a split without a block at the client is not in this version; leave the key out"},
+    {NULL, 0, NULL}};
+
+#define ADDRESS_EXPECTED "an address like tcp://127.0.0.1:5570 with a port from 1 to 65535"
+#define NAME_EXPECTED "a name of at most 32 letters, digits, - and _"
+
+static const tl_setting_t s_keys[] = {
+    {"version", TL_SETTING_ONLY, 0, 0, 0, NULL, "1", "1", "version of this file's format",
+     s_version},
+    {"name", TL_SETTING_NAME, OF (name), 0, 0, NULL, NAME_EXPECTED, "my-run",
+     "name of the run; it is saved under checkpoint.dir/name", NULL},
+
+    {"model", TL_SETTING_SECTION, 0, 0, 0, NULL, "a mapping with the key path",
+     "{path: models/tiny-glm}", "the checkpoint to tune", NULL},
+    {"model.path", TL_SETTING_TEXT, OF (model.path), 0, 0, NULL, "a directory", "models/tiny-glm",
+     "Hugging Face directory: config.json, *.safetensors, tokenizer", NULL},
+    {"model.dtype", TL_SETTING_ONLY, 0, 0, 0, "stored", "stored", NULL,
+     "precision of frozen weights in memory", s_model_dtypes},
+
+    {"split", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the keys front and tail",
+     "{front: 1, tail: 1}", "where the model is cut", NULL},
+    {"split.front", TL_SETTING_COUNT, OF (split.front), 0, 4096, "1",
+     "a number of blocks, at least 1", NULL, "blocks after the embedding that stay at the client",
+     NULL},
+    {"split.tail", TL_SETTING_COUNT, OF (split.tail), 0, 4096, "1",
+     "a number of blocks, at least 1", NULL, "blocks before the head that stay at the client",
+     NULL},
+
+    {"tune", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with keys like method and rank",
+     "{method: lora, rank: 8}", "what is trained", NULL},
+    {"tune.method", TL_SETTING_CHOICE, OF (tune.method), 0, 0, "lora", "lora or full", NULL,
+     "low-rank adapters, or every weight", s_methods},
+    {"tune.rank", TL_SETTING_COUNT, OF (tune.rank), 1, 1024, "8", "a whole number from 1 to 1024",
+     NULL, "rank of the LoRA factors", NULL},
+    {"tune.alpha", TL_SETTING_REAL, OF (tune.alpha), DBL_MIN, 1e6, "16", "a number above 0", NULL,
+     "LoRA's strength: its update is scaled by alpha / rank", NULL},
+    {"tune.dropout", TL_SETTING_REAL, OF (tune.dropout), 0, BELOW_ONE, "0.05",
+     "a number from 0 to below 1", NULL, "share of a LoRA input that is dropped in training", NULL},
+    {"tune.targets", TL_SETTING_TARGETS, OF (tune), 0, 0, "", "a list of at most 8 module names",
+     "[query_key_value]", "linears that get an adapter; left out: the family's usual ones", NULL},
+    {"tune.parts", TL_SETTING_PARTS, OF (tune.parts), 0, 0, "front,trunk,tail",
+     "a list of front, trunk and tail", NULL, "parts that are trained; the others stay frozen",
+     s_parts},
+
+    {"train", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with keys like steps and lr",
+     "{steps: 200, lr: 2e-4}", "how it is trained", NULL},
+    {"train.steps", TL_SETTING_COUNT, OF (train.steps), 1, COUNTED, "100",
+     "a whole number of at least 1", NULL, "optimizer steps of the run", NULL},
+    {"train.batch_size", TL_SETTING_COUNT, OF (train.batch_size), 1, 65536, "4",
+     "a whole number from 1 to 65536", NULL, "sequences of each client in a step", NULL},
+    {"train.micros", TL_SETTING_COUNT, OF (train.micros), 1, 1024, "1",
+     "a whole number from 1 to 1024", NULL, "a step's sequences are computed in so many portions",
+     NULL},
+    {"train.max_length", TL_SETTING_COUNT, OF (train.max_length), 8, 1048576, "256",
+     "a whole number from 8 to 1048576", NULL, "longest sequence in tokens; the rest is cut off",
+     NULL},
+    {"train.lr", TL_SETTING_REAL, OF (train.lr), 0, 1e3, "2e-4", "a number of at least 0", NULL,
+     "peak learning rate of AdamW", NULL},
+    {"train.warmup", TL_SETTING_COUNT, OF (train.warmup), 0, COUNTED, "0",
+     "a whole number of at least 0", NULL, "steps until the learning rate is reached", NULL},
+    {"train.schedule", TL_SETTING_FLAG, OF (train.linear), 0, 0, "linear", "linear or constant",
+     NULL, "learning rate after the warm-up: falls to 0 at the last step, or stays", s_schedules},
+    {"train.clip", TL_SETTING_REAL, OF (train.clip), 0, 1e9, "1.0", "a number of at least 0", NULL,
+     "largest global norm of a gradient; 0: no clipping", NULL},
+    {"train.weight_decay", TL_SETTING_REAL, OF (train.weight_decay), 0, 1, "0.01",
+     "a number from 0 to 1", NULL, "AdamW's decoupled weight decay", NULL},
+    {"train.beta1", TL_SETTING_REAL, OF (train.beta1), 0, BELOW_ONE, "0.9",
+     "a number from 0 to below 1", NULL, "AdamW's average of gradients", NULL},
+    {"train.beta2", TL_SETTING_REAL, OF (train.beta2), 0, BELOW_ONE, "0.999",
+     "a number from 0 to below 1", NULL, "AdamW's average of squares", NULL},
+    {"train.eps", TL_SETTING_REAL, OF (train.eps), DBL_MIN, 1, "1e-8",
+     "a number above 0, at most 1", NULL, "AdamW's guard against division by 0", NULL},
+    {"train.seed", TL_SETTING_COUNT, OF (train.seed), 0, COUNTED, "1",
+     "a whole number of at least 0", NULL, "every random draw follows from it", NULL},
+
+    {"schedule", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the key mode", "{mode: batch}",
+     "who shares a forward", NULL},
+    {"schedule.mode", TL_SETTING_CHOICE, OF (schedule.mode), 0, 0, "batch", "serial or batch", NULL,
+     "one client a step in turn, or all clients of a step together", s_modes},
+    {"schedule.join", TL_SETTING_ONLY, 0, 0, 0, "all", "all", NULL,
+     "a step holds every live client", s_joins},
+    {"schedule.window_ms", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
+     "belongs to join: window, which is not in this version; remove it", NULL},
+    {"schedule.hysteresis", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
+     "belongs to mode: auto, which is not in this version; remove it", NULL},
+
+    {"federate", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the key clients",
+     "{clients: personal}", "how adapters of several owners come together", NULL},
+    {"federate.clients", TL_SETTING_ONLY, 0, 0, 0, "personal", "personal", NULL,
+     "every client keeps a front and tail of its own", s_federations},
+    {"federate.every", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
+     "belongs to averaging, which is not in this version; remove it", NULL},
+    {"federate.quorum", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
+     "belongs to averaging, which is not in this version; remove it", NULL},
+    {"federate.deadline_s", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
+     "belongs to averaging, which is not in this version; remove it", NULL},
+
+    {"wire", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the key dtype", "{dtype: bf16}",
+     "what crosses the network", NULL},
+    {"wire.dtype", TL_SETTING_CHOICE, OF (wire.dtype), 0, 0, "bf16", "fp32, bf16 or fp16", NULL,
+     "precision of hidden rows and their gradients on the way", s_wires},
+    {"wire.max_message_mb", TL_SETTING_MEGABYTES, OF (wire.max_message), 1, 65536, "256",
+     "a whole number from 1 to 65536", NULL, "largest tensor that is accepted", NULL},
+    {"wire.credit_mb", TL_SETTING_MEGABYTES, OF (wire.credit), 0, 1048576, "0",
+     "a whole number from 0 to 1048576", NULL,
+     "what a receiver lets a peer have under way; 0: as much as a step needs", NULL},
+
+    {"privacy", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping", "{noise: 0}",
+     "protection against the broker and the workers", NULL},
+    {"privacy.noise", TL_SETTING_ONLY, 0, 0, 0, "0",
+     "0: noise on hidden rows is not in this version", NULL, "Gaussian noise on hidden rows",
+     s_zero},
+    {"privacy.clip", TL_SETTING_ONLY, 0, 0, 0, "0",
+     "0: clipping of hidden rows is not in this version", NULL, "largest norm of a hidden row",
+     s_zero},
+    {"privacy.allow_unsafe_split", TL_SETTING_ONLY, 0, 0, 0, "false", "false", NULL,
+     "a split that the paper attacks", s_no},
+
+    {"checkpoint", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the keys dir, every and keep",
+     "{dir: runs, every: 50}", "saves of a run", NULL},
+    {"checkpoint.dir", TL_SETTING_TEXT, OF (checkpoint.dir), 0, 0, "runs", "a directory", NULL,
+     "runs are saved below it", NULL},
+    {"checkpoint.every", TL_SETTING_COUNT, OF (checkpoint.every), 1, COUNTED, "50",
+     "a whole number of at least 1", NULL, "committed steps between two saves", NULL},
+    {"checkpoint.keep", TL_SETTING_COUNT, OF (checkpoint.keep), 1, 1000000, "3",
+     "a whole number of at least 1", NULL, "how many of the latest saves stay", NULL},
+
+    {"liveness", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the keys ping_ms and expire_ms",
+     "{ping_ms: 2000, expire_ms: 10000}", "when a quiet peer counts as lost", NULL},
+    {"liveness.ping_ms", TL_SETTING_MS, OF (liveness.ping_ms), 10, 3600000, "2000",
+     "milliseconds from 10 to 3600000", NULL, "quiet for so long: a PING asks", NULL},
+    {"liveness.expire_ms", TL_SETTING_MS, OF (liveness.expire_ms), 20, 86400000, "10000",
+     "milliseconds from 20 to 86400000", NULL, "silent for so long: expired", NULL},
+
+    {"trunk", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping", "{release: false}",
+     "who may have the trunk's adapter", NULL},
+    {"trunk.release", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
+     "belongs to export, which is not in this version; remove it", NULL},
+
+    {"keys", TL_SETTING_TEXT, OF (keys), 0, 0, "keys", "a directory", NULL,
+     "key files, made by trunkline keys make", NULL},
+
+    {"broker", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with keys like control and clients",
+     "{control: tcp://127.0.0.1:5569}", "where peers meet", NULL},
+    {"broker.host", TL_SETTING_TEXT, OF (broker.host), 0, 0, "localhost", "a host name", NULL,
+     "machine that runs the broker", NULL},
+    {"broker.control", TL_SETTING_ADDRESS, OF (broker.control), 0, 0, "tcp://127.0.0.1:5569",
+     ADDRESS_EXPECTED, NULL, "control socket of all peers", NULL},
+    {"broker.clients", TL_SETTING_ADDRESS, OF (broker.clients), 0, 0, "tcp://127.0.0.1:5570",
+     ADDRESS_EXPECTED, NULL, "data socket of the clients", NULL},
+    {"broker.workers", TL_SETTING_ADDRESS, OF (broker.workers), 0, 0, "tcp://127.0.0.1:5571",
+     ADDRESS_EXPECTED, NULL, "data socket of the workers", NULL},
+    {"broker.metrics", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
+     "the metrics page is not in this version; remove it, trunkline status shows the counters",
+     NULL},
+    {"broker.threads", TL_SETTING_INTEGER, OF (broker.threads), 1, 64, "1",
+     "a whole number from 1 to 64", NULL, "threads that encrypt and move bytes", NULL},
+
+    {"workers", TL_SETTING_PEERS, OF (workers), 0, 0, NULL, "a list of workers",
+     "[{name: trunk-1}]", "who computes the trunk", NULL},
+    {"workers[].name", TL_SETTING_NAME, OF_WORKER (name), 0, 0, NULL, NAME_EXPECTED, "trunk-1",
+     "unique among all peers", NULL},
+    {"workers[].host", TL_SETTING_TEXT, OF_WORKER (host), 0, 0, "localhost", "a host name", NULL,
+     "machine that runs it", NULL},
+    {"workers[].threads", TL_SETTING_INTEGER, OF_WORKER (threads), 1, 1024, "1",
+     "a whole number from 1 to 1024", NULL, "threads that compute", NULL},
+    {"workers[].compute", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
+     "synthetic workers are not in this version; remove it", NULL},
+
+    {"clients", TL_SETTING_PEERS, OF (clients), 0, 0, NULL, "a list of clients",
+     "[{name: north, data: data/north.jsonl}]", "one for each site", NULL},
+    {"clients[].name", TL_SETTING_NAME, OF_CLIENT (name), 0, 0, NULL, NAME_EXPECTED, "north",
+     "the site's name, unique among all peers", NULL},
+    {"clients[].host", TL_SETTING_TEXT, OF_CLIENT (host), 0, 0, "localhost", "a host name", NULL,
+     "machine that runs it", NULL},
+    {"clients[].threads", TL_SETTING_INTEGER, OF_CLIENT (threads), 1, 1024, "1",
+     "a whole number from 1 to 1024", NULL, "threads that compute", NULL},
+    {"clients[].data", TL_SETTING_TEXT, OF_CLIENT (data), 0, 0, NULL, "a JSONL file",
+     "data/north.jsonl", "the site's training text; it never leaves this client", NULL},
+    {"clients[].eval", TL_SETTING_TEXT, OF_CLIENT (eval), 0, 0, "", "a JSONL file",
+     "data/north.eval.jsonl", "the site's held-out text", NULL},
+    {"clients[].columns", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
+     "text is told apart by its keys in this version; remove it and name them prompt and "
+     "completion",
+     NULL},
+    {"clients[].compute", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
+     "synthetic clients are not in this version; remove it", NULL},
+};
+
+const tl_setting_t *
+tl_schema (size_t *count)
+{
+    *count = sizeof s_keys / sizeof s_keys[0];
+    return s_keys;
+}
