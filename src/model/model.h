@@ -168,6 +168,11 @@ void tl_segment_loss (tl_segment_t *self, tl_tape_t *tape, double *nll, uint64_t
 //  Logits [count, vocab] of the given rows, for generation and tests. Inference or train tapes.
 void tl_segment_logits (tl_segment_t *self, tl_tape_t *tape, const uint32_t *rows, size_t count,
                         float *logits);
+//  For tests: the given rows after the final norm [count, hidden], and after tl_segment_loss on a train tape
+//  the gradient of all rows after the final norm [rows, hidden] (zero where there is no label).
+void tl_segment_final (tl_segment_t *self, const tl_tape_t *tape, const uint32_t *rows, size_t count,
+                       float *normed);
+void tl_tape_final_gradient (const tl_tape_t *self, float *gradient);
 
 //  d_output [rows, hidden] is d(summed loss)/d(output) for segments without head, NULL with head. Adds into
 //  gradients. d_input [rows, hidden] is overwritten, or NULL when nobody needs it (then work below the first trained

@@ -1,0 +1,340 @@
+/*  block: one transformer block, forward and backward, for every family: norm, attention, residual,
+    norm, MLP, residual, parameterised by tl_shape_t. Linears, norms and the MLP run over all rows of
+    a micro at once, attention sequence by sequence.
+
+    Backward computes norm outputs and activations again where a trained weight needs them: they cost
+    little beside the matrix products and would be a third of a tape.                                 */
+
+#include "model/segment.h"
+
+#include <math.h>
+#include <string.h>
+
+//  Where q, k and v of the first row lie, and how to walk over them: the fused layout interleaves
+//  [q|k|v] per head in one matrix, else there are three.
+static tl_attention_t
+s_views (const tl_context_t *context, float *const qkv[3], float *views[3])
+{
+    const tl_config_t *config = context->config;
+    size_t d = config->head_dim, q = config->heads * d, kv = config->kv_heads * d;
+    tl_attention_t shape = {
+        .heads = config->heads, .kv_heads = config->kv_heads, .d = d, .o_stride = q, .scale = 0};
+    if (context->shape.fused_qkv) {
+        for (size_t i = 0; i < 3; i++)
+            views[i] = qkv[0] + i * d;
+        shape.q_stride = shape.k_stride = shape.v_stride = q + 2 * kv;
+        shape.q_head = shape.k_head = shape.v_head = 3 * d;
+    } else {
+        for (size_t i = 0; i < 3; i++)
+            views[i] = qkv[i];
+        shape.q_stride = q;
+        shape.k_stride = shape.v_stride = kv;
+        shape.q_head = shape.k_head = shape.v_head = d;
+    }
+    return shape;
+}
+
+//  Turns q and k of all rows in place, forward (+1) or back (-1).
+static void
+s_rotate (const tl_context_t *context, const tl_rows_t *rows, float *const views[3],
+          const tl_attention_t *shape, int direction)
+{
+    const tl_kernels_t *k = tl_kernels ();
+    size_t parts = context->shape.rope_2d ? 2 : 1, turned = shape->d / parts;
+    for (size_t part = 0; part < parts; part++) {
+        k->rope (views[0], rows->cosine[part], rows->sine[part], rows->rows, shape->q_stride,
+                 shape->heads, shape->q_head, part * turned, turned, context->shape.rope_style,
+                 direction);
+        k->rope (views[1], rows->cosine[part], rows->sine[part], rows->rows, shape->k_stride,
+                 shape->kv_heads, shape->k_head, part * turned, turned, context->shape.rope_style,
+                 direction);
+    }
+}
+
+static double
+s_scale (size_t d)
+{
+    return 1.0 / sqrt ((double)d);
+}
+
+//  One sequence's part of an attention call.
+static void
+s_sequence (tl_attention_t *shape, const tl_rows_t *rows, size_t index)
+{
+    shape->rows = shape->columns = rows->length[index];
+    shape->context = rows->context[index] < shape->columns ? rows->context[index] : shape->columns;
+    shape->scale = s_scale (shape->d);
+}
+
+static void
+s_attend (const tl_context_t *context, const tl_rows_t *rows, const tl_kept_t *kept,
+          float *const views[3], tl_attention_t shape)
+{
+    size_t offset = 0;
+    for (size_t i = 0; i < rows->sequences; i++) {
+        s_sequence (&shape, rows, i);
+        size_t mark = tl_workspace_mark (context->workspace);
+        float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&shape));
+        tl_kernels ()->attention_forward (
+            kept->attended + offset * shape.o_stride, kept->lse + offset * shape.heads,
+            views[0] + offset * shape.q_stride, views[1] + offset * shape.k_stride,
+            views[2] + offset * shape.v_stride, &shape, scratch);
+        tl_workspace_release (context->workspace, mark);
+        offset += shape.rows;
+    }
+}
+
+//  Appends the new keys and values to the cache and attends to all of it. One sequence.
+static void
+s_attend_cached (const tl_context_t *context, const tl_rows_t *rows, const tl_kept_t *kept,
+                 float *const views[3], tl_attention_t shape, const tl_kv_t *kv)
+{
+    size_t width = shape.kv_heads * shape.d;
+    for (size_t row = 0; row < rows->rows; row++)
+        for (size_t head = 0; head < shape.kv_heads; head++) {
+            size_t to = (kv->cached + row) * width + head * shape.d;
+            memcpy (kv->k + to, views[1] + row * shape.k_stride + head * shape.k_head,
+                    shape.d * sizeof (float));
+            memcpy (kv->v + to, views[2] + row * shape.v_stride + head * shape.v_head,
+                    shape.d * sizeof (float));
+        }
+    shape.rows = rows->rows;
+    shape.columns = kv->cached + rows->rows;
+    shape.context = rows->context[0] < shape.columns ? rows->context[0] : shape.columns;
+    shape.scale = s_scale (shape.d);
+    shape.k_stride = shape.v_stride = width;
+    shape.k_head = shape.v_head = shape.d;
+    size_t mark = tl_workspace_mark (context->workspace);
+    float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&shape));
+    tl_kernels ()->attention_forward (kept->attended, kept->lse, views[0], kv->k, kv->v, &shape,
+                                      scratch);
+    tl_workspace_release (context->workspace, mark);
+}
+
+//  The residual stream enters a sum: y = x or alpha * normed, to which the layer's output is added by
+//  the linear's beta.
+static double
+s_residual (const tl_context_t *context, float *y, const float *x, const float *normed,
+            size_t count)
+{
+    memcpy (y, context->shape.residual_normed ? normed : x, count * sizeof (float));
+    return context->shape.alpha;
+}
+
+static void
+s_attention_forward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+                     tl_kept_t *kept, const float *x, const tl_kv_t *kv)
+{
+    tl_workspace_t *workspace = context->workspace;
+    size_t n = rows->rows, h = context->config->hidden, mark = tl_workspace_mark (workspace);
+    float *normed = tl_workspace_take (workspace, n * h);
+    tl_norm_forward (&self->norm1, normed, kept->mean1, kept->rstd1, x, n, h,
+                     context->config->norm_eps);
+    for (size_t i = TL_Q; i <= TL_V; i++)
+        if (self->linear[i].out)
+            tl_linear_forward (&self->linear[i], rows, kept->qkv[i], normed, 0, kept->low[i],
+                               workspace);
+    float *views[3];
+    tl_attention_t shape = s_views (context, kept->qkv, views);
+    s_rotate (context, rows, views, &shape, +1);
+    if (kv)
+        s_attend_cached (context, rows, kept, views, shape, kv);
+    else
+        s_attend (context, rows, kept, views, shape);
+    double beta = s_residual (context, kept->middle, x, normed, n * h);
+    tl_linear_forward (&self->linear[TL_OUT], rows, kept->middle, kept->attended, beta,
+                       kept->low[TL_OUT], workspace);
+    tl_workspace_release (workspace, mark);
+}
+
+static void
+s_activate (const tl_context_t *context, float *y, const tl_kept_t *kept, size_t n)
+{
+    size_t f = context->config->inner;
+    if (context->shape.gated)
+        tl_kernels ()->swiglu_forward (y, kept->gate, kept->up, n, f, f);
+    else
+        tl_kernels ()->gelu_forward (y, kept->up, n * f);
+}
+
+static void
+s_mlp_forward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+               tl_kept_t *kept, float *y)
+{
+    tl_workspace_t *workspace = context->workspace;
+    size_t n = rows->rows, h = context->config->hidden, mark = tl_workspace_mark (workspace);
+    float *normed = tl_workspace_take (workspace, n * h);
+    tl_norm_forward (&self->norm2, normed, kept->mean2, kept->rstd2, kept->middle, n, h,
+                     context->config->norm_eps);
+    if (context->shape.gated)
+        tl_linear_forward (&self->linear[TL_GATE], rows, kept->gate, normed, 0, kept->low[TL_GATE],
+                           workspace);
+    tl_linear_forward (&self->linear[TL_UP], rows, kept->up, normed, 0, kept->low[TL_UP],
+                       workspace);
+    double beta = s_residual (context, y, kept->middle, normed, n * h);
+    float *active = tl_workspace_take (workspace, n * context->config->inner);
+    s_activate (context, active, kept, n);
+    tl_linear_forward (&self->linear[TL_DOWN], rows, y, active, beta, kept->low[TL_DOWN],
+                       workspace);
+    tl_workspace_release (workspace, mark);
+}
+
+void
+tl_block_forward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+                  tl_kept_t *kept, float *y, const float *x, const tl_kv_t *kv)
+{
+    s_attention_forward (self, context, rows, kept, x, kv);
+    s_mlp_forward (self, context, rows, kept, y);
+}
+
+//  Gradient of a residual sum's other branch comes back as dnormed; d becomes the gradient of x.
+//  With residual_normed dnormed already holds alpha * d as well.
+static void
+s_norm_back (const tl_context_t *context, const tl_norm_t *norm, float *d, const float *dnormed,
+             const float *x, const float *mean, const float *rstd, size_t n)
+{
+    tl_workspace_t *workspace = context->workspace;
+    size_t h = context->config->hidden, mark = tl_workspace_mark (workspace);
+    if (context->shape.residual_normed) {
+        tl_norm_backward (norm, d, dnormed, x, mean, rstd, n, h);
+        return;
+    }
+    float *dx = tl_workspace_take (workspace, n * h);
+    tl_norm_backward (norm, dx, dnormed, x, mean, rstd, n, h);
+    tl_kernels ()->add (d, dx, 1, n * h);
+    tl_workspace_release (workspace, mark);
+}
+
+//  Starts the gradient of a norm's output: what the residual sends there (its factor is returned as the
+//  beta of the first linear that adds to it).
+static double
+s_dnormed (const tl_context_t *context, float *dnormed, const float *d, size_t count)
+{
+    if (!context->shape.residual_normed)
+        return 0;
+    memcpy (dnormed, d, count * sizeof (float));
+    return context->shape.alpha;
+}
+
+//  The norm's output again, for weights that are trained; NULL when none of these is.
+static const float *
+s_normed_again (const tl_block_t *self, const tl_context_t *context, const tl_norm_t *norm,
+                size_t first, size_t last, const float *x, size_t n)
+{
+    bool trains = false;
+    for (size_t i = first; i <= last; i++)
+        trains = trains || tl_linear_trains (&self->linear[i]);
+    if (!trains)
+        return NULL;
+    tl_workspace_t *workspace = context->workspace;
+    size_t h = context->config->hidden;
+    float *normed = tl_workspace_take (workspace, n * h);
+    float *mean = tl_workspace_take (workspace, n), *rstd = tl_workspace_take (workspace, n);
+    tl_norm_forward (norm, normed, mean, rstd, x, n, h, context->config->norm_eps);
+    return normed;
+}
+
+static void
+s_mlp_backward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+                const tl_kept_t *kept, float *d)
+{
+    tl_workspace_t *workspace = context->workspace;
+    const tl_linear_t *down = &self->linear[TL_DOWN];
+    size_t n = rows->rows, h = context->config->hidden, f = context->config->inner;
+    size_t mark = tl_workspace_mark (workspace);
+    float *dnormed = tl_workspace_take (workspace, n * h);
+    float *dup = tl_workspace_take (workspace, n * f);
+    float *dgate = context->shape.gated ? tl_workspace_take (workspace, n * f) : NULL;
+    size_t inner = tl_workspace_mark (workspace);
+    float *dactive = tl_workspace_take (workspace, n * f);
+    float *active = NULL;
+    if (tl_linear_trains (down)) {
+        active = tl_workspace_take (workspace, n * f);
+        s_activate (context, active, kept, n);
+    }
+    tl_linear_backward (down, rows, dactive, d, active, 0, kept->low[TL_DOWN], workspace);
+    if (context->shape.gated)
+        tl_kernels ()->swiglu_backward (dgate, dup, dactive, kept->gate, kept->up, n, f, f);
+    else
+        tl_kernels ()->gelu_backward (dup, dactive, kept->up, n * f);
+    tl_workspace_release (workspace, inner);
+
+    const float *normed =
+        s_normed_again (self, context, &self->norm2, TL_GATE, TL_UP, kept->middle, n);
+    double beta = s_dnormed (context, dnormed, d, n * h);
+    if (context->shape.gated) {
+        tl_linear_backward (&self->linear[TL_GATE], rows, dnormed, dgate, normed, beta,
+                            kept->low[TL_GATE], workspace);
+        beta = 1;
+    }
+    tl_linear_backward (&self->linear[TL_UP], rows, dnormed, dup, normed, beta, kept->low[TL_UP],
+                        workspace);
+    s_norm_back (context, &self->norm2, d, dnormed, kept->middle, kept->mean2, kept->rstd2, n);
+    tl_workspace_release (workspace, mark);
+}
+
+//  From the gradient of the attended rows to that of q, k and v before rotary.
+static void
+s_attend_backward (const tl_context_t *context, const tl_rows_t *rows, const tl_kept_t *kept,
+                   float *const dqkv[3], const float *dattended)
+{
+    float *views[3], *dviews[3];
+    tl_attention_t shape = s_views (context, kept->qkv, views);
+    s_views (context, dqkv, dviews);
+    size_t offset = 0;
+    for (size_t i = 0; i < rows->sequences; i++) {
+        s_sequence (&shape, rows, i);
+        size_t mark = tl_workspace_mark (context->workspace);
+        float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&shape));
+        size_t q = offset * shape.q_stride, k = offset * shape.k_stride;
+        size_t v = offset * shape.v_stride, o = offset * shape.o_stride;
+        tl_kernels ()->attention_backward (
+            dviews[0] + q, dviews[1] + k, dviews[2] + v, dattended + o, views[0] + q, views[1] + k,
+            views[2] + v, kept->attended + o, kept->lse + offset * shape.heads, &shape, scratch);
+        tl_workspace_release (context->workspace, mark);
+        offset += shape.rows;
+    }
+    s_rotate (context, rows, dviews, &shape, -1);
+}
+
+static void
+s_attention_backward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+                      const tl_kept_t *kept, float *d, const float *x, bool need_input)
+{
+    tl_workspace_t *workspace = context->workspace;
+    size_t n = rows->rows, h = context->config->hidden, mark = tl_workspace_mark (workspace);
+    bool need_normed = need_input || self->norm1.weight_gradient;
+    float *dnormed = need_normed ? tl_workspace_take (workspace, n * h) : NULL;
+    float *dqkv[3] = {NULL, NULL, NULL};
+    for (size_t i = TL_Q; i <= TL_V; i++)
+        if (self->linear[i].out) {
+            dqkv[i] = tl_workspace_take (workspace, n * self->linear[i].out);
+            memset (dqkv[i], 0, n * self->linear[i].out * sizeof (float));
+        }
+    size_t inner = tl_workspace_mark (workspace);
+    float *dattended = tl_workspace_take (workspace, n * self->linear[TL_OUT].in);
+    tl_linear_backward (&self->linear[TL_OUT], rows, dattended, d, kept->attended, 0,
+                        kept->low[TL_OUT], workspace);
+    s_attend_backward (context, rows, kept, dqkv, dattended);
+    tl_workspace_release (workspace, inner);
+
+    const float *normed = s_normed_again (self, context, &self->norm1, TL_Q, TL_V, x, n);
+    double beta = need_normed ? s_dnormed (context, dnormed, d, n * h) : 0;
+    for (size_t i = TL_Q; i <= TL_V; i++)
+        if (self->linear[i].out) {
+            tl_linear_backward (&self->linear[i], rows, dnormed, dqkv[i], normed, beta,
+                                kept->low[i], workspace);
+            beta = 1;
+        }
+    if (need_normed)
+        s_norm_back (context, &self->norm1, d, dnormed, x, kept->mean1, kept->rstd1, n);
+    tl_workspace_release (workspace, mark);
+}
+
+void
+tl_block_backward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+                   const tl_kept_t *kept, float *d, const float *x, bool need_input)
+{
+    s_mlp_backward (self, context, rows, kept, d);
+    s_attention_backward (self, context, rows, kept, d, x, need_input);
+}
