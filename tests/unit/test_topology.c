@@ -1,0 +1,342 @@
+//  Topologies: what a good one gives, and the exact sentence for every way to get one wrong.
+
+#include "unit/cmocka_all.h"
+
+#include "file.h"
+#include "memory.h"
+#include "nearest.h"
+#include "topology/topology.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PEERS                                                                                      \
+    "workers: [{name: trunk-1}]\n"                                                                 \
+    "clients: [{name: north, data: n.jsonl}]\n"
+#define GOOD "version: 1\nname: t\nmodel: {path: m}\n" PEERS
+
+static char s_path[64];
+
+static tl_topology_t *
+s_read (const char *text, const char *const *overrides, size_t count, tl_error_t *err)
+{
+    tl_error_t written;
+    memset (err, 0, sizeof *err);
+    if (tl_file_write (s_path, text, strlen (text), 0644, &written) != 0)
+        fail_msg ("%s", written.text);
+    return tl_topology_read (s_path, overrides, count, err);
+}
+
+//  Expects the complaint "FILE" + expected (or expected alone when it begins with -).
+static void
+s_refused (const char *text, const char *override, const char *expected)
+{
+    tl_error_t err;
+    tl_topology_t *self = s_read (text, &override, override ? 1 : 0, &err);
+    if (self) {
+        tl_topology_destroy (&self);
+        fail_msg ("expected a refusal: %s", expected);
+    }
+    char *whole = tl_format ("%s%s", expected[0] == '-' ? "" : s_path, expected);
+    assert_string_equal (err.text, whole);
+    assert_int_equal (err.code, TL_BAD_INPUT);
+    free (whole);
+}
+
+static tl_topology_t *
+s_good (const char *text, const char *const *overrides, size_t count)
+{
+    tl_error_t err;
+    tl_topology_t *self = s_read (text, overrides, count, &err);
+    if (!self)
+        fail_msg ("%s", err.text);
+    return self;
+}
+
+static void
+test_defaults (void **state)
+{
+    tl_topology_t *self = s_good (GOOD, NULL, 0);
+    assert_string_equal (self->name, "t");
+    assert_string_equal (self->model.path, "m");
+    assert_int_equal (self->split.front, 1);
+    assert_int_equal (self->split.tail, 1);
+    assert_int_equal (self->tune.method, TL_METHOD_LORA);
+    assert_int_equal (self->tune.rank, 8);
+    assert_true (self->tune.alpha == 16 && self->tune.dropout == 0.05);
+    assert_int_equal (self->tune.target_count, 0);
+    assert_int_equal (self->tune.parts, TL_PART_ALL);
+    assert_int_equal (self->train.max_length, 256);
+    assert_true (self->train.lr == 2e-4 && self->train.clip == 1.0 && self->train.eps == 1e-8);
+    assert_true (self->train.beta1 == 0.9 && self->train.beta2 == 0.999);
+    assert_true (self->train.linear);
+    assert_int_equal (self->train.seed, 1);
+    assert_int_equal (self->schedule.mode, TL_MODE_BATCH);
+    assert_int_equal (self->wire.dtype, TL_WIRE_BF16);
+    assert_int_equal (self->wire.max_message, (size_t)256 << 20);
+    assert_int_equal (self->checkpoint.every, 50);
+    assert_int_equal (self->liveness.expire_ms, 10000);
+    assert_string_equal (self->broker.control, "tcp://127.0.0.1:5569");
+    assert_int_equal (self->worker_count, 1);
+    assert_int_equal (self->clients[0].threads, 1);
+    assert_null (self->clients[0].eval);
+    assert_int_equal (tl_topology_client (self, "north"), 0);
+    assert_int_equal (tl_topology_client (self, "south"), -1);
+    assert_int_equal (tl_topology_worker (self, "trunk-1"), 0);
+    tl_topology_destroy (&self);
+    tl_topology_destroy (&self);
+}
+
+static void
+test_overrides (void **state)
+{
+    const char *const overrides[] = {"train.lr=1e-4",          "tune.targets=q_proj,v_proj",
+                                     "tune.parts=[trunk]",     "clients.0.data=other.jsonl",
+                                     "clients.1.name=south",   "clients.1.data=s.jsonl",
+                                     "checkpoint={every: 7}",  "schedule.mode=serial",
+                                     "clients.0.eval=e.jsonl", "clients.0.eval="};
+    tl_topology_t *self = s_good (GOOD, overrides, 10);
+    assert_true (self->train.lr == 1e-4);
+    assert_int_equal (self->tune.target_count, 2);
+    assert_string_equal (self->tune.targets[1], "v_proj");
+    assert_int_equal (self->tune.parts, TL_PART_TRUNK);
+    assert_string_equal (self->clients[0].data, "other.jsonl");
+    assert_null (self->clients[0].eval);
+    assert_int_equal (self->client_count, 2);
+    assert_string_equal (self->clients[1].name, "south");
+    assert_int_equal (self->checkpoint.every, 7);
+    assert_int_equal (self->checkpoint.keep, 3);
+    assert_int_equal (self->schedule.mode, TL_MODE_SERIAL);
+    tl_topology_destroy (&self);
+}
+
+static void
+test_bad_overrides (void **state)
+{
+    s_refused (GOOD, "train.lr",
+               "--set train.lr: expected key=value; write for example --set "
+               "train.lr=1e-4");
+    s_refused (GOOD, "train..lr=1",
+               "--set train..lr: a part of the path is empty; write it like "
+               "train.lr");
+    s_refused (GOOD, "name.x=1",
+               "--set name.x: 'name' holds the value 't' and no keys; name a shorter "
+               "path");
+    s_refused (GOOD, "clients.7.name=x",
+               "--set clients.7.name: a list of 1 entries has no '7'; count "
+               "from 0 (1 appends)");
+    s_refused (GOOD, "train.lr=fast",
+               "--set train.lr: expected a number of at least 0, found 'fast'; "
+               "write for example 'lr: 2e-4'");
+    s_refused (GOOD, "train.stpes=3",
+               "--set train.stpes: 'stpes' is not a key of train; write 'steps' if that was meant");
+}
+
+static void
+test_not_yaml (void **state)
+{
+    s_refused ("", NULL, ":1:1: the file is empty; write a mapping of keys");
+    s_refused ("- a\n", NULL,
+               ":1:1: expected a mapping of keys like 'model: {path: ...}'; see "
+               "topology/one-site.yaml");
+    tl_error_t err;
+    assert_null (s_read ("version: 1\nmodel: {path: x\nname: y\n", NULL, 0, &err));
+    assert_non_null (strstr (err.text, ": not YAML: "));
+    assert_int_equal (strncmp (err.text, s_path, strlen (s_path)), 0);
+    assert_null (s_read ("version: 1\nversion: 1\n", NULL, 0, &err));
+    assert_non_null (strstr (err.text, "duplicate key"));
+    s_refused ("version: &a 1\nname: *a\n", NULL,
+               ":2:7: an alias (*name) is not read here; write the value itself");
+    assert_null (tl_topology_read ("topology/absent.yaml", NULL, 0, &err));
+    assert_int_equal (err.code, TL_BAD_INPUT);
+}
+
+static void
+test_keys (void **state)
+{
+    s_refused (GOOD "trian: {steps: 3}\n", NULL,
+               ":6:1: 'trian' is not a key of a topology; write 'train' if that was meant");
+    s_refused (GOOD "train: {steps: 3, batchsize: 2}\n", NULL,
+               ":6:19: 'batchsize' is not a key of train; write 'batch_size' if that was meant");
+    s_refused (
+        GOOD "wire: {zzzzzzzz: 2}\n", NULL,
+        ":6:8: 'zzzzzzzz' is not a key of wire; use one of dtype, max_message_mb, credit_mb");
+    s_refused ("version: 1\nname: t\nmodel: {path: m}\nworkers: [{name: w}]\n"
+               "clients:\n  - {name: n, dta: x}\n",
+               NULL, ":6:15: 'dta' is not a key of clients.0; write 'data' if that was meant");
+    s_refused ("version: 1\nname: t\n" PEERS, NULL,
+               ":1:1: model: the key is missing: expected a mapping with the key path; write for "
+               "example 'model: {path: models/tiny-glm}'");
+    s_refused ("version: 1\nname: t\nmodel: {path: m}\nworkers: [{name: w}]\n"
+               "clients:\n  - name: n\n",
+               NULL,
+               ":6:5: clients.0.data: the key is missing: expected a JSONL file; write for "
+               "example 'data: data/north.jsonl'");
+}
+
+static void
+test_values (void **state)
+{
+    s_refused (
+        GOOD "train:\n  lr: fast\n", NULL,
+        ":7:7: train.lr: expected a number of at least 0, found 'fast'; write for example 'lr: "
+        "2e-4'");
+    s_refused (
+        GOOD "train: {lr: nan}\n", NULL,
+        ":6:13: train.lr: expected a number of at least 0, found 'nan'; write for example 'lr: "
+        "2e-4'");
+    s_refused (GOOD "train: {steps: -3}\n", NULL,
+               ":6:16: train.steps: expected a whole number of at least 1, found '-3'; write for "
+               "example 'steps: 100'");
+    s_refused (GOOD "train: {steps: 1.5}\n", NULL,
+               ":6:16: train.steps: expected a whole number of at least 1, found '1.5'; write for "
+               "example 'steps: 100'");
+    s_refused (GOOD "train: {steps: [1]}\n", NULL,
+               ":6:9: train.steps: expected a whole number of at least 1, found a list; write for "
+               "example 'steps: 100'");
+    s_refused (GOOD "train: {steps: }\n", NULL,
+               ":6:9: train.steps: expected a whole number of at least 1, found nothing; write for "
+               "example 'steps: 100'");
+    s_refused (GOOD "train: 3\n", NULL,
+               ":6:8: train: expected a mapping with keys like steps and lr, found '3'; write for "
+               "example 'train: {steps: 200, lr: 2e-4}'");
+    s_refused (GOOD "tune: {dropout: 1}\n", NULL,
+               ":6:17: tune.dropout: expected a number from 0 to below 1, found '1'; write for "
+               "example 'dropout: 0.05'");
+    s_refused (GOOD "tune: {parts: [front, middle]}\n", NULL,
+               ":6:23: tune.parts: expected a list of front, trunk and tail, found 'middle'; write "
+               "for example 'parts: front,trunk,tail'");
+    s_refused (GOOD "tune: {targets: [q_proj, q_proj]}\n", NULL,
+               ":6:26: tune.targets: 'q_proj' is listed twice; remove one");
+    s_refused (
+        GOOD "broker: {control: 'tcp://*:5569'}\n", NULL,
+        ":6:19: broker.control: expected an address like tcp://127.0.0.1:5570 with a port from "
+        "1 to 65535, found 'tcp://*:5569'; write for example 'control: tcp://127.0.0.1:5569'");
+    s_refused (
+        GOOD "broker: {control: 'tcp://127.0.0.1:0'}\n", NULL,
+        ":6:19: broker.control: expected an address like tcp://127.0.0.1:5570 with a port from "
+        "1 to 65535, found 'tcp://127.0.0.1:0'; write for example 'control: "
+        "tcp://127.0.0.1:5569'");
+}
+
+static void
+test_not_in_this_version (void **state)
+{
+    s_refused (
+        GOOD "schedule: {mode: auto}\n", NULL,
+        ":6:18: schedule.mode: 'auto': the broker does not choose by itself in this version; "
+        "use serial or batch");
+    s_refused (
+        GOOD "schedule: {mode: fanout}\n", NULL,
+        ":6:18: schedule.mode: 'fanout': several trunk replicas are not in this version; use "
+        "serial or batch");
+    s_refused (
+        GOOD "federate: {every: 20}\n", NULL,
+        ":6:12: federate.every: belongs to averaging, which is not in this version; remove it");
+    s_refused (
+        GOOD "federate: {clients: sync}\n", NULL,
+        ":6:21: federate.clients: 'sync': client gradients are not summed in this version; use "
+        "personal");
+    s_refused (
+        GOOD "privacy: {noise: 0.5}\n", NULL,
+        ":6:18: privacy.noise: expected 0: noise on hidden rows is not in this version, found "
+        "'0.5'; write for example 'noise: 0'");
+    s_refused (GOOD "wire: {dtype: int8}\n", NULL,
+               ":6:15: wire.dtype: 'int8': not in this version; use bf16");
+    s_refused ("version: 2\nname: t\nmodel: {path: m}\n" PEERS, NULL,
+               ":1:10: version: expected 1, found '2'; write for example 'version: 1'");
+    tl_topology_t *self =
+        s_good (GOOD "schedule: {mode: serial, join: all}\nfederate: {clients: personal}\n"
+                     "privacy: {noise: 0.0, clip: 0}\n",
+                NULL, 0);
+    tl_topology_destroy (&self);
+}
+
+static void
+test_contradictions (void **state)
+{
+    s_refused (
+        GOOD, "clients.0.name=trunk-1",
+        "--set clients.0.name: the name 'trunk-1' is taken by another peer; choose a name of "
+        "its own");
+    s_refused (GOOD, "workers.0.name=broker",
+               "--set workers.0.name: the name 'broker' is the broker's own; choose another");
+    s_refused (
+        GOOD, "workers.1.name=w2",
+        "--set workers.1.name: expected one worker, found 2; several need schedule.mode fanout, "
+        "which is not in this version: keep the first and remove the others");
+    s_refused (
+        GOOD "split: {front: 0}\n", NULL,
+        ":6:16: split.front: 0 is unsafe: with the embedding or head alone at the client, its "
+        "text can be read from what crosses the wire; use at least 1");
+    s_refused (
+        GOOD "train: {batch_size: 2, micros: 3}\n", NULL,
+        ":6:32: train.micros: 3 portions of a batch of 2 would leave some empty; use at most 2");
+    s_refused (
+        GOOD "broker: {workers: 'tcp://127.0.0.1:5570'}\n", NULL,
+        ":6:19: broker.workers: port 5570 is also that of broker.clients; give each its own");
+    s_refused (
+        GOOD "liveness: {ping_ms: 50, expire_ms: 40}\n", NULL,
+        ":6:36: liveness.expire_ms: 40 ms is not after the PING at 50 ms; use at least twice "
+        "as much");
+    s_refused (
+        GOOD, "clients.0.host=elsewhere",
+        ":1:1: broker.control: tcp://127.0.0.1:5569 can't be reached from another host, yet a "
+        "peer's host differs from broker.host 'localhost'; write the broker's address on the "
+        "network");
+}
+
+//  Every prefix of a good file is either refused with a place or a smaller good file; never a crash.
+static void
+test_prefixes (void **state)
+{
+    const char *whole = GOOD "train: {steps: 5, lr: 1e-3}\ntune: {targets: [a, b]}\n";
+    for (size_t size = 0; size < strlen (whole); size++) {
+        char *part = tl_format ("%.*s", (int)size, whole);
+        tl_error_t err;
+        tl_topology_t *self = s_read (part, NULL, 0, &err);
+        if (!self)
+            assert_int_equal (strncmp (err.text, s_path, strlen (s_path)), 0);
+        tl_topology_destroy (&self);
+        free (part);
+    }
+}
+
+static void
+test_nearest (void **state)
+{
+    const char *const words[] = {"train", "eval", "generate"};
+    assert_string_equal (tl_nearest ("trian", words, 3), "train");
+    assert_string_equal (tl_nearest ("Evla", words, 3), "eval");
+    assert_string_equal (tl_nearest ("genrate", words, 3), "generate");
+    assert_null (tl_nearest ("frobnicate", words, 3));
+    assert_null (tl_nearest ("", words, 3));
+}
+
+static int
+s_set_up (void **state)
+{
+    snprintf (s_path, sizeof s_path, "/tmp/tl-topology-%ld.yaml", (long)getpid ());
+    return 0;
+}
+
+static int
+s_tear_down (void **state)
+{
+    return unlink (s_path);
+}
+
+int
+main (void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test (test_defaults),       cmocka_unit_test (test_overrides),
+        cmocka_unit_test (test_bad_overrides),  cmocka_unit_test (test_not_yaml),
+        cmocka_unit_test (test_keys),           cmocka_unit_test (test_values),
+        cmocka_unit_test (test_contradictions), cmocka_unit_test (test_not_in_this_version),
+        cmocka_unit_test (test_prefixes),       cmocka_unit_test (test_nearest),
+    };
+    return cmocka_run_group_tests_name ("topology", tests, s_set_up, s_tear_down);
+}
