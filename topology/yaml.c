@@ -121,10 +121,11 @@ s_convert_scalar (const s_reader_t *self, struct fy_node *node, int line, int co
     const struct fy_mark *mark = token ? fy_token_start_mark (token) : NULL;
     if (mark) {
         line = mark->line + 1;
-        //  A quoted scalar's mark is behind its quote.
+        //  The mark of a quoted scalar or an alias is behind its first character.
         enum fy_scalar_style style = fy_scalar_token_get_style (token);
-        bool quoted = style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED;
-        column = mark->column + (quoted && mark->column > 0 ? 0 : 1);
+        bool behind = style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED ||
+                      fy_node_is_alias (node);
+        column = mark->column + (behind && mark->column > 0 ? 0 : 1);
     }
     if (fy_node_is_alias (node))
         return s_refuse (self, line, column,
