@@ -1,0 +1,593 @@
+/*  Messages: every type there and back, every broken form refused, and the facts of PROTOCOL.md's
+    table held against messages.def. With a directory as argument: writes the fuzz target's seeds there
+    instead.                                                                                         */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <math.h>
+
+#include "unit/cmocka_all.h"
+#include <msgpack.h>
+
+#include "file.h"
+#include "memory.h"
+#include "messages/messages.h"
+
+//  --- every type, filled from the table at three sizes
+
+enum { LEAST, SOME, MOST };
+
+//  Texts for a test live until it ends; MOST is as long as the field allows.
+static char *s_texts[4096];
+static size_t s_text_count;
+
+static const char *
+s_text (int level, size_t limit)
+{
+    size_t size = level == LEAST ? 0 : level == SOME ? 3 : limit;
+    for (size_t i = 0; i < s_text_count; i++)
+        if (strlen (s_texts[i]) == size)
+            return s_texts[i];
+    char *text = tl_alloc (size + 1);
+    memset (text, 'x', size);
+    if (size >= 2)
+        memcpy (text, "\xc3\xa4", 2); //  ä: a character of two bytes
+    assert_true (s_text_count < sizeof s_texts / sizeof s_texts[0]);
+    return s_texts[s_text_count++] = text;
+}
+
+static void
+s_free_texts (void)
+{
+    while (s_text_count)
+        free (s_texts[--s_text_count]);
+}
+
+static tl_tensor_wire_t
+s_tensor (int level)
+{
+    uint64_t mib = TL_CHUNK_BYTES;
+    if (level == LEAST)
+        return (tl_tensor_wire_t){TL_W_U8, 1, 1, 1, 0, 0, 1};
+    if (level == SOME)
+        return (tl_tensor_wire_t){TL_W_BF16,       600, 1024, 600 * 2048, 0x1234567890abcdef, mib,
+                                  600 * 2048 - mib};
+    //  The largest multiple of 1 MiB that 64 bits hold, all but its last chunk sent.
+    uint64_t rows = UINT64_MAX / mib;
+    return (tl_tensor_wire_t){TL_W_U8, rows, mib, rows * mib, UINT64_MAX, (rows - 1) * mib, mib};
+}
+
+#define U64(name) self->name = level == LEAST ? 0 : level == SOME ? 300 : UINT64_MAX;
+#define I64(name) self->name = level == LEAST ? INT64_MIN : level == SOME ? -300 : INT64_MAX;
+#define F64(name) self->name = level == LEAST ? 0.0 : level == SOME ? 1.5 : 1.7976931348623157e308;
+#define BOOLEAN(name) self->name = level != LEAST;
+#define TEXT(name, limit) self->name = s_text (level, limit);
+#define BYTES(name, limit)                                                                         \
+    self->name = (const uint8_t *)s_text (level, limit);                                           \
+    self->name##_size = strlen ((const char *)self->name);
+#define LIST(type, name, limit)                                                                    \
+    self->name##_count = level == LEAST ? 0 : level == SOME ? 2 : limit;                           \
+    self->name = tl_alloc (self->name##_count * sizeof *self->name);                               \
+    for (size_t i = 0; i < self->name##_count; i++)                                                \
+        s_fill_##type (&self->name[i], level);                                                     \
+    *list = self->name;
+#define TENSOR(name) self->name = s_tensor (level);
+#define RECORD(name, fields)                                                                       \
+    static void s_fill_##name (tl_##name##_t *self, int level)                                     \
+    {                                                                                              \
+        fields                                                                                     \
+    }
+#define MESSAGE(id, NAME, name, socket, from, fields)                                              \
+    static void s_fill_##name (struct tl_body_##name *self, int level, void **list)                \
+    {                                                                                              \
+        fields                                                                                     \
+    }
+#include "messages/messages_expand.h"
+
+//  Fills a whole message; *list is what the caller frees.
+static void
+s_fill (tl_message_t *self, tl_type_t type, int level, void **list)
+{
+    tl_message_init (self, type);
+    *list = NULL;
+    uint64_t number = level == LEAST ? 0 : level == SOME ? 70000 : UINT64_MAX;
+    self->run = self->round = self->step = self->micro = self->sequence = self->ack = number;
+    snprintf (self->sender, sizeof self->sender, "%s", s_text (level, TL_NAME_LIMIT - 1));
+    self->sent = level == LEAST ? INT64_MIN : level == SOME ? -1 : INT64_MAX;
+#define MESSAGE(id, NAME, name, socket, from, fields)                                              \
+    case TL_##NAME:                                                                                \
+        s_fill_##name (&self->body.name, level, list);                                             \
+        break;
+    switch (type) {
+#include "messages/messages_expand.h"
+    }
+}
+
+static const tl_type_t s_all[] = {
+#define MESSAGE(id, NAME, name, socket, from, fields) TL_##NAME,
+#include "messages/messages_expand.h"
+};
+enum { TYPES = sizeof s_all / sizeof s_all[0] };
+
+static uint8_t *
+s_encoded (tl_type_t type, int level, size_t *size)
+{
+    tl_message_t message;
+    void *list;
+    s_fill (&message, type, level, &list);
+    uint8_t *frame = tl_message_encode (&message, size);
+    free (list);
+    return frame;
+}
+
+//  Decodes a copy that ends where its allocation ends, so that ASan sees an over-read by one byte. A frame that
+//  decodes must re-encode to itself: a message has one encoding. Returns whether it decoded.
+static bool
+s_decodes (const uint8_t *frame, size_t size, tl_error_t *err)
+{
+    uint8_t *copy = malloc (size ? size : 1);
+    memcpy (copy, frame, size);
+    tl_message_t message;
+    err->text[0] = 0;
+    int rc = tl_message_decode (&message, size ? copy : copy + 1, size, err);
+    if (rc == 0) {
+        size_t again_size;
+        void *again = tl_message_encode (&message, &again_size);
+        assert_int_equal (again_size, size);
+        assert_memory_equal (again, copy, size);
+        free (again);
+        tl_message_clear (&message);
+    } else {
+        assert_null (message.memory);
+        assert_int_equal (err->code, TL_BAD_INPUT);
+        assert_non_null (strstr (err->text, "; run the same trunkline on both sides"));
+    }
+    free (copy);
+    return rc == 0;
+}
+
+static void
+test_every_type_comes_back (void **state)
+{
+    tl_error_t err;
+    for (size_t i = 0; i < TYPES; i++)
+        for (int level = LEAST; level <= MOST; level++) {
+            size_t size;
+            uint8_t *frame = s_encoded (s_all[i], level, &size);
+            if (!s_decodes (frame, size, &err))
+                fail_msg ("%s at level %d: %s", tl_type_name (s_all[i]), level, err.text);
+            free (frame);
+        }
+    s_free_texts ();
+}
+
+static void
+test_fields_arrive_as_sent (void **state)
+{
+    tl_agreement_t agreements[] = {{"split", "front 1, tail 1"}, {"wire.dtype", ""}};
+    tl_message_t hello, got;
+    tl_message_init (&hello, TL_HELLO);
+    snprintf (hello.sender, sizeof hello.sender, "north");
+    hello.sent = 1700000000000000;
+    hello.body.hello.role = "client";
+    hello.body.hello.process = UINT64_MAX;
+    hello.body.hello.agreements = agreements;
+    hello.body.hello.agreements_count = 2;
+    hello.body.hello.saved = -1;
+    hello.body.hello.window_bytes = 64 << 20;
+    hello.body.hello.window_messages = 128;
+    size_t size;
+    void *frame = tl_message_encode (&hello, &size);
+    tl_error_t err;
+    assert_int_equal (tl_message_decode (&got, frame, size, &err), 0);
+    memset (frame, 0xff, size); //  the message owns what it points to
+    assert_int_equal (got.type, TL_HELLO);
+    assert_string_equal (got.sender, "north");
+    assert_true (got.sent == 1700000000000000);
+    assert_string_equal (got.body.hello.role, "client");
+    assert_true (got.body.hello.process == UINT64_MAX);
+    assert_int_equal (got.body.hello.agreements_count, 2);
+    assert_string_equal (got.body.hello.agreements[0].field, "split");
+    assert_string_equal (got.body.hello.agreements[0].value, "front 1, tail 1");
+    assert_string_equal (got.body.hello.agreements[1].value, "");
+    assert_true (got.body.hello.saved == -1);
+    assert_int_equal (got.body.hello.window_bytes, 64 << 20);
+    assert_int_equal (got.body.hello.window_messages, 128);
+    tl_message_clear (&got);
+    tl_message_clear (&got); //  twice does no harm
+    free (frame);
+}
+
+//  The bytes of one message, written down once: whoever changes them changes the protocol's version.
+static void
+test_known_bytes (void **state)
+{
+    static const uint8_t golden[] = {
+        0x9b,                                    //  envelope: 11 fields
+        0x01, 0x14,                              //  version 1, PLAN is 20
+        0xcd, 0x01, 0x00,                        //  run 256
+        0x02, 0xcc, 0x80, 0x00, 0x07, 0x06,      //  round, step 128, micro, sequence, ack
+        0xa6, 'b',  'r',  'o',  'k',  'e',  'r', //  sender
+        0xcf, 0x00, 0x06, 0x0a, 0x24, 0x18, 0x1e, 0x40, 0x00, //  sent
+        0x92,                                                 //  body: members and micros
+        0x92, 0x92, 0xa5, 'n',  'o',  'r',  't',  'h',  0x00, //  two members, (north, 0)
+        0x92, 0xa5, 's',  'o',  'u',  't',  'h',  0xce, 0x00, 0x01, 0, 0, //  (south, 65536)
+        0x03};
+    tl_member_t members[] = {{"north", 0}, {"south", 65536}};
+    tl_message_t plan;
+    tl_message_init (&plan, TL_PLAN);
+    plan.run = 256, plan.round = 2, plan.step = 128, plan.sequence = 7, plan.ack = 6;
+    snprintf (plan.sender, sizeof plan.sender, "broker");
+    plan.sent = 1700000000000000;
+    plan.body.plan.members = members;
+    plan.body.plan.members_count = 2;
+    plan.body.plan.micros = 3;
+    size_t size;
+    uint8_t *frame = tl_message_encode (&plan, &size);
+    assert_int_equal (size, sizeof golden);
+    assert_memory_equal (frame, golden, size);
+    free (frame);
+}
+
+static void
+test_every_prefix_is_refused (void **state)
+{
+    tl_error_t err;
+    for (size_t i = 0; i < TYPES; i++)
+        for (int level = LEAST; level <= MOST; level++) {
+            size_t size;
+            uint8_t *frame = s_encoded (s_all[i], level, &size);
+            //  All of them where that is quick, else every so many and the last ones.
+            size_t stride = size < 4096 ? 1 : size / 150;
+            for (size_t cut = 0; cut<size; cut += size - cut> stride ? stride : 1)
+                if (s_decodes (frame, cut, &err))
+                    fail_msg ("%s: %zu of %zu bytes decoded", tl_type_name (s_all[i]), cut, size);
+            free (frame);
+        }
+    s_free_texts ();
+}
+
+static void
+test_every_bit_flip_is_refused_or_another_message (void **state)
+{
+    tl_error_t err;
+    size_t flips = 0, decoded = 0;
+    for (size_t i = 0; i < TYPES; i++)
+        for (int level = LEAST; level <= SOME; level++) {
+            size_t size;
+            uint8_t *frame = s_encoded (s_all[i], level, &size);
+            for (size_t bit = 0; bit < size * 8; bit++, flips++) {
+                frame[bit / 8] ^= 1 << bit % 8;
+                decoded += s_decodes (frame, size, &err);
+                frame[bit / 8] ^= 1 << bit % 8;
+            }
+            free (frame);
+        }
+    print_message ("%zu flips, %zu of them another valid message\n", flips, decoded);
+    assert_true (decoded > 0 && decoded < flips);
+    s_free_texts ();
+}
+
+//  --- frames that another program might write, built with msgpack alone
+
+typedef struct {
+    msgpack_sbuffer buffer;
+    msgpack_packer packer;
+} tl_raw_t;
+
+//  An envelope of that type up to its body.
+static msgpack_packer *
+s_raw (tl_raw_t *self, uint64_t version, uint64_t type)
+{
+    msgpack_sbuffer_init (&self->buffer);
+    msgpack_packer_init (&self->packer, &self->buffer, msgpack_sbuffer_write);
+    msgpack_pack_array (&self->packer, 11);
+    msgpack_pack_uint64 (&self->packer, version);
+    msgpack_pack_uint64 (&self->packer, type);
+    for (int i = 0; i < 6; i++)
+        msgpack_pack_uint64 (&self->packer, 0);
+    msgpack_pack_str (&self->packer, 1);
+    msgpack_pack_str_body (&self->packer, "a", 1);
+    msgpack_pack_int64 (&self->packer, 0);
+    return &self->packer;
+}
+
+//  Refused with a sentence that has word in it; frees the buffer.
+static void
+s_refused (tl_raw_t *self, const char *word)
+{
+    tl_error_t err;
+    if (s_decodes ((const uint8_t *)self->buffer.data, self->buffer.size, &err))
+        fail_msg ("expected a refusal naming '%s', but the frame decoded", word);
+    if (!strstr (err.text, word))
+        fail_msg ("expected a refusal naming '%s', got: %s", word, err.text);
+    msgpack_sbuffer_destroy (&self->buffer);
+}
+
+static void
+s_text_body (tl_raw_t *raw, const char *text, size_t size)
+{
+    msgpack_packer *packer = s_raw (raw, 1, TL_STOP);
+    msgpack_pack_array (packer, 1);
+    msgpack_pack_str (packer, size);
+    msgpack_pack_str_body (packer, text, size);
+}
+
+static void
+test_bad_envelopes_are_named (void **state)
+{
+    tl_raw_t raw;
+    tl_error_t err;
+    msgpack_pack_array (s_raw (&raw, 2, TL_STATUS), 0);
+    s_refused (&raw, "version 2");
+    msgpack_pack_array (s_raw (&raw, 1, 13), 0);
+    s_refused (&raw, "'type'");
+    msgpack_pack_array (s_raw (&raw, 1, UINT64_MAX), 0);
+    s_refused (&raw, "'type'");
+    msgpack_pack_array (s_raw (&raw, 1, TL_STATUS), 1);
+    s_refused (&raw, "another number of fields");
+    msgpack_pack_map (s_raw (&raw, 1, TL_STATUS), 0);
+    s_refused (&raw, "'body'");
+    s_raw (&raw, 1, TL_STATUS);
+    msgpack_pack_array (&raw.packer, 0);
+    msgpack_pack_nil (&raw.packer);
+    s_refused (&raw, "bytes after its end");
+    //  Ten thousand arrays in one another: no recursion, so no stack to run out of.
+    uint8_t nested[10000];
+    memset (nested, 0x91, sizeof nested);
+    assert_false (s_decodes (nested, sizeof nested, &err));
+    assert_false (s_decodes ((const uint8_t *)"GET / HTTP/1.1\r\n\r\n", 18, &err));
+    assert_non_null (strstr (err.text, "no trunkline message"));
+}
+
+static void
+test_bad_texts_are_refused (void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t size;
+    } bad[] = {{"a\0b", 3},
+               {"\x80", 1},
+               {"\xc0\xaf", 2},
+               {"\xc3", 1},
+               {"\xed\xa0\x80", 3},
+               {"\xe0\x80\x80", 3},
+               {"\xf4\x90\x80\x80", 4},
+               {"\xff", 1},
+               {"\xf0\x82\x82\xac", 4}};
+    tl_raw_t raw;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        s_text_body (&raw, bad[i].bytes, bad[i].size);
+        s_refused (&raw, "UTF-8");
+    }
+    char *longest = tl_alloc (1025);
+    memset (longest, 'x', 1025);
+    s_text_body (&raw, longest, 1025);
+    s_refused (&raw, "more bytes than it may have");
+    free (longest);
+}
+
+//  A sentence that was cut inside a character, or quotes a file name in Latin-1, still goes out.
+static void
+test_ill_formed_text_is_mended_on_the_way_out (void **state)
+{
+    tl_message_t message, got;
+    tl_error_t err;
+    tl_message_init (&message, TL_INVALID);
+    message.body.invalid.text = "caf\xe9 \xe2\x82";
+    size_t size;
+    void *frame = tl_message_encode (&message, &size);
+    assert_int_equal (tl_message_decode (&got, frame, size, &err), 0);
+    assert_string_equal (got.body.invalid.text, "caf? ??");
+    tl_message_clear (&got);
+    free (frame);
+}
+
+static void
+test_claimed_counts_allocate_nothing (void **state)
+{
+    tl_raw_t raw;
+    msgpack_packer *packer = s_raw (&raw, 1, TL_COMMIT);
+    msgpack_pack_array (packer, 2);
+    msgpack_pack_uint64 (packer, 1);
+    msgpack_pack_array (packer, UINT32_MAX);
+    s_refused (&raw, "'squares'");
+    packer = s_raw (&raw, 1, TL_COMMIT);
+    msgpack_pack_array (packer, 2);
+    msgpack_pack_uint64 (packer, 1);
+    msgpack_pack_array (packer, 65536); //  within the limit, but nothing follows
+    s_refused (&raw, "'square'");
+    packer = s_raw (&raw, 1, TL_STOP);
+    msgpack_pack_array (packer, 1);
+    msgpack_pack_str (packer, UINT32_MAX);
+    s_refused (&raw, "'text'");
+}
+
+static void
+test_numbers_must_be_short_and_finite (void **state)
+{
+    static const double bad[] = {NAN, INFINITY, -INFINITY, -1.0};
+    tl_raw_t raw;
+    for (size_t i = 0; i < 4; i++) {
+        msgpack_packer *packer = s_raw (&raw, 1, TL_FINISHED);
+        msgpack_pack_array (packer, 2);
+        msgpack_pack_double (packer, bad[i]);
+        msgpack_pack_uint64 (packer, 1);
+        s_refused (&raw, "'nll' has a double that is not finite");
+    }
+    //  PING with nonce 1 in two bytes, in four, as a double; SAVED with a boolean that is 1.
+    static const uint8_t longer[] = {0x91, 0xcc, 0x01}, longest[] = {0x91, 0xce, 0, 0, 0xff, 0xff};
+    s_raw (&raw, 1, TL_PING);
+    msgpack_sbuffer_write (&raw.buffer, (const char *)longer, sizeof longer);
+    s_refused (&raw, "'nonce'");
+    s_raw (&raw, 1, TL_PING);
+    msgpack_sbuffer_write (&raw.buffer, (const char *)longest, sizeof longest);
+    s_refused (&raw, "'nonce'");
+    msgpack_packer *packer = s_raw (&raw, 1, TL_PING);
+    msgpack_pack_array (packer, 1);
+    msgpack_pack_double (packer, 1);
+    s_refused (&raw, "'nonce'");
+    packer = s_raw (&raw, 1, TL_SAVE);
+    msgpack_pack_array (packer, 1);
+    msgpack_pack_uint64 (packer, 1);
+    s_refused (&raw, "'last'");
+}
+
+static void
+test_tensor_arithmetic_is_checked (void **state)
+{
+    enum { MIB = TL_CHUNK_BYTES };
+    static const tl_tensor_wire_t bad[] = {
+        {0, 2, 2, 4, 0, 0, 4},                                       //  dtype
+        {5, 2, 2, 4, 0, 0, 4},                                       //
+        {UINT64_MAX, 2, 2, 4, 0, 0, 4},                              //
+        {((uint64_t)1 << 32) + 1, 2, 2, 16, 0, 0, 16},               //  fp32 once cut to 32 bits
+        {TL_W_F32, 0, 2, 0, 0, 0, 1},                                //  rows
+        {TL_W_F32, 2, 0, 0, 0, 0, 1},                                //  columns
+        {TL_W_F32, 2, 2, 15, 0, 0, 15},                              //  bytes
+        {TL_W_F32, (uint64_t)1 << 62, 1, 0, 0, 0, 1},                //  2^64 bytes wrap to 0
+        {TL_W_U8, (uint64_t)1 << 33, (uint64_t)1 << 31, 0, 0, 0, 1}, //
+        {TL_W_F32, ((uint64_t)1 << 62) + 1, 1, 4, 0, 0, 4},          //  and to 4
+        {TL_W_U8, 3, 1, 3, 0, 0, 0},                                 //  an empty chunk
+        {TL_W_U8, 3, 1, 3, 0, 0, 2},                                 //  a short one
+        {TL_W_U8, 3, 1, 3, 0, 0, 4},                                 //  one past the end
+        {TL_W_U8, 3, 1, 3, 0, 1, 2},                                 //  offset inside a chunk
+        {TL_W_U8, MIB, 1, MIB, 0, MIB, 1},                           //  offset at the end
+        {TL_W_U8, 3 * MIB, 1, 3 * MIB, 0, 0, 2 * MIB},               //  more than 1 MiB
+        {TL_W_U8, 3, 1, 3, 0, (uint64_t)-1 << 20, 3},                //  offset + size wraps
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        tl_raw_t raw;
+        msgpack_packer *packer = s_raw (&raw, 1, TL_HIDDEN);
+        const uint64_t *numbers = (const uint64_t *)&bad[i];
+        msgpack_pack_array (packer, 1);
+        msgpack_pack_array (packer, 7);
+        for (size_t j = 0; j < 7; j++)
+            msgpack_pack_uint64 (packer, numbers[j]);
+        s_refused (&raw, "HIDDEN was refused: field 'tensor' has");
+    }
+}
+
+//  The table of PROTOCOL.md, word for word.
+static void
+test_who_may_send_what (void **state)
+{
+    static const struct {
+        const char *name, *authors;
+        tl_type_t type;
+        int id;
+        bool sequenced, tensor;
+    } table[] = {
+        {"HELLO", "client worker", TL_HELLO, 1, false, false},
+        {"WELCOME", "broker", TL_WELCOME, 2, false, false},
+        {"REFUSED", "broker", TL_REFUSED, 3, false, false},
+        {"ATTACH", "client worker", TL_ATTACH, 4, false, false},
+        {"ATTACHED", "broker", TL_ATTACHED, 5, false, false},
+        {"INVALID", "broker", TL_INVALID, 6, false, false},
+        {"PING", "client worker broker admin", TL_PING, 7, false, false},
+        {"PONG", "client worker broker admin", TL_PONG, 8, false, false},
+        {"BYE", "client worker broker admin", TL_BYE, 9, false, false},
+        {"STATUS", "admin", TL_STATUS, 10, false, false},
+        {"REPORT", "broker", TL_REPORT, 11, false, false},
+        {"STOP", "admin", TL_STOP, 12, false, false},
+        {"PLAN", "broker", TL_PLAN, 20, true, false},
+        {"ACTIVATION", "client", TL_ACTIVATION, 21, true, true},
+        {"HIDDEN", "worker", TL_HIDDEN, 22, true, true},
+        {"GRADIENT", "client", TL_GRADIENT, 23, true, true},
+        {"GRAD_IN", "worker", TL_GRAD_IN, 24, true, true},
+        {"COMMIT", "client", TL_COMMIT, 25, true, false},
+        {"COMMITTED", "worker", TL_COMMITTED, 26, true, false},
+        {"LEAVE", "broker", TL_LEAVE, 27, true, false},
+        {"ABANDON", "broker", TL_ABANDON, 28, true, false},
+        {"LATE", "broker", TL_LATE, 29, true, false},
+        {"SAVE", "broker", TL_SAVE, 30, true, false},
+        {"SAVED", "client worker", TL_SAVED, 31, true, false},
+        {"RESTORE", "broker", TL_RESTORE, 32, true, false},
+        {"RESTORED", "client worker", TL_RESTORED, 33, true, false},
+        {"STATE", "worker broker", TL_STATE, 34, true, true},
+        {"FORWARD", "client", TL_FORWARD, 35, true, true},
+        {"FORWARDED", "worker", TL_FORWARDED, 36, true, true},
+        {"FINISH", "broker", TL_FINISH, 37, true, false},
+        {"FINISHED", "client", TL_FINISHED, 38, true, false},
+        {"CREDIT", "client worker broker", TL_CREDIT, 39, false, false},
+    };
+    static const char *roles[] = {"client", "worker", "broker", "admin"};
+    assert_int_equal (sizeof table / sizeof table[0], TYPES);
+    for (size_t i = 0; i < TYPES; i++) {
+        tl_type_t type = table[i].type;
+        assert_int_equal (type, table[i].id);
+        assert_string_equal (tl_type_name (type), table[i].name);
+        assert_int_equal (tl_type_sequenced (type), table[i].sequenced);
+        assert_int_equal (tl_type_tensor (type), table[i].tensor);
+        for (size_t j = 0; j < 4; j++)
+            if (tl_type_from (type, roles[j]) != !!strstr (table[i].authors, roles[j]))
+                fail_msg ("%s from %s: expected authors %s", table[i].name, roles[j],
+                          table[i].authors);
+        assert_false (tl_type_from (type, "nobody"));
+        tl_message_t message;
+        tl_message_init (&message, type);
+        assert_int_equal (tl_message_tensor (&message) != NULL, table[i].tensor);
+    }
+    assert_string_equal (tl_type_name ((tl_type_t)13), "?");
+    assert_string_equal (tl_type_name ((tl_type_t)4000), "?");
+    assert_false (tl_type_from ((tl_type_t)13, "broker"));
+}
+
+//  PROTOCOL.md states how large a frame of each message can be; printed so that it can be kept true.
+static void
+test_largest_frames (void **state)
+{
+    size_t largest = 0;
+    for (size_t i = 0; i < TYPES; i++) {
+        size_t size;
+        free (s_encoded (s_all[i], MOST, &size));
+        print_message ("%-10s %7zu\n", tl_type_name (s_all[i]), size);
+        largest = size > largest ? size : largest;
+    }
+    assert_in_range (largest, 1, TL_CHUNK_BYTES + TL_CHUNK_BYTES / 4);
+    s_free_texts ();
+}
+
+//  One frame a type as a file: the seeds of tests/fuzz/corpus/messages.
+static int
+s_write_seeds (const char *where)
+{
+    tl_error_t err;
+    int rc = 0;
+    for (size_t i = 0; i < TYPES && rc == 0; i++) {
+        size_t size;
+        uint8_t *frame = s_encoded (s_all[i], SOME, &size);
+        char *path = tl_format ("%s/%s", where, tl_type_name (s_all[i]));
+        rc = tl_file_write (path, frame, size, 0644, &err);
+        free (path);
+        free (frame);
+    }
+    s_free_texts ();
+    if (rc)
+        print_error ("%s\n", err.text);
+    return rc ? 1 : 0;
+}
+
+int
+main (int argc, char **argv)
+{
+    if (argc == 2)
+        return s_write_seeds (argv[1]);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test (test_every_type_comes_back),
+        cmocka_unit_test (test_fields_arrive_as_sent),
+        cmocka_unit_test (test_known_bytes),
+        cmocka_unit_test (test_every_prefix_is_refused),
+        cmocka_unit_test (test_every_bit_flip_is_refused_or_another_message),
+        cmocka_unit_test (test_bad_envelopes_are_named),
+        cmocka_unit_test (test_bad_texts_are_refused),
+        cmocka_unit_test (test_ill_formed_text_is_mended_on_the_way_out),
+        cmocka_unit_test (test_claimed_counts_allocate_nothing),
+        cmocka_unit_test (test_numbers_must_be_short_and_finite),
+        cmocka_unit_test (test_tensor_arithmetic_is_checked),
+        cmocka_unit_test (test_who_may_send_what),
+        cmocka_unit_test (test_largest_frames),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
