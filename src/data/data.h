@@ -1,0 +1,121 @@
+/*  data: text in, token ids out.
+
+    tokenizer  text <-> ids, by the SentencePiece model that lies beside a checkpoint.
+    dataset    a JSONL file as examples: ids, and which of them are to be learnt.
+    micro      some examples as the ragged rows that a segment takes (tl_batch_t), for one step of
+               training or one slice of an evaluation.
+
+    Text, ids and labels never leave the process that reads them. Which examples a step holds is a pure
+    function of (seed, site, step): a run that goes on needs to know nothing but its step. Reads files,
+    writes none. A tokenizer is shared freely; a dataset and its micros belong to one thread.      */
+
+#ifndef TL_DATA_H
+#define TL_DATA_H
+
+#include "error.h"
+#include "model/model.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+//  ---------------------------------------------------------------------------------------------
+//  Tokenizer
+
+typedef struct tl_tokenizer tl_tokenizer_t;
+
+//  path: a model directory (ice_text.model or tokenizer.model in it) or such a file. config tells the
+//  family's rules and special ids, and is copied; a tokenizer with more pieces than config->vocab, or whose
+//  own special pieces have other ids, doesn't fit and is refused. vocab 0: nothing is checked. NULL on failure.
+tl_tokenizer_t *tl_tokenizer_open (const char *path, const tl_config_t *config, tl_error_t *err);
+void tl_tokenizer_destroy (tl_tokenizer_t **self_p);
+
+//  Ids of length bytes of text (NULs and broken UTF-8 included), no special ones added; names of special
+//  tokens in the text are text. Sets count; a fresh array, never NULL, that the caller frees.
+int32_t *tl_tokenizer_encode (const tl_tokenizer_t *self, const char *text, size_t length,
+                              size_t *count);
+//  Text of ids; special ids and ids without a piece give nothing. A fresh buffer with a NUL after the last
+//  byte, that the caller frees; length (may be NULL) counts bytes, for the text may hold NULs itself.
+char *tl_tokenizer_decode (const tl_tokenizer_t *self, const int32_t *ids, size_t count,
+                           size_t *length);
+size_t tl_tokenizer_pieces (const tl_tokenizer_t *self);     //  how many ids it knows
+const char *tl_tokenizer_path (const tl_tokenizer_t *self);  //  the file
+const char *tl_tokenizer_hash (const tl_tokenizer_t *self);  //  of the file's bytes, 64 hex digits
+
+//  A text to go on from: chatglm [ids, gMASK, sop], llama [bos, ids]. For tl_batch_t and tl_segment_extend.
+typedef struct {
+    int32_t *ids;             //  [count], freed by tl_prompt_clear
+    size_t count;
+    uint32_t context, mask;   //  as in tl_batch_t
+} tl_prompt_t;
+
+void tl_prompt_make (tl_prompt_t *self, const tl_tokenizer_t *tokenizer, const char *text,
+                     size_t length);
+void tl_prompt_clear (tl_prompt_t *self);
+
+//  ---------------------------------------------------------------------------------------------
+//  Dataset
+
+//  Names of the keys in the file where they differ from the usual ones; NULL is the usual name.
+typedef struct {
+    const char *prompt, *completion;
+    const char *instruction, *input, *output;
+    const char *messages;
+    const char *text;
+} tl_columns_t;
+
+typedef struct {
+    size_t max_length;        //  ids of the longest example, special ones included; 0: the model's longest
+    size_t limit;             //  examples to read at most; 0: all
+    tl_columns_t columns;
+} tl_data_options_t;
+
+typedef struct tl_dataset tl_dataset_t;
+
+//  Reads a whole JSONL file: one object a line, {prompt, completion}, {messages: [{role, content} ...]},
+//  {instruction, input, output} or {text}, told apart by their keys. The answer is learnt, or all of {text}; of
+//  a conversation the last answer. Longer examples are shortened (first the prompt's beginning goes, down to
+//  half of max_length, then the answer's end), which is logged once with a count. NULL and "FILE:LINE: ..."
+//  when a line is broken or the file holds no example. The tokenizer must outlive the dataset.
+tl_dataset_t *tl_dataset_open (const char *path, const tl_tokenizer_t *tokenizer,
+                               const tl_data_options_t *options, tl_error_t *err);
+void tl_dataset_destroy (tl_dataset_t **self_p);
+
+size_t tl_dataset_count (const tl_dataset_t *self);       //  examples, >= 1
+size_t tl_dataset_shortened (const tl_dataset_t *self);   //  of them shortened to max_length
+uint64_t tl_dataset_labels (const tl_dataset_t *self);    //  label tokens of one pass
+
+//  Upper bounds for any micro of so many sequences, for tl_part_plan: rows, rows of the longest, labels.
+typedef struct {
+    size_t rows, longest, labels;
+} tl_extent_t;
+
+tl_extent_t tl_dataset_extent (const tl_dataset_t *self, size_t sequences);
+
+//  ---------------------------------------------------------------------------------------------
+//  Micros
+
+//  An example of n ids gives n - 1 rows: row r holds id r and predicts id r + 1, where that is to be learnt.
+typedef struct {
+    tl_batch_t batch;         //  its arrays belong to the micro
+    uint64_t labels;          //  rows that have a label
+} tl_micro_t;
+
+//  Micro number micro of micros (1 <= micros <= batch_size) of one site's batch at one step. Sequence i of the
+//  batch has the global number (site << 40) + step * batch_size + i; every pass over the file has an order
+//  of its own. Micros split the batch in order, as evenly as can be. Never fails; the caller destroys.
+tl_micro_t *tl_dataset_micro (tl_dataset_t *self, uint64_t seed, uint64_t site, uint64_t step,
+                              size_t batch_size, size_t micro, size_t micros);
+//  Examples first .. first + count - 1 in the file's order, for evaluation; numbers are the examples' own.
+tl_micro_t *tl_dataset_slice (const tl_dataset_t *self, size_t first, size_t count);
+//  How many examples from first on fit into so many rows: at least 1 if there is one, 0 at the end.
+size_t tl_dataset_fit (const tl_dataset_t *self, size_t first, size_t rows);
+
+//  Several sites' micros as one, in the order given: what training in one place computes.
+tl_micro_t *tl_micro_join (tl_micro_t *const *micros, size_t count);
+//  Masks labels from the end until at most allowed are left, so that runs can end on the same number of
+//  label tokens. Rows stay. Returns the labels left.
+uint64_t tl_micro_trim (tl_micro_t *self, uint64_t allowed);
+void tl_micro_destroy (tl_micro_t **self_p);
+
+#endif
