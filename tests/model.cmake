@@ -1,0 +1,10 @@
+#  The running side of src/model: golden vectors, segments, generation.
+add_executable (golden_check golden/golden_check.c golden/golden_case.c golden/golden_run.c)
+target_link_libraries (golden_check PRIVATE tl_model tl_fed PkgConfig::JANSSON)
+set_target_properties (golden_check PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+
+foreach (case chatglm-v1 chatglm-v1-depth llama-untied llama-tied)
+    add_test (NAME golden_shared_${case} COMMAND golden_check ../shared/golden/${case}
+              WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties (golden_shared_${case} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77 LABELS golden)
+endforeach ()
