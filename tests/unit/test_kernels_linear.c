@@ -1,0 +1,165 @@
+//  linear against three plain loops: every dtype, odd shapes, alpha and beta, the panel's edges.
+
+#include "unit/kernels_support.h"
+
+typedef struct {
+    size_t n, in, out;
+} s_shape_t;
+
+//  One row, few rows, primes, and a weight of more than one panel (in 2048: 512 rows a panel).
+static const s_shape_t s_shapes[] = {
+    {1, 1, 1},  {1, 64, 32}, {1, 1031, 7},   {3, 17, 13},     {4, 2053, 5}, {5, 31, 29},
+    {7, 1, 19}, {6, 19, 1},  {37, 127, 101}, {6, 2048, 1030}, {64, 96, 80},
+};
+enum { SHAPES = sizeof s_shapes / sizeof s_shapes[0] };
+
+//  Weights as stored, and what they mean.
+static void *
+s_store (double *w, size_t count, tl_dtype_t dtype)
+{
+    float *wide = tl_alloc_aligned (count * sizeof *wide);
+    void *stored = tl_alloc_aligned (count * tl_dtype_size (dtype));
+    for (size_t i = 0; i < count; i++)
+        wide[i] = (float)w[i];
+    tl_narrow (stored, wide, dtype, count);
+    tl_widen (wide, stored, dtype, count);
+    for (size_t i = 0; i < count; i++)
+        w[i] = wide[i];
+    free (wide);
+    return stored;
+}
+
+static void
+s_one_forward (const tl_kernels_t *k, s_shape_t s, tl_dtype_t dtype, double alpha, double beta,
+               bool with_bias)
+{
+    double *w = tests_new_f64 (s.in * s.out, 1, 0.3), *expected = tests_new_f64 (s.n * s.out, 2, 1);
+    void *stored = s_store (w, s.in * s.out, dtype);
+    float *x = tests_new_f32 (s.n * s.in, 3, 1), *bias = tests_new_f32 (s.out, 4, 1);
+    float *y = tests_new_f32 (s.n * s.out, 2, 1);
+    float *scratch = tests_new_f32 (tl_linear_scratch (s.in, s.out, dtype), 5, 1);
+    if (beta == 0)
+        for (size_t i = 0; i < s.n * s.out; i++)
+            y[i] = NAN; //  must not be read
+    for (size_t row = 0; row < s.n; row++)
+        for (size_t o = 0; o < s.out; o++) {
+            double sum = 0, *to = &expected[row * s.out + o];
+            for (size_t i = 0; i < s.in; i++)
+                sum += (double)x[row * s.in + i] * w[o * s.in + i];
+            *to = alpha * sum + beta * *to + (with_bias ? bias[o] : 0);
+        }
+    k->linear_forward (y, x, stored, dtype, with_bias ? bias : NULL, s.n, s.in, s.out, alpha, beta,
+                       scratch);
+    tests_close_f32 ("linear_forward", y, expected, s.n * s.out, 3e-6);
+    free (w), free (expected), free (stored), free (x), free (bias), free (y), free (scratch);
+}
+
+static void
+test_forward (void **state)
+{
+    for (size_t isa = 0; isa < 3; isa++) {
+        const tl_kernels_t *k = tl_kernels_of (tests_isas[isa]);
+        for (size_t i = 0; k && i < SHAPES; i++)
+            for (tl_dtype_t dtype = TL_F32; dtype <= TL_BF16; dtype++) {
+                s_one_forward (k, s_shapes[i], dtype, 1, 0, false);
+                s_one_forward (k, s_shapes[i], dtype, 0.5, 1, true);
+                s_one_forward (k, s_shapes[i], dtype, 2, 0.25, false);
+            }
+    }
+}
+
+static void
+s_one_backward_input (const tl_kernels_t *k, s_shape_t s, tl_dtype_t dtype, double alpha,
+                      double beta)
+{
+    double *w = tests_new_f64 (s.in * s.out, 1, 0.3), *expected = tests_new_f64 (s.n * s.in, 2, 1);
+    void *stored = s_store (w, s.in * s.out, dtype);
+    float *dy = tests_new_f32 (s.n * s.out, 3, 1), *dx = tests_new_f32 (s.n * s.in, 2, 1);
+    float *scratch = tests_new_f32 (tl_linear_scratch (s.in, s.out, dtype), 5, 1);
+    if (beta == 0)
+        for (size_t i = 0; i < s.n * s.in; i++)
+            dx[i] = NAN;
+    for (size_t row = 0; row < s.n; row++)
+        for (size_t i = 0; i < s.in; i++) {
+            double sum = 0, *to = &expected[row * s.in + i];
+            for (size_t o = 0; o < s.out; o++)
+                sum += (double)dy[row * s.out + o] * w[o * s.in + i];
+            *to = alpha * sum + beta * *to;
+        }
+    k->linear_backward_input (dx, dy, stored, dtype, s.n, s.in, s.out, alpha, beta, scratch);
+    tests_close_f32 ("linear_backward_input", dx, expected, s.n * s.in, 3e-6);
+    free (w), free (expected), free (stored), free (dy), free (dx), free (scratch);
+}
+
+static void
+s_one_backward_weight (const tl_kernels_t *k, s_shape_t s, double alpha, bool with_bias)
+{
+    float *x = tests_new_f32 (s.n * s.in, 3, 1), *dy = tests_new_f32 (s.n * s.out, 4, 1);
+    float *dw = tests_new_f32 (s.in * s.out, 5, 1), *db = tests_new_f32 (s.out, 6, 1);
+    double *expected = tests_new_f64 (s.in * s.out, 5, 1), *sums = tests_new_f64 (s.out, 6, 1);
+    for (size_t o = 0; o < s.out; o++)
+        for (size_t row = 0; row < s.n; row++) {
+            double up = dy[row * s.out + o];
+            for (size_t i = 0; i < s.in; i++)
+                expected[o * s.in + i] += alpha * up * x[row * s.in + i];
+            sums[o] += with_bias ? up : 0;
+        }
+    k->linear_backward_weight (dw, with_bias ? db : NULL, dy, x, s.n, s.in, s.out, alpha);
+    tests_close_f32 ("dw", dw, expected, s.in * s.out, 3e-6);
+    tests_close_f32 ("db", db, sums, s.out, 3e-6);
+    free (x), free (dy), free (dw), free (db), free (expected), free (sums);
+}
+
+static void
+test_backward (void **state)
+{
+    for (size_t isa = 0; isa < 3; isa++) {
+        const tl_kernels_t *k = tl_kernels_of (tests_isas[isa]);
+        for (size_t i = 0; k && i < SHAPES; i++) {
+            for (tl_dtype_t dtype = TL_F32; dtype <= TL_BF16; dtype++) {
+                s_one_backward_input (k, s_shapes[i], dtype, 1, 0);
+                s_one_backward_input (k, s_shapes[i], dtype, 0.5, 1);
+            }
+            s_one_backward_weight (k, s_shapes[i], 1, true);
+            s_one_backward_weight (k, s_shapes[i], 0.125, false);
+        }
+    }
+}
+
+static void
+test_panels_change_nothing_but_memory (void **state)
+{
+    //  The scratch of a big weight is bounded, whatever the vocabulary.
+    assert_true (tl_linear_scratch (4096, 150000, TL_BF16) <= (size_t)1 << 20);
+    assert_int_equal (tl_linear_scratch (4096, 150000, TL_F32), 0);
+    assert_int_equal (tl_linear_scratch (8, 4, TL_F16), 32);
+}
+
+static void
+test_the_same_call_gives_the_same_bits (void **state)
+{
+    const tl_kernels_t *k = tl_kernels ();
+    enum { N = 33, IN = 130, OUT = 70 };
+    float *x = tests_new_f32 (N * IN + 8, 1, 1), *w = tests_new_f32 (IN * OUT, 2, 1);
+    float first[N * OUT], second[N * OUT];
+    k->linear_forward (first, x, w, TL_F32, NULL, N, IN, OUT, 1, 0, NULL);
+    k->linear_forward (second, x, w, TL_F32, NULL, N, IN, OUT, 1, 0, NULL);
+    assert_memory_equal (first, second, sizeof first);
+    //  Nor does it matter where the rows start in memory.
+    memmove (x + 3, x, N * IN * sizeof *x);
+    k->linear_forward (second, x + 3, w, TL_F32, NULL, N, IN, OUT, 1, 0, NULL);
+    assert_memory_equal (first, second, sizeof first);
+    free (x), free (w);
+}
+
+int
+main (void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test (test_forward),
+        cmocka_unit_test (test_backward),
+        cmocka_unit_test (test_panels_change_nothing_but_memory),
+        cmocka_unit_test (test_the_same_call_gives_the_same_bits),
+    };
+    return cmocka_run_group_tests (tests, tests_open_blas, NULL);
+}
