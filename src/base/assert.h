@@ -2,6 +2,9 @@
     backtrace, then aborts. Never for input, files or peers: those get a tl_error_t.               */
 
 //  This folder is on the include path, so libraries that ask for <assert.h> get this file: hand them the real one.
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Winclude-next-absolute-path"
+#endif
 #include_next <assert.h>
 
 #ifndef TL_ASSERT_H
