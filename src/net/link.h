@@ -26,11 +26,14 @@ typedef void (tl_link_released_fn) (void *arg, uint64_t token);
 
 tl_link_t *tl_link_new (uint64_t window_bytes_in, uint64_t window_messages_in,
                         tl_link_send_fn *send, tl_link_released_fn *released, void *arg);
+//  Messages that are still here are dropped; nobody hears of their tokens.
 void tl_link_destroy (tl_link_t **self_p);
-void tl_link_window (tl_link_t *self, uint64_t bytes, uint64_t messages);   //  what the far end granted us
+//  What the far end granted us. -1, and nothing changed, if that is less than one chunk (TL_CHUNK_BYTES) or one
+//  message: such a peer could never be sent a tensor and is to be refused. Before it is called nothing is sent.
+int tl_link_window (tl_link_t *self, uint64_t bytes, uint64_t messages);
 
 //  Attached: far end has received everything up to received; the rest is sent again, in order.
-//  -1 if received is beyond what was ever sent.
+//  -1 if received is beyond what was ever sent, or below what the far end has released already.
 int tl_link_attach (tl_link_t *self, uint64_t received);
 void tl_link_detach (tl_link_t *self);
 bool tl_link_attached (const tl_link_t *self);
@@ -42,11 +45,14 @@ void tl_link_send (tl_link_t *self, const tl_message_t *message, zmq_msg_t *payl
 
 typedef enum { TL_LINK_NEW, TL_LINK_DUPLICATE, TL_LINK_GAP, TL_LINK_VIOLATION } tl_link_verdict_t;
 //  Says what an arrived sequenced or CREDIT message is, and takes its ack. bytes: payload size. VIOLATION: beyond the
-//  window we granted, or an ack of something never sent. Only NEW messages are to be acted on.
+//  window we granted, or an ack of something never sent. Only NEW messages are to be acted on; a CREDIT is NEW too,
+//  and has nothing more to act on. Calls released, and sends what an ack made room for.
 tl_link_verdict_t tl_link_receive (tl_link_t *self, const tl_message_t *message, size_t bytes);
-//  The actor holds no memory for this received sequence any more (any order).
+//  The actor holds no memory for this received sequence any more (any order, each NEW message once; 0 is ignored).
 void tl_link_release (tl_link_t *self, uint64_t sequence);
-//  Sends CREDIT if one is due (call from a timer, and after a burst of input).
+//  Sends CREDIT if one is due (call from a timer, and after a burst of input): half a window is released and not yet
+//  told, or less and the far end has no room left for a chunk. now: if anything is not yet told. The CREDIT has run 0
+//  and no sender.
 void tl_link_tick (tl_link_t *self, bool now);
 
 uint64_t tl_link_pending (const tl_link_t *self);    //  messages out, not yet released by the far end

@@ -16,7 +16,9 @@ typedef enum {
     TL_EVENT_PLAIN,          //  ROUTER: a peer without CURVE (or of another protocol) knocked; address is its own
     TL_EVENT_REFUSED,        //  DEALER: the broker's ZAP handler refused our key
     TL_EVENT_DENIED,         //  ROUTER: ZAP refused a peer
-    TL_EVENT_RETRIED         //  DEALER: nobody listens yet, trying again
+    TL_EVENT_RETRIED,        //  DEALER: nobody listens yet, trying again
+    TL_EVENT_FAILED          //  DEALER: somebody listens, but the handshake broke off: no broker there, one without
+                             //  its ZAP handler, or one whose key isn't the one we have
 } tl_event_t;
 
 typedef struct {
@@ -39,6 +41,10 @@ void *tl_socket_monitor (tl_socket_t *self);    //  PAIR of connection events, t
 const char *tl_socket_endpoint (const tl_socket_t *self);
 //  Next connection event; 0 if none waits, 1 if one was stored.
 int tl_socket_event (tl_socket_t *self, tl_socket_event_t *event);
+//  libzmq never dials again after a refused key or a protocol error. DEALER: dials again if it has given up (1 then),
+//  does nothing while connected or trying (0); -1 on failure. Call it at leisure after REFUSED, FAILED or
+//  DISCONNECTED, not in the same turn: a second later is good.
+int tl_socket_redial (tl_socket_t *self);
 //  Shuts the TCP connection of fd down (revocation, tests of reconnects).
 void tl_socket_shutdown (int fd);
 //  Bytes on the wire of this socket's TCP connections so far, both ways, ZMTP and CURVE included (TCP_INFO; connections
@@ -49,12 +55,12 @@ uint64_t tl_socket_bytes (tl_socket_t *self);
 typedef struct {
     zmq_msg_t routing, envelope, payload;
     bool has_payload;
-    char user [80];           //  User-Id "role/name" as proven by the key; ROUTER only, "" if none
+    char user [80];           //  User-Id "role/name" as proven by the key; ROUTER only, never "" there
     int fd;                   //  ZMQ_SRCFD, ROUTER only, else -1
 } tl_packet_t;
 
 //  1 and a packet to be closed with tl_packet_close, 0 if none waits, -1 (errno EPROTO) for a message of
-//  the wrong number of frames, already dropped. Never blocks.
+//  the wrong number of frames, or from a peer without a proven User-Id (ROUTER), already dropped. Never blocks.
 int tl_socket_receive (tl_socket_t *self, tl_packet_t *packet);
 void tl_packet_close (tl_packet_t *packet);
 //  Sends envelope (buffer of size, copied) and payload (or NULL; taken over on success, untouched on failure).

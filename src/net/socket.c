@@ -1,0 +1,630 @@
+/*  socket: CURVE ROUTERs and DEALERs, see socket.h.
+
+    Connection events. libzmq's monitor (its stable version 1) names the file descriptor in ACCEPTED,
+    CONNECTED and DISCONNECTED only; the handshake's events name our own endpoint. With one I/O thread a
+    handshake that fails is followed at once by its DISCONNECTED, so the pair tells which peer it was.
+    Peers that speak no ZMTP at all are dropped without a handshake event; they are recognised by what
+    is missing: they were accepted, but no key was ever shown and no message came. A peer that just
+    connects and leaves, as port scanners do, makes a handshake event without detail and isn't reported.
+
+    A remote address is asked of the kernel when the ACCEPTED event is read, so the monitor has to be
+    polled like the socket; a connection that is already gone by then has an empty address.        */
+
+#include "socket.h"
+
+#include "assert.h"
+#include "memory.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum {
+    FRAME_BYTES = 2 << 20, //  largest frame taken: a chunk is 1 MiB, a full COMMIT 1.2 MiB
+    SPARE_MESSAGES = 256,  //  HWM above a peer's window: CREDIT, PING and the like
+    BACKLOG = 1024,        //  connections that wait for accept: many peers start at once
+    LINGER_MS = 200,       //  a BYE may still leave; destroying the context waits no longer
+    HEARTBEAT_MS = 3000,   //  a ZMTP PING when nothing came for so long
+    HEARTBEAT_TIMEOUT_MS = 9000,
+    HANDSHAKE_MS = 10000,    //  a connection without a finished handshake is closed
+    RECONNECT_MS = 100,      //  first pause before dialling again
+    RECONNECT_MAX_MS = 2000, //  longest
+    CONNECT_MS = 5000        //  a SYN that nobody answers
+};
+
+//  The number is in libzmq 4.3's zmq.h for draft builds only, but every build of it takes the option. One
+//  that doesn't makes bind fail.
+#ifndef ZMQ_ZAP_ENFORCE_DOMAIN
+#define ZMQ_ZAP_ENFORCE_DOMAIN 93
+#endif
+
+//  What one TCP connection was when last looked at.
+typedef struct {
+    bool used;        //  the descriptor is one of this socket's connections
+    bool known;       //  it showed a key: a message came from it
+    uint64_t cookie;  //  kernel's name of the TCP socket; tells when a descriptor was reused
+    uint64_t bytes;   //  both ways, last reading
+    char address[64]; //  remote, "" if unknown
+} connection_t;
+
+//  What the last handshake event said about the DISCONNECTED that follows it.
+typedef enum { VERDICT_NONE, VERDICT_QUIET, VERDICT_PLAIN } verdict_t;
+
+struct tl_socket {
+    void *zmq;                 //  ROUTER (router is true) or DEALER
+    void *monitor;             //  PAIR of the monitor's events
+    bool router;               //  bound, with many peers
+    char endpoint[256];        //  as bound or connected
+    connection_t *connections; //  by file descriptor
+    size_t room;               //  length of connections
+    uint64_t bytes_gone;       //  of connections that are closed
+    verdict_t verdict;         //  for the next DISCONNECTED
+    uint64_t unclaimed;        //  ROUTER: handshakes with a key not yet matched to a descriptor
+    int fd;                    //  DEALER: its connection, -1 if none
+    bool up;                   //  DEALER: handshake done
+    bool lost;                 //  DEALER: the connection ended and libzmq hasn't begun another one
+};
+
+//  --- making and ending
+
+static bool
+s_set (void *zmq, int option, int value)
+{
+    return zmq_setsockopt (zmq, option, &value, sizeof value) == 0;
+}
+
+static bool
+s_set_text (void *zmq, int option, const char *value)
+{
+    return zmq_setsockopt (zmq, option, value, strlen (value)) == 0;
+}
+
+//  Options of both kinds.
+static bool
+s_set_common (void *zmq, size_t window_messages)
+{
+    size_t limit = window_messages + SPARE_MESSAGES;
+    int hwm = limit < 1 << 30 ? (int)limit : 1 << 30;
+    int64_t bytes = FRAME_BYTES;
+    return s_set (zmq, ZMQ_LINGER, LINGER_MS) && s_set (zmq, ZMQ_SNDHWM, hwm) &&
+           s_set (zmq, ZMQ_RCVHWM, hwm) &&
+           zmq_setsockopt (zmq, ZMQ_MAXMSGSIZE, &bytes, sizeof bytes) == 0 &&
+           s_set (zmq, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) &&
+           s_set (zmq, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS) &&
+           s_set (zmq, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) && s_set (zmq, ZMQ_TCP_KEEPALIVE, 1) &&
+           s_set (zmq, ZMQ_IPV6, 0);
+}
+
+static bool
+s_set_router (void *zmq, const char *domain, const tl_pair_t *own)
+{
+    //  Without an enforced domain libzmq lets every key in when no ZAP handler is bound
+    return s_set (zmq, ZMQ_CURVE_SERVER, 1) &&
+           s_set_text (zmq, ZMQ_CURVE_SECRETKEY, own->secret_text) &&
+           s_set_text (zmq, ZMQ_ZAP_DOMAIN, domain) && s_set (zmq, ZMQ_ZAP_ENFORCE_DOMAIN, 1) &&
+           s_set (zmq, ZMQ_ROUTER_MANDATORY, 1) && s_set (zmq, ZMQ_ROUTER_HANDOVER, 0) &&
+           s_set (zmq, ZMQ_BACKLOG, BACKLOG);
+}
+
+static bool
+s_set_dealer (void *zmq, const tl_pair_t *own, const char *broker_public)
+{
+    //  IMMEDIATE: nothing is queued for a connection that isn't there, so what was sent before a break
+    //  can't slip out ahead of the new connection's ATTACH; links send it again instead
+    return s_set_text (zmq, ZMQ_CURVE_SERVERKEY, broker_public) &&
+           s_set_text (zmq, ZMQ_CURVE_PUBLICKEY, own->public_text) &&
+           s_set_text (zmq, ZMQ_CURVE_SECRETKEY, own->secret_text) &&
+           s_set (zmq, ZMQ_IMMEDIATE, 1) && s_set (zmq, ZMQ_RECONNECT_IVL, RECONNECT_MS) &&
+           s_set (zmq, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) &&
+           s_set (zmq, ZMQ_CONNECT_TIMEOUT, CONNECT_MS);
+}
+
+//  A ZeroMQ socket with our PAIR on its monitor; options are set by the caller before it connects.
+static tl_socket_t *
+s_new (void *context, bool router, tl_error_t *err)
+{
+    static atomic_uint serial;
+    tl_socket_t *self = tl_alloc (sizeof *self);
+    char name[64];
+    snprintf (name, sizeof name, "inproc://monitor-%u", atomic_fetch_add (&serial, 1));
+    self->router = router;
+    self->fd = -1;
+    self->zmq = zmq_socket (context, router ? ZMQ_ROUTER : ZMQ_DEALER);
+    self->monitor = zmq_socket (context, ZMQ_PAIR);
+    //  No HWM on the monitor: the I/O thread would wait for us when many peers come at once
+    if (self->zmq && self->monitor && zmq_socket_monitor (self->zmq, name, ZMQ_EVENT_ALL) == 0 &&
+        s_set (self->monitor, ZMQ_RCVHWM, 0) && s_set (self->monitor, ZMQ_LINGER, 0) &&
+        zmq_connect (self->monitor, name) == 0)
+        return self;
+    tl_fail (err, TL_FAILED,
+             "a socket can't be made (%s); raise the limit of open files (ulimit -n)",
+             zmq_strerror (errno));
+    tl_socket_destroy (&self);
+    return NULL;
+}
+
+static int
+s_fail_options (tl_error_t *err)
+{
+    return tl_fail (err, TL_BAD_INPUT,
+                    "libzmq refuses a socket option or key (%s); use libzmq 4.3 with CURVE, as "
+                    "Debian has it, and keys made by trunkline keys",
+                    zmq_strerror (errno));
+}
+
+static int
+s_fail_bind (const char *what, const char *endpoint, tl_error_t *err)
+{
+    int reason = errno;
+    if (reason == EADDRINUSE)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s: %s is already in use; stop the program that has it (ss -ltnp shows "
+                        "which) or give another port in the topology file",
+                        what, endpoint);
+    if (reason == EADDRNOTAVAIL || reason == ENODEV)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s: no network interface of this machine has the address of %s; give one "
+                        "of its own, or tcp://*:PORT for all, in the topology file",
+                        what, endpoint);
+    return tl_fail (err, TL_BAD_INPUT,
+                    "%s: %s can't be bound (%s); give an endpoint like tcp://127.0.0.1:5570 in the "
+                    "topology file",
+                    what, endpoint, zmq_strerror (reason));
+}
+
+tl_socket_t *
+tl_socket_bind (void *context, const char *domain, const char *endpoint, const char *what,
+                const tl_pair_t *own, size_t window_messages, tl_error_t *err)
+{
+    tl_assert (*domain);
+    tl_socket_t *self = s_new (context, true, err);
+    if (self == NULL)
+        return NULL;
+    int rc = -1;
+    size_t size = sizeof self->endpoint;
+    if (!s_set_common (self->zmq, window_messages) || !s_set_router (self->zmq, domain, own))
+        s_fail_options (err);
+    else if (zmq_bind (self->zmq, endpoint) ||
+             zmq_getsockopt (self->zmq, ZMQ_LAST_ENDPOINT, self->endpoint, &size))
+        s_fail_bind (what, endpoint, err);
+    else
+        rc = 0;
+    if (rc)
+        tl_socket_destroy (&self);
+    return self;
+}
+
+tl_socket_t *
+tl_socket_connect (void *context, const char *endpoint, const tl_pair_t *own,
+                   const char *broker_public, size_t window_messages, tl_error_t *err)
+{
+    tl_socket_t *self = s_new (context, false, err);
+    if (self == NULL)
+        return NULL;
+    int rc = -1;
+    snprintf (self->endpoint, sizeof self->endpoint, "%s", endpoint);
+    if (!s_set_common (self->zmq, window_messages) || !s_set_dealer (self->zmq, own, broker_public))
+        s_fail_options (err);
+    else if (zmq_connect (self->zmq, self->endpoint))
+        tl_fail (err, TL_BAD_INPUT,
+                 "%s is no address to connect to (%s); give one like tcp://broker.example:5570 in "
+                 "the topology file",
+                 endpoint, zmq_strerror (errno));
+    else
+        rc = 0;
+    if (rc)
+        tl_socket_destroy (&self);
+    return self;
+}
+
+void
+tl_socket_destroy (tl_socket_t **self_p)
+{
+    tl_assert (self_p);
+    tl_socket_t *self = *self_p;
+    if (self == NULL)
+        return;
+    if (self->zmq) {
+        zmq_socket_monitor (self->zmq, NULL, 0);
+        zmq_close (self->zmq);
+    }
+    if (self->monitor)
+        zmq_close (self->monitor);
+    free (self->connections);
+    free (self);
+    *self_p = NULL;
+}
+
+void *
+tl_socket_zmq (tl_socket_t *self)
+{
+    return self->zmq;
+}
+
+void *
+tl_socket_monitor (tl_socket_t *self)
+{
+    return self->monitor;
+}
+
+const char *
+tl_socket_endpoint (const tl_socket_t *self)
+{
+    return self->endpoint;
+}
+
+//  --- connections
+
+static uint64_t
+s_cookie (int fd)
+{
+    uint64_t cookie = 0;
+    socklen_t size = sizeof cookie;
+    return getsockopt (fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
+//  Remote "1.2.3.4:567" of a TCP socket, or "".
+static void
+s_remote (int fd, char *text, size_t room)
+{
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    char host[INET_ADDRSTRLEN];
+    *text = 0;
+    if (getpeername (fd, (struct sockaddr *)&address, &size) == 0 &&
+        address.sin_family == AF_INET && inet_ntop (AF_INET, &address.sin_addr, host, sizeof host))
+        snprintf (text, room, "%s:%u", host, ntohs (address.sin_port));
+}
+
+static connection_t *
+s_connection (tl_socket_t *self, int fd)
+{
+    if (fd < 0 || (size_t)fd >= self->room || !self->connections[fd].used)
+        return NULL;
+    return &self->connections[fd];
+}
+
+//  Reads a connection's counters, if the descriptor is still that connection.
+static void
+s_count (connection_t *connection, int fd)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    if (connection->cookie == 0 || s_cookie (fd) != connection->cookie)
+        return;
+    memset (&info, 0, sizeof info);
+    if (getsockopt (fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0)
+        connection->bytes =
+            info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_bytes_received;
+}
+
+static void
+s_forget (tl_socket_t *self, int fd)
+{
+    connection_t *connection = s_connection (self, fd);
+    if (connection == NULL)
+        return;
+    s_count (connection, fd);
+    self->bytes_gone += connection->bytes;
+    memset (connection, 0, sizeof *connection);
+}
+
+static void
+s_remember (tl_socket_t *self, int fd)
+{
+    if (fd < 0)
+        return;
+    s_forget (self, fd);
+    if ((size_t)fd >= self->room) {
+        size_t room = (size_t)fd + 64;
+        self->connections = realloc (self->connections, room * sizeof *self->connections);
+        tl_assert (self->connections);
+        memset (self->connections + self->room, 0, (room - self->room) * sizeof *self->connections);
+        self->room = room;
+    }
+    connection_t *connection = &self->connections[fd];
+    connection->used = true;
+    connection->cookie = s_cookie (fd);
+    s_remote (fd, connection->address, sizeof connection->address);
+}
+
+uint64_t
+tl_socket_bytes (tl_socket_t *self)
+{
+    uint64_t bytes = self->bytes_gone;
+    for (size_t fd = 0; fd < self->room; fd++)
+        if (self->connections[fd].used) {
+            s_count (&self->connections[fd], (int)fd);
+            bytes += self->connections[fd].bytes;
+        }
+    return bytes;
+}
+
+void
+tl_socket_shutdown (int fd)
+{
+    shutdown (fd, SHUT_RDWR);
+}
+
+int
+tl_socket_redial (tl_socket_t *self)
+{
+    tl_assert (!self->router);
+    if (!self->lost)
+        return 0;
+    self->lost = false;
+    //  connect alone does nothing while libzmq remembers the endpoint, even if its session has ended
+    zmq_disconnect (self->zmq, self->endpoint);
+    return zmq_connect (self->zmq, self->endpoint) ? -1 : 1;
+}
+
+//  --- connection events
+
+//  Next of libzmq's own events: 1, or 0 if none waits.
+static int
+s_monitor_read (tl_socket_t *self, uint16_t *number, int32_t *value)
+{
+    for (;;) {
+        uint8_t frame[6];
+        char address[256];
+        int size = zmq_recv (self->monitor, frame, sizeof frame, ZMQ_DONTWAIT);
+        if (size == -1 && errno == EINTR)
+            continue;
+        if (size != sizeof frame)
+            return 0;
+        while (zmq_recv (self->monitor, address, sizeof address, ZMQ_DONTWAIT) == -1 &&
+               errno == EINTR)
+            continue;
+        memcpy (number, frame, sizeof *number);
+        memcpy (value, frame + sizeof *number, sizeof *value);
+        return 1;
+    }
+}
+
+static bool
+s_store (tl_socket_t *self, tl_socket_event_t *event, tl_event_t type, int fd)
+{
+    const connection_t *connection = s_connection (self, fd);
+    event->event = type;
+    event->fd = fd;
+    snprintf (event->address, sizeof event->address, "%s", connection ? connection->address : "");
+    return true;
+}
+
+//  A ROUTER's connection ended: was it ever one of ours?
+static bool
+s_router_lost (tl_socket_t *self, int fd, tl_socket_event_t *event)
+{
+    const connection_t *connection = s_connection (self, fd);
+    bool known = connection && connection->known;
+    tl_event_t type = TL_EVENT_DISCONNECTED;
+    if (self->verdict == VERDICT_QUIET)
+        return false;
+    if (self->verdict == VERDICT_PLAIN)
+        type = TL_EVENT_PLAIN;
+    else if (!known && self->unclaimed > 0)
+        self->unclaimed--;
+    else if (!known)
+        type = TL_EVENT_PLAIN;
+    return s_store (self, event, type, fd);
+}
+
+//  One of libzmq's events of a ROUTER; true if it makes one of ours.
+static bool
+s_router_event (tl_socket_t *self, uint16_t number, int value, tl_socket_event_t *event)
+{
+    bool stored = false;
+    switch (number) {
+    case ZMQ_EVENT_ACCEPTED:
+        s_remember (self, value);
+        break;
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+        self->unclaimed++;
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+        self->unclaimed++;
+        stored = s_store (self, event, TL_EVENT_DENIED, -1);
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        self->verdict = VERDICT_PLAIN;
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+        self->verdict = VERDICT_QUIET;
+        break;
+    case ZMQ_EVENT_DISCONNECTED:
+        stored = s_router_lost (self, value, event);
+        self->verdict = VERDICT_NONE;
+        s_forget (self, value);
+        break;
+    }
+    return stored;
+}
+
+//  The same of a DEALER.
+static bool
+s_dealer_event (tl_socket_t *self, uint16_t number, int value, tl_socket_event_t *event)
+{
+    bool stored = false;
+    switch (number) {
+    case ZMQ_EVENT_CONNECTED:
+        self->fd = value;
+        self->lost = false;
+        s_remember (self, value);
+        break;
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+        self->up = true;
+        stored = s_store (self, event, TL_EVENT_CONNECTED, self->fd);
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+        stored = s_store (self, event, TL_EVENT_REFUSED, self->fd);
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+        stored = s_store (self, event, TL_EVENT_FAILED, self->fd);
+        break;
+    case ZMQ_EVENT_DISCONNECTED:
+        if (self->up)
+            stored = s_store (self, event, TL_EVENT_DISCONNECTED, value);
+        self->up = false;
+        self->lost = true;
+        self->fd = -1;
+        s_forget (self, value);
+        break;
+    case ZMQ_EVENT_CONNECT_RETRIED:
+        //  The first after a loss only says that libzmq begins again
+        if (!self->lost)
+            stored = s_store (self, event, TL_EVENT_RETRIED, -1);
+        self->lost = false;
+        break;
+    }
+    return stored;
+}
+
+int
+tl_socket_event (tl_socket_t *self, tl_socket_event_t *event)
+{
+    uint16_t number;
+    int32_t value;
+    while (s_monitor_read (self, &number, &value))
+        if (self->router ? s_router_event (self, number, value, event)
+                         : s_dealer_event (self, number, value, event))
+            return 1;
+    return 0;
+}
+
+//  --- messages
+
+//  Receives one frame. 0, or -1 with frame closed.
+static int
+s_receive_frame (void *zmq, zmq_msg_t *frame)
+{
+    int rc;
+    zmq_msg_init (frame);
+    do
+        rc = zmq_msg_recv (frame, zmq, ZMQ_DONTWAIT);
+    while (rc == -1 && errno == EINTR);
+    if (rc == -1)
+        zmq_msg_close (frame);
+    return rc == -1 ? -1 : 0;
+}
+
+//  Reads the rest of a message away.
+static void
+s_drain (void *zmq, bool more)
+{
+    zmq_msg_t frame;
+    while (more && s_receive_frame (zmq, &frame) == 0) {
+        more = zmq_msg_more (&frame);
+        zmq_msg_close (&frame);
+    }
+}
+
+//  Identity and descriptor as libzmq attached them to a frame.
+static void
+s_read_origin (tl_socket_t *self, tl_packet_t *packet)
+{
+    const char *user = zmq_msg_gets (&packet->envelope, "User-Id");
+    if (user && strlen (user) < sizeof packet->user)
+        strcpy (packet->user, user);
+    packet->fd = zmq_msg_get (&packet->envelope, ZMQ_SRCFD);
+    connection_t *connection = s_connection (self, packet->fd);
+    if (connection && !connection->known) {
+        connection->known = true;
+        if (self->unclaimed > 0)
+            self->unclaimed--;
+    }
+}
+
+int
+tl_socket_receive (tl_socket_t *self, tl_packet_t *packet)
+{
+    memset (packet, 0, sizeof *packet);
+    packet->fd = -1;
+    zmq_msg_init (&packet->routing);
+    zmq_msg_init (&packet->payload);
+    if (self->router && s_receive_frame (self->zmq, &packet->routing))
+        return 0;
+    if (s_receive_frame (self->zmq, &packet->envelope)) {
+        //  Not in the middle of a message: libzmq hands over whole ones only
+        tl_assert (!self->router);
+        return 0;
+    }
+    bool more = zmq_msg_more (&packet->envelope);
+    if (more && s_receive_frame (self->zmq, &packet->payload) == 0) {
+        packet->has_payload = true;
+        more = zmq_msg_more (&packet->payload);
+    }
+    if (self->router)
+        s_read_origin (self, packet);
+    if (more || (self->router && *packet->user == 0)) {
+        s_drain (self->zmq, more);
+        tl_packet_close (packet);
+        errno = EPROTO;
+        return -1;
+    }
+    return 1;
+}
+
+void
+tl_packet_close (tl_packet_t *packet)
+{
+    zmq_msg_close (&packet->routing);
+    zmq_msg_close (&packet->envelope);
+    zmq_msg_close (&packet->payload);
+}
+
+//  Sends one frame, taking it over on success.
+static int
+s_send_frame (void *zmq, zmq_msg_t *frame, bool more)
+{
+    int rc;
+    do
+        rc = zmq_msg_send (frame, zmq, ZMQ_DONTWAIT | (more ? ZMQ_SNDMORE : 0));
+    while (rc == -1 && errno == EINTR);
+    return rc == -1 ? -1 : 0;
+}
+
+//  The same for a message's first frame, where a refusal may be stale: libzmq looks at what its I/O
+//  thread has to tell only now and then, and makes sure when asked for ZMQ_EVENTS.
+static int
+s_send_first (void *zmq, zmq_msg_t *frame, bool more)
+{
+    int rc = s_send_frame (zmq, frame, more);
+    if (rc == -1 && (errno == EAGAIN || errno == EHOSTUNREACH)) {
+        int events;
+        size_t size = sizeof events;
+        zmq_getsockopt (zmq, ZMQ_EVENTS, &events, &size);
+        rc = s_send_frame (zmq, frame, more);
+    }
+    if (rc == -1) {
+        int reason = errno;
+        zmq_msg_close (frame);
+        errno = reason;
+    }
+    return rc;
+}
+
+int
+tl_socket_send (tl_socket_t *self, const zmq_msg_t *routing, const void *envelope, size_t size,
+                zmq_msg_t *payload)
+{
+    tl_assert (self->router == (routing != NULL));
+    zmq_msg_t frame;
+    if (routing) {
+        zmq_msg_init (&frame);
+        zmq_msg_copy (&frame, (zmq_msg_t *)routing);
+        if (s_send_first (self->zmq, &frame, true))
+            return -1;
+    }
+    tl_assert (zmq_msg_init_size (&frame, size) == 0);
+    memcpy (zmq_msg_data (&frame), envelope, size);
+    if (s_send_first (self->zmq, &frame, payload != NULL))
+        return -1;
+    return payload ? s_send_frame (self->zmq, payload, false) : 0;
+}
