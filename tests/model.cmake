@@ -8,3 +8,10 @@ foreach (case chatglm-v1 chatglm-v1-depth llama-untied llama-tied)
               WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties (golden_shared_${case} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77 LABELS golden)
 endforeach ()
+
+#  Tiny random models and the same step by plain calls; other areas' tests link it too.
+add_library (tests_rig STATIC tiny_model.c rig.c)
+target_include_directories (tests_rig PUBLIC ${CMAKE_SOURCE_DIR}/tests)
+target_link_libraries (tests_rig PUBLIC tl_model tl_fed)
+
+tl_test (test_segment_split TIMEOUT 120 SOURCES unit/test_segment_split.c LIBRARIES tests_rig)
