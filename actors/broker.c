@@ -1,0 +1,742 @@
+#include "broker.h"
+
+#include "actors/broker_internal.h"
+#include "actors/events.h"
+#include "base/assert.h"
+#include "clock.h"
+#include "log.h"
+#include "memory.h"
+
+#include <jansson.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    BURST = 256,              //  packets taken from one socket in one turn of the loop
+    TICK_MS = 250,
+    CONTROL_WINDOW = 1024,    //  messages: HWM of the control socket
+    DATA_WINDOW = 65536,      //  messages: HWM of the data sockets, above any peer's credit
+    REATTACH_MS = 3000,       //  a broken connection must be back within that
+    BYE_MS = 1000,
+    STOP_MS = 10000,          //  a stop waits so long for the open step, then so long for the last save
+    LARGEST_WINDOW = 2000000000   //  bytes: no peer may ask for more credit than that
+};
+
+static const char *const s_states [] = {"up", "serving", "ending"};
+enum { UP, SERVING, ENDING };
+
+//  --- sending ----------------------------------------------------------------------------------
+
+static void
+s_stamp (tl_broker_t *self, tl_message_t *message)
+{
+    message->run = self->run;
+    message->sent = tl_clock_wall_ms () * 1000;
+    if (!*message->sender)
+        snprintf (message->sender, sizeof message->sender, "broker");
+}
+
+static int
+s_answer (tl_broker_t *self, tl_socket_t *socket, const zmq_msg_t *routing, tl_message_t *message)
+{
+    s_stamp (self, message);
+    size_t size;
+    void *frame = tl_message_encode (message, &size);
+    int rc = tl_socket_send (socket, routing, frame, size, NULL);
+    free (frame);
+    return rc;
+}
+
+void
+tl_broker_control (tl_broker_t *self, tl_session_t *session, tl_message_t *message)
+{
+    if (session->control.attached &&
+        s_answer (self, self->control, &session->control.routing, message))
+        tl_debug ("%s to %s could not be sent: it is not connected", tl_type_name (message->type),
+                  session->label);
+}
+
+static void
+s_invalid (tl_broker_t *self, tl_socket_t *socket, const zmq_msg_t *routing, bool expired,
+           const char *text)
+{
+    tl_message_t invalid;
+    tl_message_init (&invalid, TL_INVALID);
+    invalid.body.invalid.expired = expired;
+    invalid.body.invalid.text = text;
+    s_answer (self, socket, routing, &invalid);
+}
+
+static int
+s_link_send (void *arg, const void *envelope, size_t size, zmq_msg_t *payload)
+{
+    tl_session_t *session = arg;
+    tl_broker_t *self = session->owner;
+    tl_socket_t *socket = session->role == TL_ROLE_WORKER ? self->workers : self->clients;
+    if (!session->data.attached)
+        return -1;
+    return tl_socket_send (socket, &session->data.routing, envelope, size, payload);
+}
+
+//  --- sessions ---------------------------------------------------------------------------------
+
+void
+tl_broker_drop (tl_broker_t *self, tl_session_t *session, const char *why)
+{
+    tl_info ("%s %s left: %s", tl_role_name (session->role), session->label, why);
+    tl_event ("peer", "{ssssssss}", "role", tl_role_name (session->role), "name", session->label,
+              "state", "left", "why", why);
+    tl_broker_gone (self, session);
+    tl_sessions_remove (&self->sessions, session);
+}
+
+typedef struct {
+    const char *field, *ours, *theirs;
+    char text [1024];
+    bool retry;
+} tl_refusal_t;
+
+static void
+s_refuse (tl_broker_t *self, const tl_packet_t *packet, const tl_refusal_t *refusal)
+{
+    if (!refusal->retry)
+        tl_warn ("refused %s: %s", packet->user, refusal->text);
+    tl_message_t refused;
+    tl_message_init (&refused, TL_REFUSED);
+    refused.body.refused.field = refusal->field;
+    refused.body.refused.ours = refusal->ours;
+    refused.body.refused.theirs = refusal->theirs;
+    refused.body.refused.text = refusal->text;
+    refused.body.refused.retry = refusal->retry;
+    s_answer (self, self->control, &packet->routing, &refused);
+}
+
+//  "client/north" -> role of the session it asks for and name; -1 if its key doesn't allow that role.
+static int
+s_role (const tl_packet_t *packet, const char *asked, tl_role_t *role, const char **name)
+{
+    static const struct {
+        const char *asked, *key;
+        tl_role_t role;
+    } s_roles [] = {{"client", "client/", TL_ROLE_CLIENT},
+                    {"reader", "client/", TL_ROLE_READER},
+                    {"worker", "worker/", TL_ROLE_WORKER},
+                    {"admin", "admin/", TL_ROLE_ADMIN}};
+    for (size_t i = 0; i < sizeof s_roles / sizeof *s_roles; i++)
+        if (strcmp (asked, s_roles [i].asked) == 0 &&
+            strncmp (packet->user, s_roles [i].key, strlen (s_roles [i].key)) == 0) {
+            *role = s_roles [i].role;
+            *name = packet->user + strlen (s_roles [i].key);
+            return 0;
+        }
+    return -1;
+}
+
+//  Everything that can be wrong with a HELLO of that role. 0 and the index in the topology if nothing is.
+static int
+s_check_hello (tl_broker_t *self, const tl_message_t *message, tl_role_t role, const char *name,
+               int *index, tl_refusal_t *refusal)
+{
+    *index = -1;
+    if (role == TL_ROLE_ADMIN)
+        return 0;
+    *index = role == TL_ROLE_WORKER ? tl_topology_worker (self->topology, name)
+                                    : tl_topology_client (self->topology, name);
+    if (*index < 0) {
+        refusal->field = role == TL_ROLE_WORKER ? "workers" : "clients";
+        refusal->theirs = name;
+        snprintf (refusal->text, sizeof refusal->text,
+                  "%s is not listed under %s in the broker's topology: add it there", name,
+                  refusal->field);
+        return -1;
+    }
+    if (tl_agreements_differ (&self->agreements, message->body.hello.agreements,
+                              message->body.hello.agreements_count, &refusal->field, &refusal->ours,
+                              &refusal->theirs)) {
+        snprintf (refusal->text, sizeof refusal->text,
+                  "%s is %.300s at the broker and %.300s at %s: make the two equal",
+                  refusal->field, refusal->ours, refusal->theirs, name);
+        return -1;
+    }
+    if (message->body.hello.window_bytes > LARGEST_WINDOW ||
+        (self->topology->wire.credit &&
+         message->body.hello.window_bytes > self->topology->wire.credit)) {
+        refusal->field = "wire.credit";
+        snprintf (refusal->text, sizeof refusal->text,
+                  "%s needs %.1f MB of credit for one step and the broker grants %.1f MB: raise "
+                  "wire.credit or lower train.batch_size or train.max_length",
+                  name, (double) message->body.hello.window_bytes / 1e6,
+                  (double) (self->topology->wire.credit ? self->topology->wire.credit
+                                                        : LARGEST_WINDOW) /
+                      1e6);
+        return -1;
+    }
+    return 0;
+}
+
+//  A peer that is here already: the same process says HELLO again (its WELCOME was lost, or it lost its session) or a new
+//  process follows a dead one. False if the old one is alive: then the new one has to wait.
+static bool
+s_make_room (tl_broker_t *self, const tl_message_t *message, tl_role_t role, const char *name,
+             tl_refusal_t *refusal)
+{
+    tl_session_t *old = role == TL_ROLE_CLIENT || role == TL_ROLE_WORKER
+                            ? tl_sessions_by_role (&self->sessions, role, name)
+                            : NULL;
+    if (!old)
+        return true;
+    bool same = old->process == message->body.hello.process;
+    if (!same && !old->broken &&
+        tl_clock_ms () - old->heard < 2 * self->topology->liveness.ping_ms) {
+        refusal->field = "name";
+        refusal->retry = true;
+        snprintf (refusal->text, sizeof refusal->text,
+                  "%s is connected already: stop the other process, or wait until it is gone", name);
+        return false;
+    }
+    tl_broker_drop (self, old, same ? "it began again" : "a new process took its place");
+    return true;
+}
+
+static void
+s_welcome (tl_broker_t *self, const tl_session_t *session)
+{
+    tl_message_t welcome;
+    tl_message_init (&welcome, TL_WELCOME);
+    welcome.body.welcome.session = session->id;
+    welcome.body.welcome.session_size = sizeof session->id;
+    welcome.body.welcome.ping_ms = (uint64_t) self->topology->liveness.ping_ms;
+    welcome.body.welcome.expire_ms = (uint64_t) self->topology->liveness.expire_ms;
+    //  What a peer asks for both ways is what its own step needs; s_check_hello has bounded it.
+    welcome.body.welcome.window_bytes = session->granted_bytes;
+    welcome.body.welcome.window_messages = session->granted_messages;
+    s_answer (self, self->control, &session->control.routing, &welcome);
+}
+
+static void
+s_bind_files (tl_broker_t *self, const tl_message_t *message)
+{
+    for (size_t i = 0; i < message->body.hello.agreements_count; i++) {
+        const tl_agreement_t *theirs = &message->body.hello.agreements [i];
+        if (!tl_agreements_find (&self->agreements, theirs->field))
+            tl_agreements_bind (&self->agreements, theirs->field, theirs->value);
+    }
+}
+
+static void
+s_on_hello (tl_broker_t *self, const tl_message_t *message, const tl_packet_t *packet)
+{
+    tl_refusal_t refusal = {.field = "role", .ours = "", .theirs = ""};
+    tl_role_t role;
+    const char *name;
+    int index;
+    if (s_role (packet, message->body.hello.role, &role, &name)) {
+        refusal.theirs = message->body.hello.role;
+        snprintf (refusal.text, sizeof refusal.text,
+                  "the key of %s can't act as %s: use the key of that role", packet->user,
+                  message->body.hello.role);
+        s_refuse (self, packet, &refusal);
+        return;
+    }
+    //  The same process repeating itself before our WELCOME arrived: the session stands.
+    tl_session_t *known = tl_sessions_by_route (&self->sessions, true, &packet->routing);
+    if (known && known->process == message->body.hello.process && !known->ready) {
+        s_welcome (self, known);
+        return;
+    }
+    if (s_check_hello (self, message, role, name, &index, &refusal) ||
+        !s_make_room (self, message, role, name, &refusal)) {
+        s_refuse (self, packet, &refusal);
+        return;
+    }
+    tl_session_t *session = tl_sessions_add (&self->sessions, role, name, packet->user);
+    session->owner = self;
+    session->index = index;
+    session->process = message->body.hello.process;
+    session->granted_bytes = message->body.hello.window_bytes;
+    session->granted_messages = message->body.hello.window_messages;
+    tl_road_attach (&session->control, &packet->routing, packet->fd);
+    if (role == TL_ROLE_ADMIN)
+        session->ready = true;
+    else {
+        s_bind_files (self, message);
+        session->link = tl_link_new (session->granted_bytes, session->granted_messages, s_link_send,
+                                     tl_broker_released, session);
+        tl_link_window (session->link, session->granted_bytes, session->granted_messages);
+        tl_info ("%s %s is here", tl_role_name (role), session->label);
+    }
+    s_welcome (self, session);
+}
+
+static void
+s_on_attach (tl_broker_t *self, const tl_message_t *message, const tl_packet_t *packet,
+             tl_socket_t *socket)
+{
+    tl_session_t *session = tl_sessions_by_id (&self->sessions, message->body.attach.session,
+                                               message->body.attach.session_size);
+    if (!session || strcmp (session->user, packet->user) != 0) {
+        s_invalid (self, socket, &packet->routing, true, "no such session");
+        return;
+    }
+    session->heard = tl_clock_ms ();
+    if (socket == self->control)
+        tl_road_attach (&session->control, &packet->routing, packet->fd);
+    else
+        tl_road_attach (&session->data, &packet->routing, packet->fd);
+    if (session->control.attached && session->data.attached)
+        session->broken = 0;
+    tl_message_t attached;
+    tl_message_init (&attached, TL_ATTACHED);
+    attached.body.attached.received = session->link ? tl_link_received (session->link) : 0;
+    s_answer (self, socket, &packet->routing, &attached);
+    if (socket == self->control || !session->link)
+        return;
+    if (tl_link_attach (session->link, message->body.attach.received)) {
+        tl_broker_drop (self, session, "it claims to have received what was never sent");
+        s_invalid (self, socket, &packet->routing, true, "impossible ATTACH");
+        return;
+    }
+    if (!session->ready) {
+        session->ready = true;
+        tl_event ("peer", "{ssssss}", "role", tl_role_name (session->role), "name", session->label,
+                  "state", "here");
+        tl_broker_ready (self, session);
+    }
+}
+
+//  --- status -----------------------------------------------------------------------------------
+
+static json_t *
+s_peers (tl_broker_t *self)
+{
+    json_t *peers = json_array ();
+    for (tl_session_t *it = self->sessions.first; it; it = it->next) {
+        if (it->role == TL_ROLE_ADMIN)
+            continue;
+        json_t *peer = json_pack (
+            "{sssssssIsI}", "name", it->label, "role", tl_role_name (it->role), "state",
+            it->broken ? "reconnecting" : it->ready ? "here" : "joining", "bytes_in",
+            (json_int_t) it->bytes, "silent_ms", (json_int_t) (tl_clock_ms () - it->heard));
+        json_array_append_new (peers, peer);
+    }
+    return peers;
+}
+
+static void
+s_on_status (tl_broker_t *self, tl_session_t *session)
+{
+    tl_place_t place = tl_schedule_place (self->schedule);
+    json_t *report = json_pack (
+        "{sssssIsIsIsIsfsos{sIsIsI}}", "run", self->topology->name, "state",
+        tl_actor_state (self->actor) == SERVING ? "serving"
+                                                : tl_schedule_state_name (self->schedule),
+        "step", (json_int_t) place.step, "round", (json_int_t) place.round, "rounds",
+        (json_int_t) self->topology->train.steps, "saved_step",
+        (json_int_t) tl_schedule_saved_step (self->schedule), "seconds",
+        (double) (tl_clock_ms () - self->began) / 1000, "peers", s_peers (self), "refused",
+        "unknown_key", (json_int_t) (self->zap ? tl_zap_refused_unknown (self->zap) : 0),
+        "wrong_role", (json_int_t) (self->zap ? tl_zap_refused_role (self->zap) : 0), "plain_text",
+        (json_int_t) self->refused_plain);
+    tl_assert (report);
+    char *text = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    tl_message_t answer;
+    tl_message_init (&answer, TL_REPORT);
+    answer.body.report.json = text;
+    tl_broker_control (self, session, &answer);
+    free (text);
+    json_decref (report);
+}
+
+//  --- stopping ---------------------------------------------------------------------------------
+
+static void
+s_on_patience (void *arg)
+{
+    tl_broker_t *self = arg;
+    self->stop_timer = 0;
+    if (self->over)
+        return;
+    if (!self->hurried) {
+        self->hurried = true;
+        tl_warn ("the open step doesn't end: giving it up");
+        self->stop_timer = tl_actor_timer (self->actor, STOP_MS, 1, s_on_patience, self);
+        tl_schedule_stop (self->schedule, true, 0, "stopped while a step was open");
+    } else {
+        snprintf (self->text, sizeof self->text,
+                  "not every part answered in time; the last common save is of step %llu",
+                  (unsigned long long) tl_schedule_saved_step (self->schedule));
+        self->code = TL_FAILED;
+        tl_broker_end (self);
+    }
+}
+
+static void
+s_stop (tl_broker_t *self, const char *why)
+{
+    if (self->over) {
+        tl_broker_end (self);
+        return;
+    }
+    if (!self->stop_timer)
+        self->stop_timer = tl_actor_timer (self->actor, STOP_MS, 1, s_on_patience, self);
+    tl_schedule_stop (self->schedule, false, 0, why);
+}
+
+static void
+s_on_signal (void *arg)
+{
+    s_stop (arg, "stopped by signal");
+}
+
+void
+tl_broker_serve (tl_broker_t *self)
+{
+    tl_actor_go (self->actor, SERVING, "stay");
+    tl_info ("serving eval and generate until `trunkline down`");
+    tl_message_t bye;
+    tl_message_init (&bye, TL_BYE);
+    bye.body.bye.text = "the run is over";
+    for (tl_session_t *it = self->sessions.first; it; it = it->next)
+        if (it->role == TL_ROLE_CLIENT)
+            tl_broker_control (self, it, &bye);
+    tl_event ("serving", "{}");
+}
+
+//  Everything that was to be said is said: BYE to all, and out.
+void
+tl_broker_end (tl_broker_t *self)
+{
+    if (tl_actor_state (self->actor) == ENDING)
+        return;
+    tl_actor_go (self->actor, ENDING, "end");
+    tl_message_t bye;
+    tl_message_init (&bye, TL_BYE);
+    bye.body.bye.code = (uint64_t) self->code;
+    bye.body.bye.text = self->text;
+    for (tl_session_t *it = self->sessions.first; it; it = it->next)
+        tl_broker_control (self, it, &bye);
+    //  BYE must leave before the socket does; a peer that reads nothing can delay that by no more than this.
+    int linger = BYE_MS;
+    zmq_setsockopt (tl_socket_zmq (self->control), ZMQ_LINGER, &linger, sizeof linger);
+    tl_actor_end (self->actor, self->code);
+}
+
+//  --- what arrives -----------------------------------------------------------------------------
+
+static void
+s_on_control_message (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
+{
+    tl_message_t answer;
+    switch (message->type) {
+    case TL_PING:
+        tl_message_init (&answer, TL_PONG);
+        answer.body.pong.nonce = message->body.ping.nonce;
+        tl_broker_control (self, session, &answer);
+        break;
+    case TL_PONG:
+        break;
+    case TL_BYE:
+        tl_broker_drop (self, session, message->body.bye.text);
+        break;
+    case TL_STATUS:
+        s_on_status (self, session);
+        break;
+    case TL_STOP:
+        tl_info ("%s asked to stop", session->user);
+        s_stop (self, "stopped by an administrator");
+        break;
+    default:
+        tl_warn ("%s from %s has no place on the control socket: ignored",
+                 tl_type_name (message->type), session->label);
+    }
+}
+
+static void
+s_on_sequenced (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
+                tl_packet_t *packet, tl_socket_t *socket)
+{
+    size_t size = packet->has_payload ? zmq_msg_size (&packet->payload) : 0;
+    session->bytes += size;
+    switch (tl_link_receive (session->link, message, size)) {
+    case TL_LINK_NEW:
+        if (message->type != TL_CREDIT)
+            tl_broker_on_run (self, session, message,
+                              packet->has_payload ? &packet->payload : NULL);
+        break;
+    case TL_LINK_DUPLICATE:
+        break;
+    case TL_LINK_GAP:
+        tl_link_detach (session->link);
+        s_invalid (self, socket, &packet->routing, false, "messages are missing: attach again");
+        break;
+    case TL_LINK_VIOLATION:
+        s_invalid (self, socket, &packet->routing, true, "more was sent than was granted");
+        tl_broker_drop (self, session, "it sent more than it was granted");
+        break;
+    }
+}
+
+static void
+s_dispatch (tl_broker_t *self, tl_socket_t *socket, tl_message_t *message, tl_packet_t *packet)
+{
+    bool control = socket == self->control;
+    if (message->type == TL_HELLO && control) {
+        s_on_hello (self, message, packet);
+        return;
+    }
+    if (message->type == TL_ATTACH) {
+        s_on_attach (self, message, packet, socket);
+        return;
+    }
+    tl_session_t *session = tl_sessions_by_route (&self->sessions, control, &packet->routing);
+    if (!session || strcmp (session->user, packet->user) != 0) {
+        s_invalid (self, socket, &packet->routing, false, "this connection is not attached");
+        return;
+    }
+    session->heard = tl_clock_ms ();
+    const char *role = session->role == TL_ROLE_READER ? "client" : tl_role_name (session->role);
+    if (!tl_type_from (message->type, role)) {
+        tl_warn ("%s may not send %s: ignored", session->user, tl_type_name (message->type));
+        return;
+    }
+    if (control)
+        s_on_control_message (self, session, message);
+    else if (session->link && session->ready &&
+             (tl_type_sequenced (message->type) || message->type == TL_CREDIT))
+        s_on_sequenced (self, session, message, packet, socket);
+}
+
+static void
+s_receive (tl_broker_t *self, tl_socket_t *socket)
+{
+    for (int i = 0; i < BURST; i++) {
+        tl_packet_t packet;
+        int rc = tl_socket_receive (socket, &packet);
+        if (rc == 0)
+            break;
+        if (rc < 0)
+            continue;
+        tl_message_t message;
+        tl_error_t err;
+        //  No User-Id: no handler has vouched for it, so it isn't even read.
+        if (!*packet.user)
+            self->refused_plain++;
+        else if (tl_message_decode (&message, zmq_msg_data (&packet.envelope),
+                                    zmq_msg_size (&packet.envelope), &err))
+            tl_warn ("%s sent something that is not the protocol: %s", packet.user, err.text);
+        else {
+            s_dispatch (self, socket, &message, &packet);
+            tl_message_clear (&message);
+        }
+        tl_packet_close (&packet);
+    }
+}
+
+static void
+s_on_control (void *arg)
+{
+    tl_broker_t *self = arg;
+    s_receive (self, self->control);
+}
+
+static void
+s_on_clients (void *arg)
+{
+    tl_broker_t *self = arg;
+    s_receive (self, self->clients);
+}
+
+static void
+s_on_workers (void *arg)
+{
+    tl_broker_t *self = arg;
+    s_receive (self, self->workers);
+}
+
+//  --- connections and time ---------------------------------------------------------------------
+
+static void
+s_on_disconnected (tl_broker_t *self, int fd)
+{
+    for (tl_session_t *it = self->sessions.first; it && fd >= 0; it = it->next)
+        for (int i = 0; i < 2; i++) {
+            tl_road_t *road = i ? &it->data : &it->control;
+            if (road->fd != fd)
+                continue;
+            tl_debug ("%s connection of %s broke", i ? "data" : "control", it->label);
+            tl_road_close (road);
+            if (i && it->link)
+                tl_link_detach (it->link);
+            if (!it->broken)
+                it->broken = tl_clock_ms ();
+        }
+}
+
+static void
+s_on_event (tl_broker_t *self, tl_socket_t *socket)
+{
+    tl_socket_event_t event;
+    while (tl_socket_event (socket, &event) == 1) {
+        if (event.event == TL_EVENT_DISCONNECTED)
+            s_on_disconnected (self, event.fd);
+        else if (event.event == TL_EVENT_PLAIN) {
+            self->refused_plain++;
+            tl_warn ("refused a peer at %s that showed no key (plain text)", event.address);
+        }
+    }
+}
+
+static void
+s_on_control_event (void *arg)
+{
+    tl_broker_t *self = arg;
+    s_on_event (self, self->control);
+}
+
+static void
+s_on_clients_event (void *arg)
+{
+    tl_broker_t *self = arg;
+    s_on_event (self, self->clients);
+}
+
+static void
+s_on_workers_event (void *arg)
+{
+    tl_broker_t *self = arg;
+    s_on_event (self, self->workers);
+}
+
+static void
+s_on_zap (void *arg)
+{
+    tl_broker_t *self = arg;
+    tl_zap_serve (self->zap);
+}
+
+static void
+s_on_disk (void *arg)
+{
+    tl_broker_t *self = arg;
+    tl_compute_collect (self->disk);
+}
+
+static void
+s_on_tick (void *arg)
+{
+    tl_broker_t *self = arg;
+    int64_t now = tl_clock_ms ();
+    tl_session_t *next;
+    for (tl_session_t *it = self->sessions.first; it; it = next) {
+        next = it->next;
+        if (now - it->heard > self->topology->liveness.expire_ms)
+            tl_broker_drop (self, it, "it has been silent for too long");
+        else if (it->broken && now - it->broken > REATTACH_MS)
+            tl_broker_drop (self, it, "its connection broke and did not come back");
+        else {
+            if (now - it->heard > self->topology->liveness.ping_ms &&
+                now - it->pinged > self->topology->liveness.ping_ms) {
+                tl_message_t ping;
+                tl_message_init (&ping, TL_PING);
+                ping.body.ping.nonce = (uint64_t) now;
+                it->pinged = now;
+                tl_broker_control (self, it, &ping);
+            }
+            if (it->link)
+                tl_link_tick (it->link, true);
+        }
+    }
+}
+
+//  --- life -------------------------------------------------------------------------------------
+
+static int
+s_open (tl_broker_t *self, tl_error_t *err)
+{
+    const tl_topology_t *t = self->topology;
+    tl_pair_t pair;
+    if (tl_keys_pair (t->keys, "broker", "broker", &pair, err) || tl_store_open (t, err))
+        return -1;
+    //  The handler first: no socket of this context may ever live without it.
+    if (!self->options.no_zap && !(self->zap = tl_zap_new (self->context, t->keys, err)))
+        return -1;
+    self->control = tl_socket_bind (self->context, "control", t->broker.control, "broker.control",
+                                    &pair, CONTROL_WINDOW, err);
+    if (self->control)
+        self->clients = tl_socket_bind (self->context, "clients", t->broker.clients,
+                                        "broker.clients", &pair, DATA_WINDOW, err);
+    if (self->clients)
+        self->workers = tl_socket_bind (self->context, "workers", t->broker.workers,
+                                        "broker.workers", &pair, DATA_WINDOW, err);
+    sodium_memzero (&pair, sizeof pair);
+    return self->workers ? 0 : -1;
+}
+
+static void
+s_watch (tl_broker_t *self)
+{
+    struct {
+        tl_socket_t *socket;
+        tl_actor_fn *message, *event;
+    } sockets [] = {{self->control, s_on_control, s_on_control_event},
+                    {self->clients, s_on_clients, s_on_clients_event},
+                    {self->workers, s_on_workers, s_on_workers_event}};
+    for (size_t i = 0; i < 3; i++) {
+        tl_actor_watch_socket (self->actor, tl_socket_zmq (sockets [i].socket), sockets [i].message,
+                               self);
+        tl_actor_watch_socket (self->actor, tl_socket_monitor (sockets [i].socket),
+                               sockets [i].event, self);
+    }
+    if (self->zap)
+        tl_actor_watch_socket (self->actor, tl_zap_socket (self->zap), s_on_zap, self);
+    tl_actor_watch_fd (self->actor, tl_compute_fd (self->disk), s_on_disk, self);
+    tl_actor_timer (self->actor, TICK_MS, 0, s_on_tick, self);
+}
+
+int
+tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options, tl_error_t *err)
+{
+    tl_broker_t *self = tl_alloc (sizeof *self);
+    self->topology = topology;
+    self->options = *options;
+    self->began = tl_clock_ms ();
+    self->actor = tl_actor_new ("broker", s_states, s_on_signal, self);
+    self->disk = tl_compute_new ();
+    self->context = zmq_ctx_new ();
+    zmq_ctx_set (self->context, ZMQ_BLOCKY, 0);
+    zmq_ctx_set (self->context, ZMQ_IO_THREADS, topology->broker.threads);
+    randombytes_buf (&self->run, sizeof self->run);
+    tl_agreements_make (&self->agreements, topology, NULL, NULL);
+    tl_schedule_config_t config = {.serial = topology->schedule.mode == TL_MODE_SERIAL,
+                                   .clients = topology->client_count,
+                                   .rounds = topology->train.steps,
+                                   .save_every = topology->checkpoint.every};
+    self->committed = tl_alloc (topology->client_count * sizeof *self->committed);
+    self->schedule = tl_schedule_new (&config, &tl_broker_actions, self);
+    int code = TL_BAD_INPUT;
+    if (s_open (self, err) == 0) {
+        s_watch (self);
+        tl_info ("up: control %s, clients %s, workers %s", tl_socket_endpoint (self->control),
+                 tl_socket_endpoint (self->clients), tl_socket_endpoint (self->workers));
+        tl_event ("up", "{ss}", "name", topology->name);
+        code = tl_actor_run (self->actor);
+        if (code)
+            tl_fail (err, code, "%s", self->text);
+    } else if (err->code)
+        code = err->code;
+    tl_sessions_clear (&self->sessions);
+    tl_compute_destroy (&self->disk);
+    tl_assembly_destroy (&self->state);
+    tl_socket_destroy (&self->control);
+    tl_socket_destroy (&self->clients);
+    tl_socket_destroy (&self->workers);
+    tl_zap_destroy (&self->zap);
+    zmq_ctx_term (self->context);
+    tl_schedule_destroy (&self->schedule);
+    tl_agreements_clear (&self->agreements);
+    tl_actor_destroy (&self->actor);
+    free (self->committed);
+    free (self);
+    return code;
+}

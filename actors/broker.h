@@ -1,0 +1,25 @@
+/*  broker: admits peers, keeps their sessions, routes the run's messages between clients and the worker,
+    and keeps the trunk's saved states. Never opens a payload, never computes on tensors.
+
+    broker.c          sockets, admission, liveness, control messages
+    broker_run.c      the schedule's actions and the run's messages
+    broker_store.c    saved states of the trunk                                                    */
+
+#ifndef TL_BROKER_H
+#define TL_BROKER_H
+
+#include "error.h"
+#include "topology/topology.h"
+
+#include <stdbool.h>
+
+typedef struct {
+    bool stay;                //  after the last step go on serving eval and generate until told to stop
+    bool no_zap;              //  tests only: no ZAP handler, to show that nothing gets through then
+} tl_broker_options_t;
+
+//  Runs until the run is over (and, with stay, somebody stops it). Returns the exit code; err has the sentence.
+int tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options,
+                   tl_error_t *err);
+
+#endif

@@ -1,0 +1,130 @@
+//  broker_store: the trunk's saved states, as files beside the broker. The blobs are opaque here. All disk work is done by
+//  the broker's disk thread, in order; the loop never waits for it.
+
+#include "actors/broker_internal.h"
+#include "actors/save.h"
+#include "file.h"
+#include "log.h"
+#include "memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+//  One piece of disk work.
+typedef struct {
+    tl_broker_t *broker;
+    tl_place_t place;
+    char *directory;          //  of the broker's saves
+    void *state;              //  to write, or as read
+    size_t size;
+    size_t keep;              //  how many saves stay
+    tl_error_t err;           //  code TL_OK: it worked
+} tl_work_t;
+
+static tl_work_t *
+s_work (tl_broker_t *broker, const tl_place_t *place)
+{
+    tl_work_t *work = tl_alloc (sizeof *work);
+    work->broker = broker;
+    work->place = *place;
+    work->directory = tl_save_directory (broker->topology, "broker");
+    work->keep = broker->topology->checkpoint.keep;
+    return work;
+}
+
+static void
+s_free (void *arg)
+{
+    tl_work_t *work = arg;
+    free (work->directory);
+    free (work->state);
+    free (work);
+}
+
+int
+tl_store_open (const tl_topology_t *topology, tl_error_t *err)
+{
+    char *directory = tl_save_directory (topology, "broker");
+    int rc = tl_save_open (directory, err);
+    free (directory);
+    return rc;
+}
+
+static void
+s_run_put (void *arg)
+{
+    tl_work_t *work = arg;
+    tl_save_write (work->directory, work->place.step, work->state, work->size, &work->err);
+}
+
+static void
+s_done_put (void *arg)
+{
+    tl_work_t *work = arg;
+    tl_schedule_saved (work->broker->schedule, work->place.step, work->err.code == TL_OK,
+                       work->err.text);
+    s_free (work);
+}
+
+void
+tl_store_put (tl_broker_t *self, uint64_t step, void *state, size_t size)
+{
+    tl_work_t *work = s_work (self, &(tl_place_t){.step = step});
+    work->state = state;
+    work->size = size;
+    tl_compute_submit (self->disk, s_run_put, s_done_put, s_free, work);
+}
+
+static void
+s_run_fetch (void *arg)
+{
+    tl_work_t *work = arg;
+    work->state = tl_save_read (work->directory, work->place.step, &work->size, &work->err);
+}
+
+static void
+s_done_fetch (void *arg)
+{
+    tl_work_t *work = arg;
+    if (work->state)
+        tl_broker_send_state (work->broker, &work->place, work->state, work->size);
+    else
+        tl_schedule_restored (work->broker->schedule, false, work->err.text);
+    s_free (work);
+}
+
+void
+tl_store_fetch (tl_broker_t *self, const tl_place_t *place)
+{
+    tl_compute_submit (self->disk, s_run_fetch, s_done_fetch, s_free, s_work (self, place));
+}
+
+static void
+s_run_common (void *arg)
+{
+    tl_work_t *work = arg;
+    char *path = tl_format ("%s/common.json", work->directory);
+    char *text = tl_format ("{\"step\": %llu, \"round\": %llu, \"turn\": %llu}\n",
+                            (unsigned long long) work->place.step,
+                            (unsigned long long) work->place.round,
+                            (unsigned long long) work->place.turn);
+    tl_file_write (path, text, strlen (text), 0644, &work->err);
+    free (text);
+    free (path);
+    tl_save_prune (work->directory, work->place.step, work->keep);
+}
+
+static void
+s_done_common (void *arg)
+{
+    tl_work_t *work = arg;
+    if (work->err.code != TL_OK)
+        tl_warn ("%s", work->err.text);
+    s_free (work);
+}
+
+void
+tl_store_common (tl_broker_t *self, const tl_place_t *place)
+{
+    tl_compute_submit (self->disk, s_run_common, s_done_common, s_free, s_work (self, place));
+}

@@ -1,0 +1,116 @@
+#include "save.h"
+
+#include "file.h"
+#include "memory.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MOST_SAVES = 10000 };   //  states looked at in one directory
+
+static char *
+s_path (const char *directory, uint64_t step)
+{
+    return tl_format ("%s/save-%08llu.state", directory, (unsigned long long) step);
+}
+
+char *
+tl_save_directory (const tl_topology_t *topology, const char *part)
+{
+    return tl_format ("%s/%s/%s", topology->checkpoint.dir, topology->name, part);
+}
+
+//  Steps saved in directory, at most MOST_SAVES, in no order.
+static size_t
+s_list (const char *directory, uint64_t *steps)
+{
+    size_t count = 0;
+    DIR *stream = opendir (directory);
+    struct dirent *entry;
+    while (stream && count < MOST_SAVES && (entry = readdir (stream))) {
+        unsigned long long step;
+        int end = 0;
+        if (sscanf (entry->d_name, "save-%llu.state%n", &step, &end) == 1 && end &&
+            !entry->d_name [end])
+            steps [count++] = step;
+    }
+    if (stream)
+        closedir (stream);
+    return count;
+}
+
+int
+tl_save_open (const char *directory, tl_error_t *err)
+{
+    if (tl_mkdirs (directory, err))
+        return -1;
+    char *probe = tl_format ("%s/writable", directory);
+    int rc = tl_file_write (probe, "", 0, 0644, err);
+    unlink (probe);
+    free (probe);
+    uint64_t *steps = tl_alloc (MOST_SAVES * sizeof *steps);
+    size_t count = rc ? 0 : s_list (directory, steps);
+    for (size_t i = 0; i < count; i++) {
+        char *path = s_path (directory, steps [i]);
+        unlink (path);
+        free (path);
+    }
+    free (steps);
+    return rc;
+}
+
+int
+tl_save_write (const char *directory, uint64_t step, const void *state, size_t size, tl_error_t *err)
+{
+    char *path = s_path (directory, step);
+    int rc = tl_file_write (path, state, size, 0600, err);
+    free (path);
+    return rc;
+}
+
+void *
+tl_save_read (const char *directory, uint64_t step, size_t *size, tl_error_t *err)
+{
+    char *path = s_path (directory, step);
+    void *state = tl_file_read (path, (size_t) 16 << 30, size, err);
+    free (path);
+    return state;
+}
+
+int64_t
+tl_save_newest (const char *directory, uint64_t limit)
+{
+    uint64_t *steps = tl_alloc (MOST_SAVES * sizeof *steps);
+    size_t count = s_list (directory, steps);
+    int64_t newest = -1;
+    for (size_t i = 0; i < count; i++)
+        if (steps [i] <= limit && (int64_t) steps [i] > newest)
+            newest = (int64_t) steps [i];
+    free (steps);
+    return newest;
+}
+
+void
+tl_save_prune (const char *directory, uint64_t step, size_t keep)
+{
+    int64_t kept = (int64_t) step;
+    for (size_t i = 1; i < keep && kept > 0; i++) {
+        int64_t older = tl_save_newest (directory, (uint64_t) kept - 1);
+        if (older < 0)
+            break;
+        kept = older;
+    }
+    uint64_t *steps = tl_alloc (MOST_SAVES * sizeof *steps);
+    size_t count = s_list (directory, steps);
+    for (size_t i = 0; i < count; i++)
+        if ((int64_t) steps [i] < kept) {
+            char *path = s_path (directory, steps [i]);
+            unlink (path);
+            free (path);
+        }
+    free (steps);
+}

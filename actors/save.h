@@ -1,0 +1,23 @@
+/*  save: where a part's states lie on its own disk: checkpoint.dir/RUN/PART/save-STEP.state, written whole
+    or not at all. The content is the caller's.                                                     */
+
+#ifndef TL_SAVE_H
+#define TL_SAVE_H
+
+#include "error.h"
+#include "topology/topology.h"
+
+//  checkpoint.dir/name/part; the caller frees.
+char *tl_save_directory (const tl_topology_t *topology, const char *part);
+//  Makes the directory, shows that it can be written to, and removes states of an earlier run.
+int tl_save_open (const char *directory, tl_error_t *err);
+int tl_save_write (const char *directory, uint64_t step, const void *state, size_t size,
+                   tl_error_t *err);
+//  The caller frees. NULL and a sentence if it isn't there.
+void *tl_save_read (const char *directory, uint64_t step, size_t *size, tl_error_t *err);
+//  Newest saved step <= limit, or -1.
+int64_t tl_save_newest (const char *directory, uint64_t limit);
+//  Keeps the newest keep states up to step (at least that of step itself) and anything newer.
+void tl_save_prune (const char *directory, uint64_t step, size_t keep);
+
+#endif

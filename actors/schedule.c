@@ -1,0 +1,490 @@
+#include "schedule.h"
+
+#include "base/assert.h"
+#include "error.h"
+#include "log.h"
+#include "memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const s_states [] = {"waiting",   "step",      "saving",
+                                        "restoring", "finishing", "done"};
+
+typedef struct {
+    bool live;                //  joined and not left
+    bool member;              //  of the open step
+    bool saving;              //  its SAVED of the pending save is awaited
+    bool restoring;           //  its RESTORED is awaited
+    bool finishing;           //  its FINISHED is awaited
+} tl_seat_t;
+
+struct tl_schedule {
+    tl_schedule_config_t config;
+    tl_schedule_actions_t actions;
+    void *arg;
+    tl_run_state_t state;
+    tl_place_t place;         //  of the next step to open; place.step is the open one in TL_RUN_STEP
+    tl_place_t common;        //  newest common save; the start is one
+    tl_place_t pending;       //  save under way
+    bool pending_good;        //  nobody said no to it
+    bool worker;              //  joined
+    bool worker_used;         //  a worker has held the trunk of this run: its loss costs a restore
+    bool worker_saving, worker_restoring;
+    bool saving;              //  pending is under way
+    bool started;             //  all clients were there once
+    bool stopping;            //  after the open step: last save and done
+    int code;                 //  of done
+    char why [512];           //  of done or of the restore
+    tl_seat_t *seats;         //  [config.clients]
+};
+
+static void s_next (tl_schedule_t *self);
+
+tl_schedule_t *
+tl_schedule_new (const tl_schedule_config_t *config, const tl_schedule_actions_t *actions, void *arg)
+{
+    tl_assert (config->clients > 0 && config->clients <= TL_SCHEDULE_CLIENTS);
+    tl_schedule_t *self = tl_alloc (sizeof *self);
+    self->config = *config;
+    self->actions = *actions;
+    self->arg = arg;
+    self->seats = tl_alloc (config->clients * sizeof *self->seats);
+    return self;
+}
+
+void
+tl_schedule_destroy (tl_schedule_t **self_p)
+{
+    if (*self_p) {
+        free ((*self_p)->seats);
+        free (*self_p);
+        *self_p = NULL;
+    }
+}
+
+static void
+s_go (tl_schedule_t *self, tl_run_state_t state, const char *event)
+{
+    if (state != self->state)
+        tl_debug ("run: %s: %s -> %s", event, s_states [self->state], s_states [state]);
+    self->state = state;
+}
+
+static size_t
+s_live (const tl_schedule_t *self)
+{
+    size_t live = 0;
+    for (size_t i = 0; i < self->config.clients; i++)
+        live += self->seats [i].live;
+    return live;
+}
+
+static void
+s_done (tl_schedule_t *self)
+{
+    if (self->state == TL_RUN_DONE)
+        return;
+    s_go (self, TL_RUN_DONE, "end");
+    self->actions.done (self->arg, self->code, self->why);
+}
+
+//  --- saves ------------------------------------------------------------------------------------
+
+static bool
+s_awaits_save (const tl_schedule_t *self)
+{
+    bool awaits = self->worker_saving;
+    for (size_t i = 0; i < self->config.clients; i++)
+        awaits |= self->seats [i].saving;
+    return awaits;
+}
+
+static void
+s_finish (tl_schedule_t *self)
+{
+    s_go (self, TL_RUN_FINISHING, "saved");
+    size_t asked = 0;
+    for (size_t i = 0; i < self->config.clients; i++)
+        asked += self->seats [i].finishing = self->seats [i].live;
+    self->actions.finish (self->arg);
+    if (!asked)
+        s_done (self);
+}
+
+//  Every part that was asked and is still here has answered.
+static void
+s_save_complete (tl_schedule_t *self)
+{
+    self->saving = false;
+    if (self->pending_good) {
+        self->common = self->pending;
+        self->actions.common (self->arg, &self->common);
+    }
+    if (self->state != TL_RUN_SAVING)
+        return;
+    if (!self->pending_good) {
+        self->code = TL_FAILED;
+        s_done (self);
+    } else if (self->stopping)
+        s_done (self);
+    else
+        s_finish (self);
+}
+
+static void
+s_save_answered (tl_schedule_t *self, bool *awaited, uint64_t step, bool good, const char *why)
+{
+    if (!self->saving || step != self->pending.step || !*awaited)
+        return;
+    *awaited = false;
+    if (!good) {
+        self->pending_good = false;
+        self->stopping = true;
+        self->code = TL_FAILED;
+        snprintf (self->why, sizeof self->why, "step %llu could not be saved: %s",
+                  (unsigned long long) step, why);
+    }
+    if (!s_awaits_save (self))
+        s_save_complete (self);
+}
+
+static void
+s_save (tl_schedule_t *self, bool last)
+{
+    if (self->saving)
+        tl_warn ("save of step %llu is overtaken by the one of step %llu and doesn't count",
+                 (unsigned long long) self->pending.step, (unsigned long long) self->place.step);
+    self->saving = true;
+    self->pending = self->place;
+    self->pending_good = self->worker;
+    self->worker_saving = self->worker;
+    for (size_t i = 0; i < self->config.clients; i++)
+        self->seats [i].saving = self->seats [i].live;
+    self->actions.save (self->arg, &self->place, last);
+    if (!s_awaits_save (self))
+        s_save_complete (self);
+}
+
+static void
+s_last_save (tl_schedule_t *self)
+{
+    s_go (self, TL_RUN_SAVING, self->stopping ? "stop" : "last step");
+    if (self->common.step == self->place.step && !self->saving) {
+        //  Nothing is newer than the common save (or nothing was ever trained).
+        if (self->stopping) {
+            s_done (self);
+            return;
+        }
+    }
+    s_save (self, true);
+}
+
+//  --- steps ------------------------------------------------------------------------------------
+
+static void
+s_open_step (tl_schedule_t *self)
+{
+    size_t members [TL_SCHEDULE_CLIENTS], count = 0;
+    size_t first = self->config.serial ? self->place.turn : 0;
+    for (size_t i = first; i < self->config.clients; i++)
+        if (self->seats [i].live) {
+            members [count++] = i;
+            if (self->config.serial)
+                break;
+        }
+    if (!count) {
+        //  Serial, and nobody live is left in this round.
+        self->place.turn = 0;
+        self->place.round++;
+        s_next (self);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        self->seats [members [i]].member = true;
+    if (self->config.serial)
+        self->place.turn = members [0];
+    self->worker_used = true;
+    s_go (self, TL_RUN_STEP, "plan");
+    self->actions.plan (self->arg, self->place.step, self->place.round, members, count);
+}
+
+//  What comes after a step, a join or a restore.
+static void
+s_next (tl_schedule_t *self)
+{
+    if (self->stopping)
+        s_last_save (self);
+    else if (self->place.round >= self->config.rounds)
+        s_last_save (self);
+    else if (!self->worker || !s_live (self) ||
+             (!self->started && s_live (self) < self->config.clients))
+        s_go (self, TL_RUN_WAITING, "somebody is missing");
+    else {
+        self->started = true;
+        s_open_step (self);
+    }
+}
+
+void
+tl_schedule_closed (tl_schedule_t *self, uint64_t step, uint64_t labels)
+{
+    if (self->state != TL_RUN_STEP || step != self->place.step)
+        return;
+    if (labels == 0)
+        self->actions.abandoned (self->arg, step, "nothing of it was committed");
+    for (size_t i = 0; i < self->config.clients; i++)
+        self->seats [i].member = false;
+    if (labels > 0) {
+        self->place.step++;
+        if (self->config.serial && self->place.turn + 1 < self->config.clients)
+            self->place.turn++;
+        else {
+            self->place.turn = 0;
+            self->place.round++;
+        }
+        bool ends = self->place.round >= self->config.rounds || self->stopping;
+        if (self->config.save_every && self->place.step % self->config.save_every == 0 && !ends)
+            s_save (self, false);
+    }
+    s_next (self);
+}
+
+//  --- who is here ------------------------------------------------------------------------------
+
+void
+tl_schedule_join (tl_schedule_t *self, size_t client)
+{
+    self->seats [client].live = true;
+    if (self->state == TL_RUN_WAITING)
+        s_next (self);
+    else if (self->state == TL_RUN_DONE)
+        return;
+    //  Else it joins at the next plan.
+}
+
+static void
+s_restored_one (tl_schedule_t *self, bool *awaited, bool good, const char *why)
+{
+    if (self->state != TL_RUN_RESTORING || !*awaited)
+        return;
+    *awaited = false;
+    if (!good) {
+        self->code = TL_FAILED;
+        snprintf (self->why, sizeof self->why,
+                  "going back to step %llu failed: %s; what was saved is in the run's directory",
+                  (unsigned long long) self->common.step, why);
+        s_done (self);
+        return;
+    }
+    bool awaits = self->worker_restoring;
+    for (size_t i = 0; i < self->config.clients; i++)
+        awaits |= self->seats [i].restoring;
+    if (!awaits)
+        s_next (self);
+}
+
+void
+tl_schedule_left (tl_schedule_t *self, size_t client)
+{
+    tl_seat_t *seat = &self->seats [client];
+    if (!seat->live)
+        return;
+    seat->live = false;
+    if (seat->member) {
+        seat->member = false;
+        if (self->state == TL_RUN_STEP)
+            self->actions.leave (self->arg, self->place.step, client);
+    }
+    s_save_answered (self, &seat->saving, self->pending.step, true, "");
+    s_restored_one (self, &seat->restoring, true, "");
+    if (self->state == TL_RUN_FINISHING)
+        tl_schedule_finished (self, client);
+}
+
+void
+tl_schedule_worker_join (tl_schedule_t *self)
+{
+    self->worker = true;
+    if (self->state == TL_RUN_DONE && self->worker_used)
+        self->actions.restore (self->arg, &self->common, "a new worker serves the finished run");
+    if (self->state != TL_RUN_WAITING)
+        return;
+    if (!self->worker_used) {
+        s_next (self);
+        return;
+    }
+    //  The trunk was lost with the worker that held it: everybody goes back to what all have.
+    s_go (self, TL_RUN_RESTORING, "worker is back");
+    self->place = self->common;
+    self->worker_restoring = true;
+    for (size_t i = 0; i < self->config.clients; i++)
+        self->seats [i].restoring = self->seats [i].live;
+    self->actions.restore (self->arg, &self->common, "the worker that held the trunk was lost");
+}
+
+//  A save without the trunk doesn't count.
+static void
+s_lose_save (tl_schedule_t *self)
+{
+    if (!self->saving)
+        return;
+    self->pending_good = false;
+    self->worker_saving = false;
+    if (self->state == TL_RUN_SAVING) {
+        self->saving = false;
+        for (size_t i = 0; i < self->config.clients; i++)
+            self->seats [i].saving = false;
+        s_go (self, TL_RUN_WAITING, "worker left");
+    } else if (!s_awaits_save (self))
+        s_save_complete (self);
+}
+
+void
+tl_schedule_worker_left (tl_schedule_t *self)
+{
+    if (!self->worker)
+        return;
+    self->worker = false;
+    s_lose_save (self);
+    switch (self->state) {
+    case TL_RUN_STEP:
+        self->actions.abandoned (self->arg, self->place.step, "the worker was lost");
+        for (size_t i = 0; i < self->config.clients; i++)
+            self->seats [i].member = false;
+        s_go (self, TL_RUN_WAITING, "worker left");
+        break;
+    case TL_RUN_RESTORING:
+        for (size_t i = 0; i < self->config.clients; i++)
+            self->seats [i].restoring = false;
+        self->worker_restoring = false;
+        s_go (self, TL_RUN_WAITING, "worker left");
+        break;
+    case TL_RUN_FINISHING:
+        self->code = TL_FAILED;
+        snprintf (self->why, sizeof self->why,
+                  "the worker was lost while held-out text was scored; adapters of step %llu are "
+                  "saved",
+                  (unsigned long long) self->common.step);
+        s_done (self);
+        break;
+    default:
+        break;
+    }
+    if (self->stopping && self->state == TL_RUN_WAITING) {
+        self->code = self->code ? self->code : TL_FAILED;
+        snprintf (self->why, sizeof self->why,
+                  "the worker was lost while stopping; the last common save is of step %llu",
+                  (unsigned long long) self->common.step);
+        s_done (self);
+    }
+}
+
+//  --- answers of parts -------------------------------------------------------------------------
+
+void
+tl_schedule_saved (tl_schedule_t *self, uint64_t step, bool good, const char *why)
+{
+    s_save_answered (self, &self->worker_saving, step, good, why);
+}
+
+void
+tl_schedule_client_saved (tl_schedule_t *self, size_t client, uint64_t step, bool good,
+                          const char *why)
+{
+    s_save_answered (self, &self->seats [client].saving, step, good, why);
+}
+
+void
+tl_schedule_restored (tl_schedule_t *self, bool good, const char *why)
+{
+    s_restored_one (self, &self->worker_restoring, good, why);
+}
+
+void
+tl_schedule_client_restored (tl_schedule_t *self, size_t client, bool good, const char *why)
+{
+    s_restored_one (self, &self->seats [client].restoring, good, why);
+}
+
+void
+tl_schedule_finished (tl_schedule_t *self, size_t client)
+{
+    if (self->state != TL_RUN_FINISHING)
+        return;
+    self->seats [client].finishing = false;
+    for (size_t i = 0; i < self->config.clients; i++)
+        if (self->seats [i].finishing)
+            return;
+    s_done (self);
+}
+
+void
+tl_schedule_stop (tl_schedule_t *self, bool hurry, int code, const char *why)
+{
+    if (self->state == TL_RUN_DONE)
+        return;
+    if (!self->stopping) {
+        self->stopping = true;
+        self->code = code;
+        snprintf (self->why, sizeof self->why, "%s", why);
+    }
+    switch (self->state) {
+    case TL_RUN_STEP:
+        if (hurry)
+            self->actions.give_up (self->arg, self->place.step, why);
+        break;
+    case TL_RUN_WAITING:
+        //  A trunk that was lost can't be saved again; what is common already counts.
+        if (self->worker)
+            s_next (self);
+        else
+            s_done (self);
+        break;
+    case TL_RUN_SAVING:
+        if (hurry)
+            s_done (self);
+        break;
+    default:
+        s_done (self);
+    }
+}
+
+//  --- questions --------------------------------------------------------------------------------
+
+tl_run_state_t
+tl_schedule_state (const tl_schedule_t *self)
+{
+    return self->state;
+}
+
+const char *
+tl_schedule_state_name (const tl_schedule_t *self)
+{
+    return s_states [self->state];
+}
+
+tl_place_t
+tl_schedule_place (const tl_schedule_t *self)
+{
+    return self->place;
+}
+
+uint64_t
+tl_schedule_saved_step (const tl_schedule_t *self)
+{
+    return self->common.step;
+}
+
+bool
+tl_schedule_member (const tl_schedule_t *self, size_t client)
+{
+    return self->state == TL_RUN_STEP && self->seats [client].member;
+}
+
+bool
+tl_schedule_open (const tl_schedule_t *self, uint64_t step)
+{
+    return self->state == TL_RUN_STEP && self->place.step == step;
+}
