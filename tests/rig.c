@@ -82,13 +82,13 @@ static void s_update(rig_t *self, uint64_t labels, double lr, double clip) {
   size_t total = 0, at = 0;
   for (size_t p = 0; p < self->part_count; p++)
     total += tl_part_tensors(self->parts[p]);
-  tl_square_t *squares = tl_alloc((total + 1) * sizeof *squares);
+  tl_norm_term_t *squares = tl_alloc((total + 1) * sizeof *squares);
   double *values = tl_alloc((total + 1) * sizeof *values);
   for (size_t p = 0; p < self->part_count; p++) {
     tl_part_finish_gradient(self->parts[p], values);
     for (size_t i = 0; i < tl_part_tensors(self->parts[p]); i++)
       squares[at++] =
-          (tl_square_t){tl_part_tensor(self->parts[p], i)->order, values[i]};
+          (tl_norm_term_t){tl_part_tensor(self->parts[p], i)->order, values[i]};
   }
   double coefficient =
       tl_coefficient(tl_gradient_norm(squares, total, labels), clip, labels);

@@ -38,15 +38,15 @@ int32_t *tl_tokenizer_encode (const tl_tokenizer_t *self, const char *text, size
 //  byte, that the caller frees; length (may be NULL) counts bytes, for the text may hold NULs itself.
 char *tl_tokenizer_decode (const tl_tokenizer_t *self, const int32_t *ids, size_t count,
                            size_t *length);
-size_t tl_tokenizer_pieces (const tl_tokenizer_t *self);     //  how many ids it knows
-const char *tl_tokenizer_path (const tl_tokenizer_t *self);  //  the file
-const char *tl_tokenizer_hash (const tl_tokenizer_t *self);  //  of the file's bytes, 64 hex digits
+size_t tl_tokenizer_pieces (const tl_tokenizer_t *self);    //  how many ids it knows
+const char *tl_tokenizer_path (const tl_tokenizer_t *self); //  the file
+const char *tl_tokenizer_hash (const tl_tokenizer_t *self); //  of the file's bytes, 64 hex digits
 
 //  A text to go on from: chatglm [ids, gMASK, sop], llama [bos, ids]. For tl_batch_t and tl_segment_extend.
 typedef struct {
-    int32_t *ids;             //  [count], freed by tl_prompt_clear
+    int32_t *ids; //  [count], freed by tl_prompt_clear
     size_t count;
-    uint32_t context, mask;   //  as in tl_batch_t
+    uint32_t context, mask; //  as in tl_batch_t
 } tl_prompt_t;
 
 void tl_prompt_make (tl_prompt_t *self, const tl_tokenizer_t *tokenizer, const char *text,
@@ -65,8 +65,8 @@ typedef struct {
 } tl_columns_t;
 
 typedef struct {
-    size_t max_length;        //  ids of the longest example, special ones included; 0: the model's longest
-    size_t limit;             //  examples to read at most; 0: all
+    size_t max_length; //  ids of the longest example, special ones included; 0: the model's longest
+    size_t limit;      //  examples to read at most; 0: all
     tl_columns_t columns;
 } tl_data_options_t;
 
@@ -81,9 +81,9 @@ tl_dataset_t *tl_dataset_open (const char *path, const tl_tokenizer_t *tokenizer
                                const tl_data_options_t *options, tl_error_t *err);
 void tl_dataset_destroy (tl_dataset_t **self_p);
 
-size_t tl_dataset_count (const tl_dataset_t *self);       //  examples, >= 1
-size_t tl_dataset_shortened (const tl_dataset_t *self);   //  of them shortened to max_length
-uint64_t tl_dataset_labels (const tl_dataset_t *self);    //  label tokens of one pass
+size_t tl_dataset_count (const tl_dataset_t *self);     //  examples, >= 1
+size_t tl_dataset_shortened (const tl_dataset_t *self); //  of them shortened to max_length
+uint64_t tl_dataset_labels (const tl_dataset_t *self);  //  label tokens of one pass
 
 //  Upper bounds for any micro of so many sequences, for tl_part_plan: rows, rows of the longest, labels.
 typedef struct {
@@ -97,8 +97,8 @@ tl_extent_t tl_dataset_extent (const tl_dataset_t *self, size_t sequences);
 
 //  An example of n ids gives n - 1 rows: row r holds id r and predicts id r + 1, where that is to be learnt.
 typedef struct {
-    tl_batch_t batch;         //  its arrays belong to the micro
-    uint64_t labels;          //  rows that have a label
+    tl_batch_t batch; //  its arrays belong to the micro
+    uint64_t labels;  //  rows that have a label
 } tl_micro_t;
 
 //  Micro number micro of micros (1 <= micros <= batch_size) of one site's batch at one step. Sequence i of the

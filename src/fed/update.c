@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 double
-tl_learning_rate (double lr, uint64_t step, uint64_t warmup, uint64_t steps, tl_schedule_t schedule)
+tl_learning_rate (double lr, uint64_t step, uint64_t warmup, uint64_t steps, tl_decay_t schedule)
 {
     if (step < warmup)
         return lr * ((double)step / (double)warmup);
@@ -20,14 +20,14 @@ tl_learning_rate (double lr, uint64_t step, uint64_t warmup, uint64_t steps, tl_
 static int
 s_by_order (const void *left, const void *right)
 {
-    const tl_square_t *a = left, *b = right;
+    const tl_norm_term_t *a = left, *b = right;
     if (a->order != b->order)
         return a->order < b->order ? -1 : 1;
     return a->square < b->square ? -1 : a->square > b->square; //  equal orders: still one order
 }
 
 double
-tl_gradient_norm (tl_square_t *squares, size_t count, uint64_t labels)
+tl_gradient_norm (tl_norm_term_t *squares, size_t count, uint64_t labels)
 {
     if (count == 0 || labels == 0)
         return 0;

@@ -9,22 +9,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum { TL_DECAY_LINEAR, TL_DECAY_CONSTANT } tl_schedule_t;
+typedef enum { TL_DECAY_LINEAR, TL_DECAY_CONSTANT } tl_decay_t;
 
 //  Learning rate of step (0-based): step t < warmup uses lr * t / warmup, then linear to 0 at steps:
 //  lr * (steps - t) / (steps - warmup), as get_linear_schedule_with_warmup.
 double tl_learning_rate (double lr, uint64_t step, uint64_t warmup, uint64_t steps,
-                         tl_schedule_t schedule);
+                         tl_decay_t schedule);
 
 //  One trained tensor's squared norm of the summed-loss gradient, and its place in the model's order.
 typedef struct {
     uint64_t order;           //  tl_tensor_t.order
     double square;            //  sum of squares
-} tl_square_t;
+} tl_norm_term_t;
 
 //  Norm of the mean-loss gradient: squares are added in ascending order (sorted here, in place), then
 //  sqrt (sum) / labels.
-double tl_gradient_norm (tl_square_t *squares, size_t count, uint64_t labels);
+double tl_gradient_norm (tl_norm_term_t *squares, size_t count, uint64_t labels);
 
 //  What a summed-loss gradient is multiplied by: (1 / labels) * min (1, clip / (norm + 1e-6));
 //  clip 0 means no clipping. labels 0 gives 0.

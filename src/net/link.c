@@ -113,8 +113,12 @@ tl_link_destroy (tl_link_t **self_p)
     tl_link_t *self = *self_p;
     if (self == NULL)
         return;
-    for (uint64_t at = self->acked + 1; at <= self->last; at++)
+    for (uint64_t at = self->acked + 1; at <= self->last; at++) {
+        //  Nobody will release these any more: whoever waits for it must hear so.
+        if (self->released && s_out (self, at)->token)
+            self->released (self->arg, s_out (self, at)->token);
         s_drop (s_out (self, at));
+    }
     free (self->out);
     free (self->in);
     free (self->scratch);

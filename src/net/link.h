@@ -21,7 +21,7 @@ typedef struct tl_link tl_link_t;
 //  Puts one message on the wire. Takes payload over when it returns 0 (payload may be NULL); -1 if the peer can't be
 //  reached now (the link becomes detached and keeps the message).
 typedef int (tl_link_send_fn) (void *arg, const void *envelope, size_t size, zmq_msg_t *payload);
-//  Called when the far end has released a message that was sent with a non-zero token.
+//  Called when the far end has released a message that was sent with a non-zero token, or the link is destroyed before.
 typedef void (tl_link_released_fn) (void *arg, uint64_t token);
 
 tl_link_t *tl_link_new (uint64_t window_bytes_in, uint64_t window_messages_in,

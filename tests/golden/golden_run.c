@@ -426,7 +426,7 @@ s_train (s_run_t *self, tl_part_t *part, golden_file_t *file, const s_trajectory
            *norm = tl_alloc ((steps + 1) * sizeof *norm);
     double *rate = tl_alloc ((steps + 1) * sizeof *rate),
            *squares = tl_alloc ((tensors + 1) * sizeof *squares);
-    tl_square_t *ordered = tl_alloc ((tensors + 1) * sizeof *ordered);
+    tl_norm_term_t *ordered = tl_alloc ((tensors + 1) * sizeof *ordered);
     tl_error_t err = {.code = TL_OK};
     for (size_t step = 0; step < steps && err.code == TL_OK; step++) {
         loss[step] = s_pass (self, part, step, true);
@@ -434,7 +434,7 @@ s_train (s_run_t *self, tl_part_t *part, golden_file_t *file, const s_trajectory
         if (step == 0)
             s_compare_gradients (self, part, file, kinds->gradient);
         for (size_t i = 0; i < tensors; i++)
-            ordered[i] = (tl_square_t){tl_part_tensor (part, i)->order, squares[i]};
+            ordered[i] = (tl_norm_term_t){tl_part_tensor (part, i)->order, squares[i]};
         norm[step] = tl_gradient_norm (ordered, tensors, self->input.labels);
         rate[step] = tl_learning_rate (lr, step, warmup, steps, TL_DECAY_LINEAR);
         if (tl_part_update (part, tl_coefficient (norm[step], clip, self->input.labels), rate[step],
