@@ -112,6 +112,22 @@ tl_message_tensor (const tl_message_t *self)
     return NULL;
 }
 
+int
+tl_message_check_payload (const tl_message_t *self, bool has, size_t size, tl_error_t *err)
+{
+    const tl_tensor_wire_t *tensor = tl_message_tensor (self);
+    if (!tensor != !has)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "message %s came %s a payload frame; run the same trunkline on both sides",
+                        tl_type_name (self->type), has ? "with" : "without");
+    if (tensor && tensor->size != size)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "message %s announces a chunk of %llu bytes and brings %zu; run the same "
+                        "trunkline on both sides",
+                        tl_type_name (self->type), (unsigned long long)tensor->size, size);
+    return 0;
+}
+
 void
 tl_message_init (tl_message_t *self, tl_type_t type)
 {

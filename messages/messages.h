@@ -53,6 +53,10 @@ void *tl_message_encode (const tl_message_t *self, size_t *size);
 //  UTF-8, tensor arithmetic and trailing bytes are checked before anything is allocated.
 int tl_message_decode (tl_message_t *self, const void *data, size_t size, tl_error_t *err);
 
+//  Is the payload frame of size (has false: none came) the one that this message announces? 0, or -1 with a sentence.
+//  To be asked before a payload is used or passed on.
+int tl_message_check_payload (const tl_message_t *self, bool has, size_t size, tl_error_t *err);
+
 const char *tl_type_name (tl_type_t type);          //  "HELLO"; "?" if unknown
 bool tl_type_sequenced (tl_type_t type);            //  travels on a link with a sequence (DATA but CREDIT)
 bool tl_type_tensor (tl_type_t type);               //  has a payload frame

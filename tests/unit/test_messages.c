@@ -469,7 +469,7 @@ test_tensor_arithmetic_is_checked (void **state)
     }
 }
 
-//  The table of PROTOCOL.md, word for word.
+//  The table of PROTOCOL.md, word for word: read there.
 static void
 test_who_may_send_what (void **state)
 {
@@ -478,42 +478,46 @@ test_who_may_send_what (void **state)
         tl_type_t type;
         int id;
         bool sequenced, tensor;
+        const char *socket;
     } table[] = {
-        {"HELLO", "client worker", TL_HELLO, 1, false, false},
-        {"WELCOME", "broker", TL_WELCOME, 2, false, false},
-        {"REFUSED", "broker", TL_REFUSED, 3, false, false},
-        {"ATTACH", "client worker", TL_ATTACH, 4, false, false},
-        {"ATTACHED", "broker", TL_ATTACHED, 5, false, false},
-        {"INVALID", "broker", TL_INVALID, 6, false, false},
-        {"PING", "client worker broker admin", TL_PING, 7, false, false},
-        {"PONG", "client worker broker admin", TL_PONG, 8, false, false},
-        {"BYE", "client worker broker admin", TL_BYE, 9, false, false},
-        {"STATUS", "admin", TL_STATUS, 10, false, false},
-        {"REPORT", "broker", TL_REPORT, 11, false, false},
-        {"STOP", "admin", TL_STOP, 12, false, false},
-        {"PLAN", "broker", TL_PLAN, 20, true, false},
-        {"ACTIVATION", "client", TL_ACTIVATION, 21, true, true},
-        {"HIDDEN", "worker", TL_HIDDEN, 22, true, true},
-        {"GRADIENT", "client", TL_GRADIENT, 23, true, true},
-        {"GRAD_IN", "worker", TL_GRAD_IN, 24, true, true},
-        {"COMMIT", "client", TL_COMMIT, 25, true, false},
-        {"COMMITTED", "worker", TL_COMMITTED, 26, true, false},
-        {"LEAVE", "broker", TL_LEAVE, 27, true, false},
-        {"ABANDON", "broker", TL_ABANDON, 28, true, false},
-        {"LATE", "broker", TL_LATE, 29, true, false},
-        {"SAVE", "broker", TL_SAVE, 30, true, false},
-        {"SAVED", "client worker", TL_SAVED, 31, true, false},
-        {"RESTORE", "broker", TL_RESTORE, 32, true, false},
-        {"RESTORED", "client worker", TL_RESTORED, 33, true, false},
-        {"STATE", "worker broker", TL_STATE, 34, true, true},
-        {"FORWARD", "client", TL_FORWARD, 35, true, true},
-        {"FORWARDED", "worker", TL_FORWARDED, 36, true, true},
-        {"FINISH", "broker", TL_FINISH, 37, true, false},
-        {"FINISHED", "client", TL_FINISHED, 38, true, false},
-        {"CREDIT", "client worker broker", TL_CREDIT, 39, false, false},
+        {"HELLO", "client worker admin", TL_HELLO, 1, false, false, "control"},
+        {"WELCOME", "broker", TL_WELCOME, 2, false, false, "control"},
+        {"REFUSED", "broker", TL_REFUSED, 3, false, false, "control"},
+        {"ATTACH", "client worker admin", TL_ATTACH, 4, false, false, "both"},
+        {"ATTACHED", "broker", TL_ATTACHED, 5, false, false, "both"},
+        {"INVALID", "broker", TL_INVALID, 6, false, false, "both"},
+        {"PING", "client worker broker admin", TL_PING, 7, false, false, "control"},
+        {"PONG", "client worker broker admin", TL_PONG, 8, false, false, "control"},
+        {"BYE", "client worker broker admin", TL_BYE, 9, false, false, "control"},
+        {"STATUS", "admin", TL_STATUS, 10, false, false, "control"},
+        {"REPORT", "broker", TL_REPORT, 11, false, false, "control"},
+        {"STOP", "admin", TL_STOP, 12, false, false, "control"},
+        {"PLAN", "broker", TL_PLAN, 20, true, false, "data"},
+        {"ACTIVATION", "client", TL_ACTIVATION, 21, true, true, "data"},
+        {"HIDDEN", "worker", TL_HIDDEN, 22, true, true, "data"},
+        {"GRADIENT", "client", TL_GRADIENT, 23, true, true, "data"},
+        {"GRAD_IN", "worker", TL_GRAD_IN, 24, true, true, "data"},
+        {"COMMIT", "client", TL_COMMIT, 25, true, false, "data"},
+        {"COMMITTED", "worker", TL_COMMITTED, 26, true, false, "data"},
+        {"LEAVE", "broker", TL_LEAVE, 27, true, false, "data"},
+        {"ABANDON", "broker", TL_ABANDON, 28, true, false, "data"},
+        {"LATE", "broker", TL_LATE, 29, true, false, "data"},
+        {"SAVE", "broker", TL_SAVE, 30, true, false, "data"},
+        {"SAVED", "client worker", TL_SAVED, 31, true, false, "data"},
+        {"RESTORE", "broker", TL_RESTORE, 32, true, false, "data"},
+        {"RESTORED", "client worker", TL_RESTORED, 33, true, false, "data"},
+        {"STATE", "worker broker", TL_STATE, 34, true, true, "data"},
+        {"FORWARD", "client", TL_FORWARD, 35, true, true, "data"},
+        {"FORWARDED", "worker", TL_FORWARDED, 36, true, true, "data"},
+        {"FINISH", "broker", TL_FINISH, 37, true, false, "data"},
+        {"FINISHED", "client", TL_FINISHED, 38, true, false, "data"},
+        {"CREDIT", "client worker broker", TL_CREDIT, 39, false, false, "data"},
     };
     static const char *roles[] = {"client", "worker", "broker", "admin"};
     assert_int_equal (sizeof table / sizeof table[0], TYPES);
+    tl_error_t err;
+    char *page = tl_file_read ("messages/PROTOCOL.md", 1 << 20, NULL, &err);
+    assert_non_null (page);
     for (size_t i = 0; i < TYPES; i++) {
         tl_type_t type = table[i].type;
         assert_int_equal (type, table[i].id);
@@ -525,6 +529,11 @@ test_who_may_send_what (void **state)
                 fail_msg ("%s from %s: expected authors %s", table[i].name, roles[j],
                           table[i].authors);
         assert_false (tl_type_from (type, "nobody"));
+        char *row = tl_format ("\n| %d | %s | %s | %s | %s|", table[i].id, table[i].name,
+                               table[i].authors, table[i].socket, table[i].tensor ? "yes " : "");
+        if (!strstr (page, row))
+            fail_msg ("PROTOCOL.md has no row '%s'", row + 1);
+        free (row);
         tl_message_t message;
         tl_message_init (&message, type);
         assert_int_equal (tl_message_tensor (&message) != NULL, table[i].tensor);
@@ -532,6 +541,26 @@ test_who_may_send_what (void **state)
     assert_string_equal (tl_type_name ((tl_type_t)13), "?");
     assert_string_equal (tl_type_name ((tl_type_t)4000), "?");
     assert_false (tl_type_from ((tl_type_t)13, "broker"));
+    free (page);
+}
+
+static void
+test_payload_must_be_the_announced_one (void **state)
+{
+    tl_message_t message;
+    tl_error_t err;
+    tl_message_init (&message, TL_HIDDEN);
+    message.body.hidden.tensor = s_tensor (SOME);
+    size_t size = message.body.hidden.tensor.size;
+    assert_int_equal (tl_message_check_payload (&message, true, size, &err), 0);
+    assert_int_equal (tl_message_check_payload (&message, true, size + 1, &err), -1);
+    assert_non_null (strstr (err.text, "announces a chunk of 180224 bytes and brings 180225"));
+    assert_int_equal (tl_message_check_payload (&message, true, 0, &err), -1);
+    assert_int_equal (tl_message_check_payload (&message, false, 0, &err), -1);
+    assert_non_null (strstr (err.text, "HIDDEN came without a payload"));
+    tl_message_init (&message, TL_COMMIT);
+    assert_int_equal (tl_message_check_payload (&message, false, 0, &err), 0);
+    assert_int_equal (tl_message_check_payload (&message, true, 0, &err), -1);
 }
 
 //  PROTOCOL.md states how large a frame of each message can be; printed so that it can be kept true.
@@ -587,6 +616,7 @@ main (int argc, char **argv)
         cmocka_unit_test (test_numbers_must_be_short_and_finite),
         cmocka_unit_test (test_tensor_arithmetic_is_checked),
         cmocka_unit_test (test_who_may_send_what),
+        cmocka_unit_test (test_payload_must_be_the_announced_one),
         cmocka_unit_test (test_largest_frames),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
