@@ -1,6 +1,16 @@
 foreach (part convert exp gradients isa linear attention small golden)
     tl_test (test_kernels_${part} SOURCES unit/test_kernels_${part}.c LIBRARIES tl_kernels)
 endforeach ()
+#  The same with the choice of a table pinned (to less where the CPU hasn't that much), and with the
+#  referee in place of the library.
+foreach (isa base v3 v4)
+    add_test (NAME test_kernels_small_${isa} COMMAND test_kernels_small)
+    set_tests_properties (test_kernels_small_${isa} PROPERTIES ENVIRONMENT TL_ISA=${isa})
+endforeach ()
+foreach (part linear attention gradients)
+    add_test (NAME test_kernels_${part}_naive COMMAND test_kernels_${part})
+    set_tests_properties (test_kernels_${part}_naive PROPERTIES ENVIRONMENT TL_BLAS=naive)
+endforeach ()
 #  Timings of one block, run by hand: build/release/tests/bench_kernels
 add_executable (bench_kernels bench/bench_kernels.c)
 target_link_libraries (bench_kernels PRIVATE tl_kernels)

@@ -127,6 +127,14 @@ test_keep_is_the_same_however_it_is_cut (void **state)
     for (size_t i = 0; i + 1 < sizeof cuts / sizeof cuts[0]; i++)
         tl_random_keep (&stream, 11 + cuts[i], cuts[i + 1] - cuts[i], 0.25f, parts + cuts[i]);
     assert_memory_equal (whole, parts, sizeof whole);
+    //  The mask is made of the stream's integers: below p * 2^32 is dropped.
+    for (size_t i = 0; i < COUNT; i++)
+        assert_true ((whole[i] == 0) == (tl_random_u32 (&stream, 11 + i) < 0x40000000u));
+    float far[64];
+    uint64_t start = (UINT64_C (1) << 34) - 30; //  where block numbers outgrow 32 bits
+    tl_random_keep (&stream, start, 64, 0.25f, far);
+    for (size_t i = 0; i < 64; i++)
+        assert_true ((far[i] == 0) == (tl_random_u32 (&stream, start + i) < 0x40000000u));
     size_t kept = 0;
     for (size_t i = 0; i < COUNT; i++) {
         assert_true (whole[i] == 0 || whole[i] == 1 / 0.75f);
