@@ -108,6 +108,8 @@ tl_micro_t *tl_dataset_micro (tl_dataset_t *self, uint64_t seed, uint64_t site, 
                               size_t batch_size, size_t micro, size_t micros);
 //  Examples first .. first + count - 1 in the file's order, for evaluation; numbers are the examples' own.
 tl_micro_t *tl_dataset_slice (const tl_dataset_t *self, size_t first, size_t count);
+//  One sequence of count ids without labels, for generation; context and mask as in tl_batch_t.
+tl_micro_t *tl_micro_of_ids (const int32_t *ids, size_t count, uint32_t context, uint32_t mask);
 //  How many examples from first on fit into so many rows: at least 1 if there is one, 0 at the end.
 size_t tl_dataset_fit (const tl_dataset_t *self, size_t first, size_t rows);
 

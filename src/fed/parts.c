@@ -1,0 +1,283 @@
+//  parts: ranges and tuning settings from a topology; a chain hands rows from segment to segment.
+
+#include "fed/parts.h"
+
+#include "assert.h"
+#include "memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+//  ---------------------------------------------------------------------------------------------
+//  Settings
+
+static void
+s_tune (const tl_topology_t *topology, bool trains, tl_tune_t *tune)
+{
+    *tune = (tl_tune_t){
+        .method = topology->tune.method == TL_METHOD_FULL ? TL_TUNE_FULL : TL_TUNE_LORA,
+        .rank = topology->tune.rank,
+        .alpha = topology->tune.alpha,
+        .dropout = topology->tune.dropout,
+        .target_count = topology->tune.target_count,
+        .frozen = !trains,
+        .seed = topology->train.seed,
+        .beta1 = topology->train.beta1,
+        .beta2 = topology->train.beta2,
+        .eps = topology->train.eps,
+        .decay = topology->train.weight_decay,
+    };
+    for (size_t i = 0; i < tune->target_count; i++)
+        tune->targets[i] = topology->tune.targets[i];
+}
+
+int
+tl_split_check (const tl_topology_t *topology, const tl_model_t *model, tl_error_t *err)
+{
+    size_t blocks = tl_model_config (model)->blocks;
+    size_t front = topology->split.front, tail = topology->split.tail;
+    if (front < blocks && tail < blocks - front)
+        return 0;
+    return tl_fail (
+        err, TL_BAD_INPUT,
+        "%s: split.front %zu and split.tail %zu leave no block for the trunk: the model has "
+        "%zu blocks; make them add up to at most %zu",
+        topology->source, front, tail, blocks, blocks ? blocks - 1 : 0);
+}
+
+bool
+tl_norm_is_joint (const tl_topology_t *topology)
+{
+    return topology->client_count == 1 ||
+           !(topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL));
+}
+
+tl_part_t *
+tl_part_of_client (const tl_topology_t *topology, tl_model_t *model, tl_error_t *err)
+{
+    if (tl_split_check (topology, model, err) != 0)
+        return NULL;
+    size_t blocks = tl_model_config (model)->blocks;
+    tl_range_t ranges[2] = {{true, 0, topology->split.front, false},
+                            {false, blocks - topology->split.tail, blocks, true}};
+    tl_tune_t tune;
+    s_tune (topology, (topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL)) != 0, &tune);
+    return tl_part_new (model, ranges, 2, &tune, err);
+}
+
+tl_part_t *
+tl_part_of_worker (const tl_topology_t *topology, tl_model_t *model, tl_error_t *err)
+{
+    if (tl_split_check (topology, model, err) != 0)
+        return NULL;
+    size_t blocks = tl_model_config (model)->blocks;
+    tl_range_t range = {false, topology->split.front, blocks - topology->split.tail, false};
+    tl_tune_t tune;
+    s_tune (topology, (topology->tune.parts & TL_PART_TRUNK) != 0, &tune);
+    return tl_part_new (model, &range, 1, &tune, err);
+}
+
+//  ---------------------------------------------------------------------------------------------
+//  Chain
+
+//  Takes the parts, also on failure (when one of them is NULL).
+static tl_chain_t *
+s_chain_new (const tl_model_t *model, tl_part_t *outer, tl_part_t *inner, bool cut)
+{
+    if (!outer || (cut && !inner)) {
+        tl_part_destroy (&outer);
+        tl_part_destroy (&inner);
+        return NULL;
+    }
+    tl_chain_t *self = tl_alloc (sizeof *self);
+    self->hidden = tl_model_config (model)->hidden;
+    self->parts[self->part_count++] = outer;
+    self->segments[self->segment_count++] = tl_part_segment (outer, 0);
+    if (cut) {
+        self->parts[self->part_count++] = inner;
+        self->segments[self->segment_count++] = tl_part_segment (inner, 0);
+        self->segments[self->segment_count++] = tl_part_segment (outer, 1);
+    }
+    return self;
+}
+
+static tl_part_t *
+s_whole (tl_model_t *model, const tl_tune_t *tune, tl_error_t *err)
+{
+    tl_range_t range = {true, 0, tl_model_config (model)->blocks, true};
+    return tl_part_new (model, &range, 1, tune, err);
+}
+
+tl_chain_t *
+tl_chain_of (const tl_topology_t *topology, tl_model_t *model, tl_error_t *err)
+{
+    if (topology->tune.parts != TL_PART_ALL) {
+        tl_part_t *client = tl_part_of_client (topology, model, err);
+        tl_part_t *trunk = client ? tl_part_of_worker (topology, model, err) : NULL;
+        return s_chain_new (model, client, trunk, true);
+    }
+    tl_tune_t tune;
+    s_tune (topology, true, &tune);
+    return s_chain_new (model, s_whole (model, &tune, err), NULL, false);
+}
+
+tl_chain_t *
+tl_chain_plain (tl_model_t *model, const char *adapter, tl_error_t *err)
+{
+    tl_tune_t tune = {.frozen = adapter == NULL,
+                      .rank = 1,
+                      .alpha = 1,
+                      .beta1 = 0.9,
+                      .beta2 = 0.999,
+                      .eps = 1e-8};
+    tl_adapter_info_t info = {0};
+    if (adapter) {
+        if (tl_adapter_info_read (&info, adapter, err) != 0)
+            return NULL;
+        tune.method = info.method;
+        tune.rank = info.rank;
+        tune.alpha = info.alpha;
+        tune.target_count = info.target_count;
+        for (size_t i = 0; i < info.target_count; i++)
+            tune.targets[i] = info.targets[i];
+    }
+    tl_chain_t *self = s_chain_new (model, s_whole (model, &tune, err), NULL, false);
+    tl_adapter_info_clear (&info);
+    if (self && adapter && tl_chain_load_adapter (self, adapter, err) != 0)
+        tl_chain_destroy (&self);
+    return self;
+}
+
+void
+tl_chain_destroy (tl_chain_t **self_p)
+{
+    tl_assert (self_p);
+    tl_chain_t *self = *self_p;
+    if (!self)
+        return;
+    for (size_t i = 0; i < self->part_count; i++)
+        tl_part_destroy (&self->parts[i]);
+    free (self);
+    *self_p = NULL;
+}
+
+//  ---------------------------------------------------------------------------------------------
+//  Running
+
+static void
+s_forward (tl_chain_t *self, const tl_batch_t *batch, uint64_t step, bool train,
+           tl_tape_t *tapes[TL_CHAIN_SEGMENTS], double *nll, uint64_t *labels)
+{
+    const float *rows = NULL;
+    for (size_t i = 0; i < self->segment_count; i++) {
+        tapes[i] = tl_segment_forward (self->segments[i], batch, step, rows, train);
+        rows = tl_tape_output (tapes[i]);
+    }
+    size_t last = self->segment_count - 1;
+    tl_segment_loss (self->segments[last], tapes[last], nll, labels);
+}
+
+static void
+s_destroy_tapes (const tl_chain_t *self, tl_tape_t *tapes[TL_CHAIN_SEGMENTS])
+{
+    for (size_t i = 0; i < self->segment_count; i++)
+        tl_tape_destroy (&tapes[i]);
+}
+
+void
+tl_chain_learn (tl_chain_t *self, const tl_batch_t *batch, uint64_t step, double *nll,
+                uint64_t *labels)
+{
+    tl_tape_t *tapes[TL_CHAIN_SEGMENTS] = {NULL};
+    s_forward (self, batch, step, true, tapes, nll, labels);
+
+    //  Backward goes down to the first segment that trains; below it nobody needs a gradient.
+    size_t first = 0, size = batch->rows * self->hidden * sizeof (float);
+    while (first < self->segment_count && !tl_segment_trains (self->segments[first]))
+        first++;
+    float *above = NULL;
+    for (size_t i = self->segment_count; i-- > first;) {
+        float *below = i > first ? tl_alloc_aligned (size) : NULL;
+        tl_segment_backward (self->segments[i], tapes[i], above, below);
+        free (above);
+        above = below;
+    }
+    s_destroy_tapes (self, tapes);
+}
+
+void
+tl_chain_score (tl_chain_t *self, const tl_batch_t *batch, double *nll, uint64_t *labels)
+{
+    tl_tape_t *tapes[TL_CHAIN_SEGMENTS] = {NULL};
+    s_forward (self, batch, 0, false, tapes, nll, labels);
+    s_destroy_tapes (self, tapes);
+}
+
+void
+tl_part_squares (tl_part_t *self, tl_norm_term_t *squares, size_t *count)
+{
+    size_t tensors = tl_part_tensors (self);
+    double *sums = tl_alloc ((tensors + 1) * sizeof *sums);
+    tl_part_finish_gradient (self, sums);
+    for (size_t i = 0; i < tensors; i++)
+        squares[(*count)++] = (tl_norm_term_t){tl_part_tensor (self, i)->order, sums[i]};
+    free (sums);
+}
+
+int
+tl_chain_update (tl_chain_t *self, uint64_t labels, double clip, double lr, double *norm,
+                 tl_error_t *err)
+{
+    size_t room = 1, count = 0;
+    for (size_t i = 0; i < self->part_count; i++)
+        room += tl_part_tensors (self->parts[i]);
+    tl_norm_term_t *squares = tl_alloc (room * sizeof *squares);
+    for (size_t i = 0; i < self->part_count; i++)
+        tl_part_squares (self->parts[i], squares, &count);
+    *norm = tl_gradient_norm (squares, count, labels);
+    free (squares);
+
+    double coefficient = tl_coefficient (*norm, clip, labels);
+    for (size_t i = 0; i < self->part_count; i++)
+        if (tl_part_update (self->parts[i], coefficient, lr, err) != 0)
+            return -1;
+    return 0;
+}
+
+tl_part_t *
+tl_chain_trained (const tl_chain_t *self)
+{
+    tl_part_t *found = NULL;
+    for (size_t i = 0; i < self->part_count; i++)
+        if (tl_part_tensors (self->parts[i]) > 0) {
+            if (found)
+                return NULL;
+            found = self->parts[i];
+        }
+    return found;
+}
+
+int
+tl_chain_load_adapter (tl_chain_t *self, const char *directory, tl_error_t *err)
+{
+    for (size_t i = 0; i < self->part_count; i++)
+        if (tl_part_tensors (self->parts[i]) > 0 &&
+            tl_part_load_adapter (self->parts[i], directory, err) != 0)
+            return -1;
+    return 0;
+}
+
+void
+tl_chain_plan (const tl_chain_t *self, size_t rows, size_t longest, size_t sequences, size_t labels,
+               tl_plan_t *plan)
+{
+    memset (plan, 0, sizeof *plan);
+    for (size_t i = 0; i < self->part_count; i++) {
+        tl_plan_t one;
+        tl_part_plan (self->parts[i], rows, longest, sequences, labels, 1, &one);
+        plan->weights += one.weights;
+        plan->trained += one.trained;
+        plan->activations += one.activations;
+        plan->workspace += one.workspace;
+    }
+}

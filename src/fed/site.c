@@ -1,0 +1,404 @@
+#include "site.h"
+
+#include "base/assert.h"
+#include "fed/parts.h"
+#include "memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SCORE_ROWS = 512 };   //  a scoring slice has at most so many rows (or one example)
+
+//  One micro of the open step.
+typedef struct {
+    tl_micro_t *data;
+    tl_tape_t *front;         //  until back
+} tl_open_t;
+
+struct tl_site {
+    const tl_topology_t *topology;
+    tl_model_t *model;
+    tl_part_t *part;
+    tl_segment_t *front, *tail;   //  of the part
+    tl_tokenizer_t *tokenizer;
+    tl_dataset_t *data;       //  NULL for a reader
+    tl_dataset_t *held_out;   //  NULL if there is none
+    uint64_t client;          //  index: the site number of its sequences
+    tl_open_t *open;          //  [micros] of the open step
+    size_t micros;
+    uint64_t round;
+    uint64_t cursor;          //  own steps committed
+    uint64_t labels;          //  of the open step
+    double nll;
+    double own_norm;          //  of the open step's own gradient
+    double rate;
+};
+
+static int
+s_part (tl_site_t *self, tl_error_t *err)
+{
+    tl_part_t *part = tl_part_of_client (self->topology, self->model, err);
+    if (!part)
+        return -1;
+    tl_part_destroy (&self->part);
+    self->part = part;
+    self->front = tl_part_segment (part, 0);
+    self->tail = tl_part_segment (part, 1);
+    return 0;
+}
+
+static tl_dataset_t *
+s_data (tl_site_t *self, const char *path, tl_error_t *err)
+{
+    tl_data_options_t options = {.max_length = self->topology->train.max_length};
+    return tl_dataset_open (path, self->tokenizer, &options, err);
+}
+
+int
+tl_site_held_out (tl_site_t *self, const char *path, tl_error_t *err)
+{
+    tl_dataset_t *held_out = s_data (self, path, err);
+    if (!held_out)
+        return -1;
+    tl_dataset_destroy (&self->held_out);
+    self->held_out = held_out;
+    return 0;
+}
+
+static int
+s_open (tl_site_t *self, size_t client, bool data, tl_error_t *err)
+{
+    const tl_client_spec_t *spec = &self->topology->clients [client];
+    if (tl_blas_open (spec->threads, err) ||
+        !(self->model = tl_model_open (self->topology->model.path, err)) || s_part (self, err) ||
+        !(self->tokenizer =
+              tl_tokenizer_open (self->topology->model.path, tl_model_config (self->model), err)))
+        return -1;
+    if (data && !(self->data = s_data (self, spec->data, err)))
+        return -1;
+    return data && spec->eval ? tl_site_held_out (self, spec->eval, err) : 0;
+}
+
+tl_site_t *
+tl_site_new (const tl_topology_t *topology, size_t client, bool data, tl_error_t *err)
+{
+    tl_site_t *self = tl_alloc (sizeof *self);
+    self->topology = topology;
+    self->client = client;
+    if (s_open (self, client, data, err))
+        tl_site_destroy (&self);
+    return self;
+}
+
+static void
+s_close_open (tl_site_t *self)
+{
+    for (size_t i = 0; i < self->micros; i++) {
+        tl_tape_destroy (&self->open [i].front);
+        tl_micro_destroy (&self->open [i].data);
+    }
+    free (self->open);
+    self->open = NULL;
+    self->micros = 0;
+}
+
+void
+tl_site_destroy (tl_site_t **self_p)
+{
+    tl_site_t *self = *self_p;
+    if (!self)
+        return;
+    s_close_open (self);
+    tl_dataset_destroy (&self->data);
+    tl_dataset_destroy (&self->held_out);
+    tl_part_destroy (&self->part);
+    tl_tokenizer_destroy (&self->tokenizer);
+    tl_model_destroy (&self->model);
+    free (self);
+    *self_p = NULL;
+}
+
+size_t
+tl_site_hidden (const tl_site_t *self)
+{
+    return tl_model_config (self->model)->hidden;
+}
+
+size_t
+tl_site_vocab (const tl_site_t *self)
+{
+    return tl_model_config (self->model)->vocab;
+}
+
+const tl_config_t *
+tl_site_config (const tl_site_t *self)
+{
+    return tl_model_config (self->model);
+}
+
+const char *
+tl_site_manifest (const tl_site_t *self)
+{
+    return tl_model_manifest_hash (self->model);
+}
+
+const char *
+tl_site_tokenizer (const tl_site_t *self)
+{
+    return tl_tokenizer_hash (self->tokenizer);
+}
+
+const tl_tokenizer_t *
+tl_site_text (const tl_site_t *self)
+{
+    return self->tokenizer;
+}
+
+tl_part_t *
+tl_site_part (tl_site_t *self)
+{
+    return self->part;
+}
+
+bool
+tl_site_wants_gradient (const tl_site_t *self)
+{
+    return tl_segment_trains (self->front);
+}
+
+size_t
+tl_site_rows (const tl_site_t *self)
+{
+    size_t length = self->topology->train.max_length;
+    size_t score = SCORE_ROWS > length ? SCORE_ROWS : length;
+    size_t rows = self->data
+                      ? tl_dataset_extent (self->data, self->topology->train.batch_size).rows
+                      : 0;
+    return rows > score ? rows : score;
+}
+
+//  --- a step -----------------------------------------------------------------------------------
+
+void
+tl_site_drop (tl_site_t *self)
+{
+    s_close_open (self);
+    self->labels = 0;
+    self->nll = 0;
+    tl_part_zero_gradient (self->part);
+}
+
+void
+tl_site_begin (tl_site_t *self, uint64_t round, size_t micros)
+{
+    tl_site_drop (self);
+    self->round = round;
+    self->micros = micros;
+    self->open = tl_alloc (micros * sizeof *self->open);
+}
+
+const float *
+tl_site_front (tl_site_t *self, size_t micro, const tl_batch_t **batch)
+{
+    tl_assert (micro < self->micros && !self->open [micro].data);
+    tl_open_t *open = &self->open [micro];
+    open->data = tl_dataset_micro (self->data, self->topology->train.seed, self->client,
+                                   self->cursor, self->topology->train.batch_size, micro,
+                                   self->micros);
+    open->front = tl_segment_forward (self->front, &open->data->batch, self->round, NULL, true);
+    *batch = &open->data->batch;
+    return tl_tape_output (open->front);
+}
+
+uint64_t
+tl_site_tail (tl_site_t *self, size_t micro, const float *hidden, float *gradient)
+{
+    tl_open_t *open = &self->open [micro];
+    double nll;
+    uint64_t labels;
+    tl_tape_t *tape =
+        tl_segment_forward (self->tail, &open->data->batch, self->round, hidden, true);
+    tl_segment_loss (self->tail, tape, &nll, &labels);
+    tl_segment_backward (self->tail, tape, NULL, gradient);
+    tl_tape_destroy (&tape);
+    self->nll += nll;
+    self->labels += labels;
+    return labels;
+}
+
+void
+tl_site_back (tl_site_t *self, size_t micro, const float *gradient)
+{
+    tl_open_t *open = &self->open [micro];
+    tl_segment_backward (self->front, open->front, gradient, NULL);
+    tl_tape_destroy (&open->front);
+}
+
+int
+tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, double *nll,
+                tl_error_t *err)
+{
+    size_t count = 0;
+    tl_part_squares (self->part, terms, &count);
+    *labels = self->labels;
+    *nll = self->nll;
+    if (!isfinite (self->nll))
+        return tl_fail (err, TL_FAILED,
+                        "the loss is %f at step %llu of %s: the last good adapter is kept; lower "
+                        "train.lr or look at the data",
+                        self->nll, (unsigned long long) self->cursor,
+                        self->topology->clients [self->client].name);
+    self->own_norm = tl_gradient_norm (terms, count, self->labels);
+    return 0;
+}
+
+int
+tl_site_update (tl_site_t *self, uint64_t labels, double norm, tl_error_t *err)
+{
+    bool joint = tl_norm_is_joint (self->topology);
+    double coefficient =
+        tl_coefficient (joint ? norm : self->own_norm, self->topology->train.clip,
+                        joint ? labels : self->labels);
+    self->rate = tl_learning_rate (self->topology->train.lr, self->round,
+                                   self->topology->train.warmup, self->topology->train.steps,
+                                   self->topology->train.linear ? TL_DECAY_LINEAR
+                                                                : TL_DECAY_CONSTANT);
+    if (tl_part_update (self->part, coefficient, self->rate, err))
+        return -1;
+    s_close_open (self);
+    self->labels = 0;
+    self->nll = 0;
+    self->cursor++;
+    return 0;
+}
+
+uint64_t
+tl_site_cursor (const tl_site_t *self)
+{
+    return self->cursor;
+}
+
+double
+tl_site_rate (const tl_site_t *self)
+{
+    return self->rate;
+}
+
+//  --- state ------------------------------------------------------------------------------------
+
+static const char s_magic [8] = "TLSITE1";
+
+void *
+tl_site_state_get (const tl_site_t *self, size_t *size)
+{
+    size_t part_size;
+    void *part = tl_part_state_get (self->part, &part_size);
+    *size = sizeof s_magic + sizeof self->cursor + part_size;
+    char *state = tl_alloc (*size);
+    memcpy (state, s_magic, sizeof s_magic);
+    memcpy (state + sizeof s_magic, &self->cursor, sizeof self->cursor);
+    memcpy (state + sizeof s_magic + sizeof self->cursor, part, part_size);
+    free (part);
+    return state;
+}
+
+int
+tl_site_state_set (tl_site_t *self, const void *state, size_t size, tl_error_t *err)
+{
+    size_t head = sizeof s_magic + sizeof self->cursor;
+    if (size < head || memcmp (state, s_magic, sizeof s_magic) != 0)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "the saved state of %s is not one of this version: remove it and train anew",
+                        self->topology->clients [self->client].name);
+    //  The part's state is read in place, which wants it aligned.
+    void *part = tl_alloc_aligned (size - head);
+    memcpy (part, (const char *) state + head, size - head);
+    tl_site_drop (self);
+    int rc = tl_part_state_set (self->part, part, size - head, err);
+    if (rc == 0)
+        memcpy (&self->cursor, (const char *) state + sizeof s_magic, sizeof self->cursor);
+    free (part);
+    return rc;
+}
+
+int
+tl_site_fresh (tl_site_t *self, tl_error_t *err)
+{
+    s_close_open (self);
+    self->cursor = 0;
+    return s_part (self, err);
+}
+
+//  --- forward only -----------------------------------------------------------------------------
+
+struct tl_slice {
+    tl_micro_t *micro;        //  its own batch
+    tl_tape_t *front;
+};
+
+void
+tl_slice_destroy (tl_slice_t **self_p)
+{
+    if (*self_p) {
+        tl_tape_destroy (&(*self_p)->front);
+        tl_micro_destroy (&(*self_p)->micro);
+        free (*self_p);
+        *self_p = NULL;
+    }
+}
+
+static tl_slice_t *
+s_slice (tl_site_t *self, tl_micro_t *micro, const float **rows, const tl_batch_t **batch)
+{
+    tl_slice_t *slice = tl_alloc (sizeof *slice);
+    slice->micro = micro;
+    slice->front = tl_segment_forward (self->front, &micro->batch, 0, NULL, false);
+    *rows = tl_tape_output (slice->front);
+    *batch = &micro->batch;
+    return slice;
+}
+
+tl_slice_t *
+tl_site_slice (tl_site_t *self, size_t *first, const float **rows, const tl_batch_t **batch)
+{
+    size_t count = self->held_out ? tl_dataset_fit (self->held_out, *first, SCORE_ROWS) : 0;
+    if (!count)
+        return NULL;
+    tl_micro_t *micro = tl_dataset_slice (self->held_out, *first, count);
+    *first += count;
+    return s_slice (self, micro, rows, batch);
+}
+
+void
+tl_site_score (tl_site_t *self, tl_slice_t *slice, const float *hidden, double *nll,
+               uint64_t *labels)
+{
+    double loss;
+    uint64_t count;
+    tl_tape_t *tape = tl_segment_forward (self->tail, &slice->micro->batch, 0, hidden, false);
+    tl_segment_loss (self->tail, tape, &loss, &count);
+    tl_tape_destroy (&tape);
+    tl_slice_destroy (&slice);
+    *nll += loss;
+    *labels += count;
+}
+
+tl_slice_t *
+tl_site_prompt (tl_site_t *self, const int32_t *ids, size_t count, uint32_t context, uint32_t mask,
+                const float **rows, const tl_batch_t **batch)
+{
+    return s_slice (self, tl_micro_of_ids (ids, count, context, mask), rows, batch);
+}
+
+void
+tl_site_next (tl_site_t *self, tl_slice_t *slice, const float *hidden, float *logits)
+{
+    const tl_batch_t *batch = &slice->micro->batch;
+    size_t width = tl_site_hidden (self);
+    tl_tape_t *tape = tl_segment_forward (self->tail, batch, 0, hidden, false);
+    const float *last = tl_tape_output (tape) + (batch->rows - 1) * width;
+    tl_segment_head (self->tail, last, 1, logits);
+    tl_tape_destroy (&tape);
+    tl_slice_destroy (&slice);
+}

@@ -1,0 +1,67 @@
+/*  site: the client's share of the arithmetic. Its text, the front, the tail, the labels and the loss;
+    rows of hidden go out and come in as fp32. One thread uses it. No messages, no sockets.
+
+    A step, per micro: front -> (rows out) ... (rows in) -> tail -> (gradient out) ... (gradient in) ->
+    back; then commit, then update. Micros may overlap; each operation is called in micro order.     */
+
+#ifndef TL_SITE_H
+#define TL_SITE_H
+
+#include "data/data.h"
+#include "fed/update.h"
+#include "topology/topology.h"
+
+typedef struct tl_site tl_site_t;
+
+//  client: index in the topology. data: whether training text is needed (a reader needs none).
+tl_site_t *tl_site_new (const tl_topology_t *topology, size_t client, bool data, tl_error_t *err);
+void tl_site_destroy (tl_site_t **self_p);
+size_t tl_site_hidden (const tl_site_t *self);
+const char *tl_site_manifest (const tl_site_t *self);    //  hash of the model's manifest
+const char *tl_site_tokenizer (const tl_site_t *self);   //  hash of the tokenizer
+size_t tl_site_rows (const tl_site_t *self);             //  most rows of one step or one scoring slice
+bool tl_site_wants_gradient (const tl_site_t *self);     //  the front trains: d(ACTIVATION) is needed
+tl_part_t *tl_site_part (tl_site_t *self);
+
+//  --- a step. round addresses dropout; the data are those of the site's own cursor.
+void tl_site_begin (tl_site_t *self, uint64_t round, size_t micros);   //  drops whatever was open
+//  Front of one micro: rows [batch->rows, hidden], valid until back or drop.
+const float *tl_site_front (tl_site_t *self, size_t micro, const tl_batch_t **batch);
+//  Tail and loss of one micro: hidden [rows, hidden] in, gradient [rows, hidden] out. Returns the label tokens.
+uint64_t tl_site_tail (tl_site_t *self, size_t micro, const float *hidden, float *gradient);
+void tl_site_back (tl_site_t *self, size_t micro, const float *gradient);   //  front backward
+//  Ends accumulation. terms [tl_part_tensors] of the client's part; labels of all micros, and the summed loss.
+//  -1 if the loss is not a finite number.
+int tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, double *nll,
+                    tl_error_t *err);
+//  labels and norm as the worker gave them; used when the norm is joint, else the site's own. Moves the cursor on.
+int tl_site_update (tl_site_t *self, uint64_t labels, double norm, tl_error_t *err);
+void tl_site_drop (tl_site_t *self);                     //  abandons the open step: no trace stays
+uint64_t tl_site_cursor (const tl_site_t *self);         //  steps of its own data that are committed
+double tl_site_rate (const tl_site_t *self);             //  learning rate of the last update
+
+//  --- state: everything to go on bit for bit, cursor included. get: the caller frees.
+void *tl_site_state_get (const tl_site_t *self, size_t *size);
+int tl_site_state_set (tl_site_t *self, const void *state, size_t size, tl_error_t *err);
+int tl_site_fresh (tl_site_t *self, tl_error_t *err);    //  back to the start, from the seed
+
+//  --- scoring held-out text, forward only. A slice is at most tl_site_rows rows.
+typedef struct tl_slice tl_slice_t;
+//  Next slice from example *first on (moved on); NULL at the end, or without held-out text. rows as tl_site_front.
+tl_slice_t *tl_site_slice (tl_site_t *self, size_t *first, const float **rows, const tl_batch_t **batch);
+//  Adds the slice's loss; frees it.
+void tl_site_score (tl_site_t *self, tl_slice_t *slice, const float *hidden, double *nll, uint64_t *labels);
+void tl_slice_destroy (tl_slice_t **self_p);
+//  Replaces the held-out text (a reader's own file).
+int tl_site_held_out (tl_site_t *self, const char *path, tl_error_t *err);
+
+//  --- generation: the whole text so far goes through each time (the trunk keeps no cache of ours).
+const tl_tokenizer_t *tl_site_text (const tl_site_t *self);
+tl_slice_t *tl_site_prompt (tl_site_t *self, const int32_t *ids, size_t count, uint32_t context, uint32_t mask,
+                            const float **rows, const tl_batch_t **batch);
+//  Logits [vocab] of the last row; frees the slice.
+void tl_site_next (tl_site_t *self, tl_slice_t *slice, const float *hidden, float *logits);
+size_t tl_site_vocab (const tl_site_t *self);
+const tl_config_t *tl_site_config (const tl_site_t *self);
+
+#endif
