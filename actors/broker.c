@@ -20,7 +20,8 @@ enum {
     REATTACH_MS = 3000,       //  a broken connection must be back within that
     BYE_MS = 1000,
     STOP_MS = 10000,          //  a stop waits so long for the open step, then so long for the last save
-    LARGEST_WINDOW = 2000000000   //  bytes: no peer may ask for more credit than that
+    LARGEST_WINDOW = 2000000000,  //  bytes: no peer may ask for more credit than that
+    REPORT_LIMIT = 262144     //  bytes of REPORT's json
 };
 
 static const char *const s_states [] = {"up", "serving", "ending"};
@@ -157,6 +158,17 @@ s_check_hello (tl_broker_t *self, const tl_message_t *message, tl_role_t role, c
         snprintf (refusal->text, sizeof refusal->text,
                   "%s is %.300s at the broker and %.300s at %s: make the two equal",
                   refusal->field, refusal->ours, refusal->theirs, name);
+        return -1;
+    }
+    if (message->body.hello.window_bytes < TL_CHUNK_BYTES ||
+        message->body.hello.window_messages < 1 ||
+        message->body.hello.window_messages > DATA_WINDOW) {
+        refusal->field = "window";
+        snprintf (refusal->text, sizeof refusal->text,
+                  "%s asks for a window of %llu bytes and %llu messages, which no link can have: run "
+                  "the same version of trunkline on all machines",
+                  name, (unsigned long long) message->body.hello.window_bytes,
+                  (unsigned long long) message->body.hello.window_messages);
         return -1;
     }
     if (message->body.hello.window_bytes > LARGEST_WINDOW ||
@@ -340,6 +352,14 @@ s_on_status (tl_broker_t *self, tl_session_t *session)
         (json_int_t) self->refused_plain);
     tl_assert (report);
     char *text = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    if (strlen (text) > REPORT_LIMIT) {
+        //  Thousands of peers: their number must do.
+        size_t peers = json_array_size (json_object_get (report, "peers"));
+        json_object_set_new (report, "peers", json_array ());
+        json_object_set_new (report, "peers_left_out", json_integer ((json_int_t) peers));
+        free (text);
+        text = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    }
     tl_message_t answer;
     tl_message_init (&answer, TL_REPORT);
     answer.body.report.json = text;
@@ -507,6 +527,29 @@ s_dispatch (tl_broker_t *self, tl_socket_t *socket, tl_message_t *message, tl_pa
         s_on_sequenced (self, session, message, packet, socket);
 }
 
+//  What can't be decoded can't be skipped either: on a link it would be sent again and again. The session ends with the
+//  sentence; a peer without one (of another version) gets it as the answer to its HELLO.
+static void
+s_not_the_protocol (tl_broker_t *self, tl_socket_t *socket, const tl_packet_t *packet,
+                    const char *why)
+{
+    tl_session_t *session =
+        tl_sessions_by_route (&self->sessions, socket == self->control, &packet->routing);
+    tl_warn ("%s sent something that is not the protocol: %s", packet->user, why);
+    if (session && strcmp (session->user, packet->user) == 0) {
+        tl_message_t bye;
+        tl_message_init (&bye, TL_BYE);
+        bye.body.bye.code = TL_CONNECTION;
+        bye.body.bye.text = why;
+        tl_broker_control (self, session, &bye);
+        tl_broker_drop (self, session, "it does not speak our protocol");
+    } else if (socket == self->control) {
+        tl_refusal_t refusal = {.field = "protocol", .ours = "", .theirs = ""};
+        snprintf (refusal.text, sizeof refusal.text, "%s", why);
+        s_refuse (self, packet, &refusal);
+    }
+}
+
 static void
 s_receive (tl_broker_t *self, tl_socket_t *socket)
 {
@@ -524,9 +567,13 @@ s_receive (tl_broker_t *self, tl_socket_t *socket)
             self->refused_plain++;
         else if (tl_message_decode (&message, zmq_msg_data (&packet.envelope),
                                     zmq_msg_size (&packet.envelope), &err))
-            tl_warn ("%s sent something that is not the protocol: %s", packet.user, err.text);
+            s_not_the_protocol (self, socket, &packet, err.text);
         else {
-            s_dispatch (self, socket, &message, &packet);
+            if (tl_message_check_payload (&message, packet.has_payload,
+                                          zmq_msg_size (&packet.payload), &err))
+                s_not_the_protocol (self, socket, &packet, err.text);
+            else
+                s_dispatch (self, socket, &message, &packet);
             tl_message_clear (&message);
         }
         tl_packet_close (&packet);

@@ -293,8 +293,14 @@ s_receive (tl_peer_t *self, tl_socket_t *socket)
         self->heard = tl_clock_ms ();
         tl_message_t message;
         tl_error_t err;
-        if (tl_message_decode (&message, zmq_msg_data (&packet.envelope),
-                               zmq_msg_size (&packet.envelope), &err)) {
+        int rc_decode = tl_message_decode (&message, zmq_msg_data (&packet.envelope),
+                                           zmq_msg_size (&packet.envelope), &err);
+        if (rc_decode == 0 && tl_message_check_payload (&message, packet.has_payload,
+                                                        zmq_msg_size (&packet.payload), &err)) {
+            tl_message_clear (&message);
+            rc_decode = -1;
+        }
+        if (rc_decode) {
             tl_packet_close (&packet);
             char text [1200];
             snprintf (text, sizeof text,
