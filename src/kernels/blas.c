@@ -91,10 +91,11 @@ tl_blas_open (int threads, tl_error_t *err)
     //  Also right after loading: somebody else may have loaded the library before us.
     if (rc == 0 && s_blas.set_threads && s_blas.threads != threads)
         s_blas.set_threads (threads);
-    if (rc == 0) {
+    if (rc == 0)
         s_blas.threads = threads;
+    //  Not written again: gemm reads it without the lock.
+    if (rc == 0 && !s_blas.open)
         s_blas.open = true;
-    }
     pthread_mutex_unlock (&s_lock);
     return rc;
 }
