@@ -18,10 +18,16 @@ enum {
 };
 
 size_t
-tl_head_chunk (const tl_config_t *config, size_t count)
+tl_head_chunk_most (const tl_config_t *config)
 {
     size_t most = S_CHUNK_BYTES / sizeof (float) / config->vocab;
-    most = most < S_CHUNK_LEAST ? S_CHUNK_LEAST : most > S_CHUNK_MOST ? S_CHUNK_MOST : most;
+    return most < S_CHUNK_LEAST ? S_CHUNK_LEAST : most > S_CHUNK_MOST ? S_CHUNK_MOST : most;
+}
+
+size_t
+tl_head_chunk (const tl_config_t *config, size_t count)
+{
+    size_t most = tl_head_chunk_most (config);
     size_t chunks = (count + most - 1) / most;
     return chunks ? (count + chunks - 1) / chunks : 0;
 }

@@ -30,8 +30,8 @@ s_has_head (const tl_part_t *self)
     return self->ranges[self->range_count - 1].head;
 }
 
-static bool
-s_owns (const tl_part_t *self, const tl_config_t *config, const tl_slot_t *slot)
+bool
+tl_part_owns (const tl_part_t *self, const tl_config_t *config, const tl_slot_t *slot)
 {
     switch (slot->role) {
     case TL_SLOT_EMBED:
@@ -87,7 +87,7 @@ s_list_tensors (tl_part_t *self, const tl_config_t *config)
     for (size_t i = 0; i < slots; i++) {
         tl_slot_t slot;
         tl_layout_at (config, i, &slot);
-        if (!s_owns (self, config, &slot))
+        if (!tl_part_owns (self, config, &slot))
             continue;
         if (self->tune.method == TL_TUNE_FULL)
             s_add_tensor (self, tl_strdup (slot.name), 2 * i, slot.rows, slot.columns);

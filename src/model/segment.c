@@ -424,8 +424,12 @@ tl_segment_forward (tl_segment_t *self, const tl_batch_t *batch, uint64_t step, 
                     bool train)
 {
     s_check_batch (self, batch, input);
-    size_t n = batch->rows, h = self->context.config->hidden;
+    size_t n = batch->rows, h = self->context.config->hidden, longest = 0;
     tl_tape_t *tape = s_tape_new (self, batch, step, train);
+    for (size_t i = 0; i < batch->sequences; i++)
+        longest = batch->length[i] > longest ? batch->length[i] : longest;
+    tl_workspace_reserve (self->context.workspace,
+                          tl_segment_workspace (self, n, longest, tape->label_count, train));
     tape->slab = s_slab_take (self, tl_tape_layout (tape, NULL));
     tl_tape_layout (tape, tape->slab.data);
     s_turns (self, tape, batch);

@@ -25,12 +25,14 @@ const char *const *tl_default_targets (const tl_config_t *config, size_t *count)
 
 //  ---------------------------------------------------------------------------------------------
 //  Workspace: a stack of floats. take gives 64-byte aligned room, not zeroed; release gives back all
-//  that was taken since mark. It grows when it must and is one piece from the next call on.
+//  that was taken since mark. It grows when it must; reserve makes that rare.
 
 tl_workspace_t *tl_workspace_new (void);
 void tl_workspace_destroy (tl_workspace_t **self_p);
 float *tl_workspace_take (tl_workspace_t *self, size_t count);
 size_t tl_workspace_mark (const tl_workspace_t *self);
+void tl_workspace_reserve (tl_workspace_t *self,
+                           size_t count); //  one piece of so much, if nothing is taken
 void tl_workspace_release (tl_workspace_t *self, size_t mark);
 size_t tl_workspace_peak (const tl_workspace_t *self); //  most floats ever taken at once
 
@@ -213,8 +215,15 @@ const tl_tensor_t *tl_part_find_lora (const tl_part_t *self, const char *weight,
 
 //  Rows of logits computed at a time for count rows in all; the same for every run.
 size_t tl_head_chunk (const tl_config_t *config, size_t count);
+size_t tl_head_chunk_most (const tl_config_t *config);   //  for any count
 //  Gradient of the last block's output from the kept loss: d [rows, h] is overwritten.
 void tl_head_backward (tl_segment_t *self, tl_tape_t *tape, float *d);
+
+//  Floats of workspace that a micro of this size needs at most, longest being its longest sequence.
+size_t tl_segment_workspace (const tl_segment_t *self, size_t rows, size_t longest, size_t labels,
+                             bool train);
+//  The slot's tensor belongs to a segment of the part.
+bool tl_part_owns (const tl_part_t *self, const tl_config_t *config, const tl_slot_t *slot);
 
 //  Floats of a tape's slab; points the tape into slab when slab is not NULL.
 size_t tl_tape_layout (tl_tape_t *self, float *slab);

@@ -1,5 +1,5 @@
-//  workspace: see segment.h. Pieces are only added while something is taken from the last one; when all
-//  has been given back they are replaced by one piece of the whole size.
+//  workspace: see segment.h. A piece is added when the ones there have no room; the next reserve with
+//  nothing taken makes one piece of all.
 
 #include "model/segment.h"
 
@@ -43,32 +43,40 @@ tl_workspace_destroy (tl_workspace_t **self_p)
     *self_p = NULL;
 }
 
+static void
+s_add_piece (tl_workspace_t *self, size_t size)
+{
+    size_t last = self->count;
+    tl_assert (last < S_PIECES);
+    self->piece[last] = tl_alloc_aligned (size * sizeof (float));
+    self->start[last] = last ? self->start[last - 1] + self->size[last - 1] : 0;
+    self->size[last] = size;
+    self->count++;
+}
+
+void
+tl_workspace_reserve (tl_workspace_t *self, size_t count)
+{
+    size_t have = self->count ? self->start[self->count - 1] + self->size[self->count - 1] : 0;
+    if (self->used > 0 || (self->count <= 1 && have >= count))
+        return;
+    s_drop (self);
+    s_add_piece (self, tl_padded (count > have ? count : have) + 16);
+}
+
 float *
 tl_workspace_take (tl_workspace_t *self, size_t count)
 {
-    size_t last = self->count, need = tl_padded (count);
-    if (self->used == 0 && (self->count > 1 || (last && self->size[0] < need))) {
-        s_drop (self);
-        last = 0;
-    }
-    //  The top may be in an earlier piece after a release: go on there while it has room.
-    size_t at = 0;
-    while (at < last && self->used >= self->start[at] + self->size[at])
+    size_t need = tl_padded (count), at = 0;
+    //  The piece that holds the top, or the first after it with room enough.
+    while (at < self->count && self->used + need > self->start[at] + self->size[at]) {
         at++;
-    while (at < last && self->used + need > self->start[at] + self->size[at]) {
-        at++;
-        if (at < last)
+        if (at < self->count && self->used < self->start[at])
             self->used = self->start[at];
     }
-    if (at == last) {
-        tl_assert (last < S_PIECES);
-        size_t end = last ? self->start[last - 1] + self->size[last - 1] : 0;
-        size_t size = last ? need : (need > self->peak ? need : self->peak);
-        self->piece[last] = tl_alloc_aligned ((size ? size : 16) * sizeof (float));
-        self->start[last] = end;
-        self->size[last] = size ? size : 16;
-        self->count++;
-        self->used = end;
+    if (at == self->count) {
+        s_add_piece (self, need + 16);
+        self->used = self->start[at];
     }
     float *result = self->piece[at] + (self->used - self->start[at]);
     self->used += need;

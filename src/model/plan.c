@@ -1,0 +1,190 @@
+/*  plan: how much memory a part will need, before its first step. Tapes are measured by laying one out
+    without a slab, the workspace by walking through the takes of linear.c, block.c, segment.c and head.c;
+    a test holds both against what a run really took.                                                */
+
+#include "model/internal.h"
+#include "model/segment.h"
+
+#include "memory.h"
+
+#include <stdlib.h>
+
+//  What OpenBLAS touches of its packing buffers per thread in products of these sizes, and its code.
+enum { S_BLAS_BYTES = 12 << 20 };
+
+static size_t
+s_max (size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+//  ---------------------------------------------------------------------------------------------
+//  Workspace: floats on the stack at the deepest point of every function, in its order of takes
+
+static size_t
+s_linear (const tl_linear_t *self, size_t n, bool backward, bool dropout)
+{
+    size_t plain = tl_padded (tl_linear_scratch (self->in, self->out, self->dtype));
+    if (self->rank == 0)
+        return plain;
+    size_t lora = dropout && self->dropout > 0 ? 2 * tl_padded (n * self->in) : 0;
+    return s_max (plain, lora + (backward ? tl_padded (n * self->rank) : 0));
+}
+
+static size_t
+s_linears (const tl_block_t *block, size_t first, size_t last, size_t n, bool backward,
+           bool dropout)
+{
+    size_t most = 0;
+    for (size_t i = first; i <= last; i++)
+        if (block->linear[i].out)
+            most = s_max (most, s_linear (&block->linear[i], n, backward, dropout));
+    return most;
+}
+
+static size_t
+s_attention (const tl_config_t *config, size_t longest)
+{
+    size_t width = config->heads * config->head_dim;
+    tl_attention_t shape = {.rows = longest,
+                            .columns = longest,
+                            .heads = config->heads,
+                            .kv_heads = config->kv_heads,
+                            .d = config->head_dim,
+                            .q_stride = width,
+                            .o_stride = width};
+    return tl_padded (tl_attention_scratch (&shape));
+}
+
+static size_t
+s_block_forward (const tl_block_t *self, const tl_context_t *context, size_t n, size_t longest,
+                 bool train)
+{
+    size_t normed = tl_padded (n * context->config->hidden);
+    size_t attention = s_max (s_linears (self, TL_Q, TL_OUT, n, false, train),
+                              s_attention (context->config, longest));
+    size_t active = tl_padded (n * context->config->inner);
+    size_t mlp = s_max (s_linears (self, TL_GATE, TL_UP, n, false, train),
+                        active + s_linears (self, TL_DOWN, TL_DOWN, n, false, train));
+    return normed + s_max (attention, mlp);
+}
+
+//  The norm's output made again for trained linears first .. last.
+static size_t
+s_again (const tl_block_t *self, const tl_context_t *context, size_t first, size_t last, size_t n)
+{
+    for (size_t i = first; i <= last; i++)
+        if (tl_linear_trains (&self->linear[i]))
+            return tl_padded (n * context->config->hidden) + 2 * tl_padded (n);
+    return 0;
+}
+
+static size_t
+s_block_backward (const tl_block_t *self, const tl_context_t *context, size_t n, size_t longest)
+{
+    size_t h = tl_padded (n * context->config->hidden), f = tl_padded (n * context->config->inner);
+    size_t norm = context->shape.residual_normed ? 0 : h;
+    size_t mlp = h + f + (context->shape.gated ? f : 0);
+    size_t down = f + (tl_linear_trains (&self->linear[TL_DOWN]) ? f : 0) +
+                  s_linears (self, TL_DOWN, TL_DOWN, n, true, true);
+    size_t up = s_again (self, context, TL_GATE, TL_UP, n) +
+                s_max (s_linears (self, TL_GATE, TL_UP, n, true, true), norm);
+    size_t attention = h;
+    for (size_t i = TL_Q; i <= TL_V; i++)
+        attention += tl_padded (n * self->linear[i].out);
+    size_t out = tl_padded (n * self->linear[TL_OUT].in) +
+                 s_max (s_linears (self, TL_OUT, TL_OUT, n, true, true),
+                        s_attention (context->config, longest));
+    size_t qkv = s_again (self, context, TL_Q, TL_V, n) +
+                 s_max (s_linears (self, TL_Q, TL_V, n, true, true), norm);
+    return s_max (mlp + s_max (down, up), attention + s_max (out, qkv));
+}
+
+static size_t
+s_head (const tl_segment_t *self, size_t labels, bool train)
+{
+    size_t count = tl_head_chunk (self->context.config, labels);
+    size_t normed = tl_padded (count * self->context.config->hidden);
+    size_t logits = tl_padded (count * self->context.config->vocab) + 2 * tl_padded (count) +
+                    s_linear (&self->head, count, false, false);
+    return normed + (train ? 0 : 2 * tl_padded (count)) + s_max (normed, logits);
+}
+
+size_t
+tl_segment_workspace (const tl_segment_t *self, size_t rows, size_t longest, size_t labels,
+                      bool train)
+{
+    size_t blocks = self->range.last - self->range.first, forward = 0, backward = 0;
+    for (size_t i = 0; i < blocks; i++) {
+        size_t low = 0;
+        for (size_t l = 0; l < TL_LINEARS; l++)
+            low += train ? 0 : tl_padded (rows * self->blocks[i].linear[l].rank);
+        forward = s_max (forward, low + s_block_forward (&self->blocks[i], &self->context, rows,
+                                                         longest, train));
+        backward =
+            s_max (backward, s_block_backward (&self->blocks[i], &self->context, rows, longest));
+    }
+    size_t head = self->range.head ? s_head (self, labels, train) : 0;
+    size_t chunk = tl_head_chunk (self->context.config, labels) * self->context.config->hidden;
+    if (self->range.head)
+        backward = s_max (backward, 2 * tl_padded (chunk));
+    backward += tl_padded (rows * self->context.config->hidden);
+    return s_max (s_max (forward, head), train ? backward : 0);
+}
+
+//  ---------------------------------------------------------------------------------------------
+//  Tapes and weights
+
+//  Floats of a train tape of rows rows with labels labelled ones.
+static size_t
+s_tape (tl_segment_t *segment, size_t rows, size_t labels)
+{
+    size_t blocks = segment->range.last - segment->range.first;
+    tl_tape_t tape = {.segment = segment,
+                      .train = true,
+                      .rows = {.rows = rows},
+                      .blocks = blocks,
+                      .label_count = labels,
+                      .hidden = tl_alloc ((blocks + 1) * sizeof (float *)),
+                      .kept = tl_alloc ((blocks + 1) * sizeof (tl_kept_t))};
+    size_t size = tl_tape_layout (&tape, NULL);
+    free (tape.hidden);
+    free (tape.kept);
+    return size;
+}
+
+//  Bytes of the segment's tensors in the mapping. A tied head and its embedding are one.
+static size_t
+s_weights (const tl_part_t *part)
+{
+    const tl_config_t *config = tl_model_config (part->model);
+    size_t bytes = 0;
+    for (size_t i = 0; i < tl_layout_count (config); i++) {
+        tl_slot_t slot;
+        tl_weight_t weight;
+        tl_layout_at (config, i, &slot);
+        if (tl_part_owns (part, config, &slot) &&
+            tl_model_weight (part->model, slot.name, slot.rows, slot.columns, &weight, NULL) == 0)
+            bytes += slot.rows * slot.columns * tl_dtype_size (weight.dtype);
+    }
+    return bytes;
+}
+
+void
+tl_part_plan (const tl_part_t *self, size_t rows, size_t longest, size_t sequences, size_t labels,
+              size_t in_flight, tl_plan_t *plan)
+{
+    size_t tapes = 0, workspace = 0, most = tl_head_chunk_most (tl_model_config (self->model));
+    size_t chunk = labels < most ? labels : most; //  a smaller micro may have the larger chunk
+    for (size_t i = 0; i < self->range_count; i++) {
+        tl_segment_t *segment = self->segments[i];
+        //  A head's tape goes back as soon as its loss is known.
+        size_t at_once = segment->range.head ? 1 : in_flight;
+        tapes += at_once * s_tape (segment, rows, labels);
+        workspace = s_max (workspace, tl_segment_workspace (segment, rows, longest, chunk, true));
+    }
+    plan->weights = s_weights (self);
+    plan->trained = self->storage_size * sizeof (float);
+    plan->activations = tapes * sizeof (float);
+    plan->workspace = workspace * sizeof (float) + S_BLAS_BYTES;
+}
