@@ -1,0 +1,2 @@
+#  The arithmetic of a step.
+tl_test (test_update SOURCES unit/test_update.c LIBRARIES tl_fed)
