@@ -40,10 +40,7 @@ s_check (const tl_attention_t *shape)
 double
 TL_KERNEL (softmax_row) (real_t *x, size_t count, real_t *maximum)
 {
-    real_t most = x[0];
-#pragma omp simd reduction(max : most)
-    for (size_t i = 0; i < count; i++)
-        most = x[i] > most ? x[i] : most;
+    real_t most = tl_maximum (x, count);
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (size_t i = 0; i < count; i++) {

@@ -2,7 +2,6 @@
 //  all of k and v for a single use.
 
 #include "kernels/loops.h"
-#include "kernels/sizes.h"
 
 void
 TL_KERNEL (attention_few_rows) (real_t *o, real_t *lse, const real_t *q, const real_t *k,

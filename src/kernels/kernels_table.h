@@ -23,7 +23,8 @@ typedef struct {
 
     //  --- linear: y = alpha * x W^T + beta_y * y (+ bias when not NULL). x [n, in], W [out, in].
     //  The only caller of BLAS gemm beside attention. W in storage dtype: widened by panels into
-    //  scratch, which holds tl_linear_scratch (in, out, dtype) reals (may be NULL for TL_F32).
+    //  scratch, which holds tl_linear_scratch (in, out, dtype) reals (may be NULL for TL_F32). Up to 4
+    //  rows (decoding) take own loops in place of gemm; so does attention_forward.
     void (*linear_forward) (TL_REAL *y, const TL_REAL *x, const void *w, tl_dtype_t dtype,
                             const TL_REAL *bias, size_t n, size_t in, size_t out, double alpha,
                             double beta_y, TL_REAL *scratch);

@@ -2,7 +2,6 @@
     times, so reading it is the whole cost: it's read once, in its stored precision.                */
 
 #include "kernels/loops.h"
-#include "kernels/sizes.h"
 
 enum { S_BLOCK = 1024 }; //  widened weights at a time, in the first-level cache
 

@@ -81,6 +81,17 @@ tl_weight_at (const void *w, tl_dtype_t dtype, size_t index)
     return (const char *)w + index * size;
 }
 
+//  The largest of count > 0 values; NaN is skipped (its exponential isn't, so it doesn't get lost).
+static inline real_t
+tl_maximum (const real_t *x, size_t count)
+{
+    real_t most = x[0];
+#pragma omp simd reduction(max : most)
+    for (size_t i = 0; i < count; i++)
+        most = x[i] > most ? x[i] : most;
+    return most;
+}
+
 //  Columns that row may see (the rule of tl_attention_t).
 static inline size_t
 tl_visible (const tl_attention_t *shape, size_t row)

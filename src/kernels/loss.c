@@ -14,16 +14,6 @@ s_sum_of_exp (const real_t *x, size_t count, real_t most)
     return sum;
 }
 
-static real_t
-s_maximum (const real_t *x, size_t count)
-{
-    real_t most = x[0];
-#pragma omp simd reduction(max : most)
-    for (size_t i = 0; i < count; i++)
-        most = x[i] > most ? x[i] : most;
-    return most;
-}
-
 void
 TL_KERNEL (cross_entropy) (real_t *logits, real_t *nll, const int32_t *targets, size_t n,
                            size_t vocab, bool gradient)
@@ -37,7 +27,7 @@ TL_KERNEL (cross_entropy) (real_t *logits, real_t *nll, const int32_t *targets, 
         if (gradient)
             sum = TL_KERNEL (softmax_row) (line, vocab, &most);
         else {
-            most = s_maximum (line, vocab);
+            most = tl_maximum (line, vocab);
             sum = s_sum_of_exp (line, vocab, most);
         }
         nll[row] = (real_t)(log (sum) - ((double)right - (double)most));

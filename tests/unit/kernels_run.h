@@ -1,26 +1,22 @@
-//  kernels_run: calls every kernel of one table once on repeatable inputs and records what comes out.
-//  Included with REAL, TABLE, FILL and RUN defined, once for float and once for double; no guard.
+/*  kernels_run: calls every kernel of one table once on repeatable inputs and records what comes out.
+    Included with REAL, TABLE, FILL and PART (a name and its suffix) defined, once for float and once
+    for double; no guard. Sizes and s_ids are the including file's.                                */
 
 static void
-RUN (const TABLE *k, s_record_t *record, size_t shift)
+PART (embedding) (const TABLE *k, s_record_t *record, REAL **b)
 {
-    enum { N = 19, H = 101, IN = 37, OUT = 53, VOCAB = 211, T = 23, D = 12, F = 67 };
-    enum { MOST = VOCAB * H, BUFFERS = 10 };
-    static const int32_t ids[N] = {1, 5, 210, 0, 7, 7, 9, 31, 100, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
-    REAL *b[BUFFERS], *memory = tl_alloc_aligned (BUFFERS * (MOST + 16) * sizeof (REAL));
-    //  shift moves every buffer off its alignment.
-    for (size_t i = 0; i < BUFFERS; i++) {
-        b[i] = memory + i * (MOST + 16) + shift;
-        FILL (b[i], MOST, i + 1, 1);
-    }
-    REAL *out = b[0], *out2 = b[1], *out3 = b[2];
-
+    REAL *out = b[0];
     FILL (b[9], MOST, 99, 1);
-    k->embedding_forward (out, b[9], TL_F32, ids, N, H);
+    k->embedding_forward (out, b[9], TL_F32, s_ids, N, H);
     s_keep (record, "embedding_forward", out, sizeof (REAL), N * H);
-    k->embedding_backward (out, b[9], ids, N, H);
+    k->embedding_backward (out, b[9], s_ids, N, H);
     s_keep (record, "embedding_backward", out, sizeof (REAL), VOCAB * H);
+}
 
+static void
+PART (norms) (const TABLE *k, s_record_t *record, REAL **b)
+{
+    REAL *out = b[0], *out2 = b[1], *out3 = b[2];
     k->layernorm_forward (out, out2, out3, b[3], b[4], b[5], N, H, 1e-5);
     s_keep (record, "layernorm_forward", out, sizeof (REAL), N * H);
     s_keep (record, "layernorm mean", out2, sizeof (REAL), N);
@@ -34,7 +30,12 @@ RUN (const TABLE *k, s_record_t *record, size_t shift)
     k->rmsnorm_backward (out, b[6], b[8], b[3], b[4], out2, N, H);
     s_keep (record, "rmsnorm dx", out, sizeof (REAL), N * H);
     s_keep (record, "rmsnorm dw", b[6], sizeof (REAL), H);
+}
 
+static void
+PART (linear) (const TABLE *k, s_record_t *record, REAL **b)
+{
+    REAL *out = b[0], *out2 = b[1];
     k->linear_forward (out, b[3], b[4], TL_F32, b[5], N, IN, OUT, 1, 0, b[9]);
     s_keep (record, "linear_forward", out, sizeof (REAL), N * OUT);
     k->linear_forward (out, b[3], b[4], TL_F32, b[5], 3, IN, OUT, 1, 1, b[9]);
@@ -44,13 +45,23 @@ RUN (const TABLE *k, s_record_t *record, size_t shift)
     k->linear_backward_weight (out, out2, b[3], b[4], N, IN, OUT, 1);
     s_keep (record, "linear_backward_weight", out, sizeof (REAL), IN * OUT);
     s_keep (record, "linear_backward_weight db", out2, sizeof (REAL), OUT);
+}
 
+static void
+PART (rope) (const TABLE *k, s_record_t *record, REAL **b)
+{
+    REAL *out = b[0];
     for (tl_rope_t style = TL_ROPE_HALF; style <= TL_ROPE_INTERLEAVED; style++) {
         FILL (out, MOST, 1, 1);
         k->rope (out, b[3], b[4], N, 100, 2, 50, 3, 46, style, style == TL_ROPE_HALF ? 1 : -1);
         s_keep (record, "rope", out, sizeof (REAL), N * 100);
     }
+}
 
+static void
+PART (attention) (const TABLE *k, s_record_t *record, REAL **b)
+{
+    REAL *out = b[0], *out2 = b[1], *out3 = b[2];
     tl_attention_t shape = {T, T, 4, 2, D, 4 * D, 2 * D, 2 * D, 4 * D, D, D, D, 5, 1 / sqrt (D)};
     REAL *scratch = b[9];
     k->attention_forward (out, out2, b[3], b[4], b[5], &shape, scratch);
@@ -63,7 +74,12 @@ RUN (const TABLE *k, s_record_t *record, size_t shift)
     shape.rows = 2;
     k->attention_forward (out, out2, b[3], b[4], b[5], &shape, scratch);
     s_keep (record, "attention_forward, few rows", out, sizeof (REAL), 2 * 4 * D);
+}
 
+static void
+PART (activation) (const TABLE *k, s_record_t *record, REAL **b)
+{
+    REAL *out = b[0], *out2 = b[1];
     FILL (b[3], MOST, 4, 3);
     k->gelu_forward (out, b[3], N * H);
     s_keep (record, "gelu_forward", out, sizeof (REAL), N * H);
@@ -74,7 +90,12 @@ RUN (const TABLE *k, s_record_t *record, size_t shift)
     k->swiglu_backward (out, out2, b[5], b[3], b[4], N, F, F + 5);
     s_keep (record, "swiglu dgate", out, sizeof (REAL), N * F);
     s_keep (record, "swiglu dup", out2, sizeof (REAL), N * F);
+}
 
+static void
+PART (small) (const TABLE *k, s_record_t *record, REAL **b)
+{
+    REAL *out = b[0], *out2 = b[1], *out3 = b[2];
     FILL (out, MOST, 1, 1);
     k->add (out, b[4], 0.375, N * H);
     s_keep (record, "add", out, sizeof (REAL), N * H);
@@ -85,9 +106,9 @@ RUN (const TABLE *k, s_record_t *record, size_t shift)
     assert_true (k->all_finite (b[4], N * H));
 
     FILL (out, MOST, 1, 4);
-    k->cross_entropy (out, out2, ids, N, VOCAB, false);
+    k->cross_entropy (out, out2, s_ids, N, VOCAB, false);
     s_keep (record, "nll", out2, sizeof (REAL), N);
-    k->cross_entropy (out, out2, ids, N, VOCAB, true);
+    k->cross_entropy (out, out2, s_ids, N, VOCAB, true);
     s_keep (record, "nll with gradient", out2, sizeof (REAL), N);
     s_keep (record, "dlogits", out, sizeof (REAL), N * VOCAB);
 
@@ -98,5 +119,23 @@ RUN (const TABLE *k, s_record_t *record, size_t shift)
     s_keep (record, "adamw w", out, sizeof (REAL), N * H);
     s_keep (record, "adamw m", out2, sizeof (REAL), N * H);
     s_keep (record, "adamw v", out3, sizeof (REAL), N * H);
+}
+
+static void
+PART (run) (const TABLE *k, s_record_t *record, size_t shift)
+{
+    REAL *b[BUFFERS], *memory = tl_alloc_aligned (BUFFERS * (MOST + 16) * sizeof (REAL));
+    //  shift moves every buffer off its alignment.
+    for (size_t i = 0; i < BUFFERS; i++) {
+        b[i] = memory + i * (MOST + 16) + shift;
+        FILL (b[i], MOST, i + 1, 1);
+    }
+    PART (embedding) (k, record, b);
+    PART (norms) (k, record, b);
+    PART (linear) (k, record, b);
+    PART (rope) (k, record, b);
+    PART (attention) (k, record, b);
+    PART (activation) (k, record, b);
+    PART (small) (k, record, b);
     free (memory);
 }

@@ -34,19 +34,24 @@ s_clear (s_record_t *record)
         free (record->items[--record->count].values);
 }
 
+//  Sizes of the calls, odd on purpose, and of the buffers.
+enum { N = 19, H = 101, IN = 37, OUT = 53, VOCAB = 211, T = 23, D = 12, F = 67 };
+enum { MOST = VOCAB * H, BUFFERS = 10 };
+static const int32_t s_ids[N] = {1, 5, 210, 0, 7, 7, 9, 31, 100, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+
 #define REAL float
 #define TABLE tl_kernels_t
 #define FILL tests_fill_f32
-#define RUN s_run_f32
+#define PART(name) s_##name##_f32
 #include "unit/kernels_run.h"
 #undef REAL
 #undef TABLE
 #undef FILL
-#undef RUN
+#undef PART
 #define REAL double
 #define TABLE tl_kernels_f64_t
 #define FILL tests_fill_f64
-#define RUN s_run_f64
+#define PART(name) s_##name##_f64
 #include "unit/kernels_run.h"
 
 static void
