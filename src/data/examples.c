@@ -230,7 +230,7 @@ s_parse_line (line_t *line, const char *text, size_t size)
                         line->name, line->line, valid + 1, (unsigned char)text[valid]);
     json_error_t reason;
     line->object = json_loadb (text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &reason);
-    if (!line->object && line->line == 1 && *text == '[')
+    if (!json_is_object (line->object) && line->line == 1 && *text == '[')
         return tl_fail (
             line->err, TL_BAD_INPUT,
             "%s:1: the file is one JSON list, expected JSONL (one object a line); convert "

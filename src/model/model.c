@@ -304,7 +304,7 @@ s_check_strays (const tl_model_t *self, stray_t *stray, tl_error_t *err)
                 return -1;
     }
     if (stray->count)
-        tl_warn ("%s: %zu tensors are not part of the model and are left alone, the first is %s",
+        tl_warn ("%s: left alone what is not part of the model: %zu tensors, the first %s",
                  self->path, stray->count, stray->first);
     return 0;
 }
