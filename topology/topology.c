@@ -111,6 +111,16 @@ s_check_train (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err
     return 0;
 }
 
+static int
+s_check_parts (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
+{
+    bool front = self->tune.parts & TL_PART_FRONT, tail = self->tune.parts & TL_PART_TAIL;
+    if (front == tail)
+        return 0;
+    return s_complain (self, root, "tune.parts", err,
+                       "front and tail are the client's together; name both or neither");
+}
+
 static const char *
 s_port (const char *address)
 {
@@ -164,7 +174,8 @@ static int
 s_check (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
 {
     if (s_check_names (self, root, err) != 0 || s_check_workers (self, root, err) != 0 ||
-        s_check_split (self, root, err) != 0 || s_check_train (self, root, err) != 0)
+        s_check_split (self, root, err) != 0 || s_check_parts (self, root, err) != 0 ||
+        s_check_train (self, root, err) != 0)
         return -1;
     return s_check_addresses (self, root, err);
 }

@@ -1,0 +1,167 @@
+//  keys: makes the key files of a topology's peers, and lists them.
+
+#include "cli/verbs.h"
+
+#include "memory.h"
+#include "net/keys.h"
+#include "ui/table.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct {
+    const char *dir; //  --dir
+} s_options_t;
+
+static int
+s_usage (tl_error_t *err)
+{
+    return tl_fail (err, TL_BAD_INPUT,
+                    "keys: expected 'make' or 'list', then TOPOLOGY or --dir DIR; "
+                    "write for example trunkline keys make topology/one-site.yaml");
+}
+
+typedef struct {
+    const char *directory;
+    size_t made, kept; //  how many pairs
+} s_maker_t;
+
+static int
+s_make_one (s_maker_t *self, const char *role, const char *name, tl_error_t *err)
+{
+    int rc = tl_keys_make (self->directory, role, name, err);
+    if (rc < 0)
+        return -1;
+    *(rc == 1 ? &self->kept : &self->made) += 1;
+    return 0;
+}
+
+//  "worker.trunk-1" or just "broker": names on the command line.
+static int
+s_make_word (s_maker_t *self, const char *word, tl_error_t *err)
+{
+    char role[16];
+    const char *dot = strchr (word, '.'), *name = dot ? dot + 1 : word;
+    snprintf (role, sizeof role, "%.*s", dot ? (int)(dot - word) : 15, word);
+    static const char *const roles[] = {"broker", "worker", "client", "admin"};
+    for (size_t i = 0; i < 4; i++)
+        if (strcmp (role, roles[i]) == 0 && (dot || i == 0 || i == 3) && *name)
+            return s_make_one (self, role, name, err);
+    return tl_fail (err, TL_BAD_INPUT,
+                    "keys: expected ROLE.NAME with the role broker, worker, client or "
+                    "admin, found '%s'; write for example client.north",
+                    word);
+}
+
+static int
+s_make_all (s_maker_t *self, const tl_topology_t *topology, tl_error_t *err)
+{
+    int rc = s_make_one (self, "broker", "broker", err);
+    if (rc == 0)
+        rc = s_make_one (self, "admin", "admin", err);
+    for (size_t i = 0; rc == 0 && i < topology->worker_count; i++)
+        rc = s_make_one (self, "worker", topology->workers[i].name, err);
+    for (size_t i = 0; rc == 0 && i < topology->client_count; i++)
+        rc = s_make_one (self, "client", topology->clients[i].name, err);
+    return rc;
+}
+
+static int
+s_make (const tl_arguments_t *arguments, const char *directory, const tl_topology_t *topology,
+        tl_error_t *err)
+{
+    s_maker_t maker = {.directory = directory};
+    size_t first = topology ? 2 : 1;
+    int rc = 0;
+    if (topology && arguments->word_count == first)
+        rc = s_make_all (&maker, topology, err);
+    else if (arguments->word_count == first)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "keys: expected names after --dir %s, found none; write for "
+                        "example broker worker.trunk-1 client.north",
+                        directory);
+    for (size_t i = first; rc == 0 && i < arguments->word_count; i++)
+        rc = s_make_word (&maker, arguments->words[i], err);
+    if (rc != 0)
+        return -1;
+    if (arguments->format == TL_FORMAT_TEXT)
+        printf ("%s: %zu key pairs made, %zu were there already\n", directory, maker.made,
+                maker.kept);
+    else
+        printf ("{\"made\": %zu, \"kept\": %zu}\n", maker.made, maker.kept);
+    return 0;
+}
+
+static int
+s_list (const tl_arguments_t *arguments, const char *directory, tl_error_t *err)
+{
+    static const tl_column_t columns[] = {{"role", "role", 0},
+                                          {"name", "name", 0},
+                                          {"fingerprint", "fingerprint", 0},
+                                          {"made", "made (UTC)", 0},
+                                          {"age_days", "age in days", 1}};
+    tl_key_t *keys = NULL;
+    size_t count = 0;
+    if (tl_keys_list (directory, &keys, &count, err) != 0)
+        return -1;
+    if (count == 0)
+        return tl_fail (err, TL_BAD_INPUT, "%s holds no keys; make them with trunkline keys make",
+                        directory);
+    tl_table_t *table = tl_table_new ("keys", columns, 5);
+    for (size_t i = 0; i < count; i++) {
+        char made[32];
+        time_t seconds = (time_t)keys[i].made;
+        struct tm parts;
+        strftime (made, sizeof made, "%Y-%m-%dT%H:%M:%SZ", gmtime_r (&seconds, &parts));
+        tl_table_text (table, keys[i].role);
+        tl_table_text (table, keys[i].name);
+        tl_table_text (table, keys[i].fingerprint);
+        tl_table_text (table, made);
+        tl_table_real (table, difftime (time (NULL), seconds) / 86400);
+    }
+    tl_table_print (table, arguments->format);
+    tl_table_destroy (&table);
+    free (keys);
+    return 0;
+}
+
+static int
+s_run (const tl_arguments_t *arguments, tl_error_t *err)
+{
+    const s_options_t *options = arguments->options;
+    const char *action = arguments->words[0];
+    bool make = strcmp (action, "make") == 0;
+    if ((!make && strcmp (action, "list") != 0) || (!options->dir && arguments->word_count < 2))
+        return s_usage (err);
+    tl_topology_t *topology = NULL;
+    if (!options->dir && !(topology = tl_verb_topology (arguments, arguments->words[1], err)))
+        return -1;
+    const char *directory = options->dir ? options->dir : topology->keys;
+    int rc =
+        make ? s_make (arguments, directory, topology, err) : s_list (arguments, directory, err);
+    tl_topology_destroy (&topology);
+    return rc;
+}
+
+static const s_options_t s_defaults = {NULL};
+
+static const tl_option_t s_table[] = {{"dir", TL_OPTION_TEXT, offsetof (s_options_t, dir), "DIR", 0,
+                                       0, "key directory, in place of a topology's"},
+                                      {NULL, 0, 0, NULL, 0, 0, NULL}};
+
+const tl_verb_t tl_verb_keys = {
+    .name = "keys",
+    .words = "make|list TOPOLOGY [ROLE.NAME...]",
+    .min_words = 1,
+    .max_words = 100000,
+    .help = "make the key pairs of all peers, or list them with age and fingerprint",
+    .more = "make: pairs of the broker, an admin and every peer of the topology, or of the named "
+            "ones;\n"
+            "what is there already stays. With --dir DIR the topology is left out.",
+    .options = s_table,
+    .defaults = &s_defaults,
+    .options_size = sizeof (s_options_t),
+    .run = s_run,
+};

@@ -1,0 +1,15 @@
+//  verbs: one line a verb; each lives in the file of its name.
+
+#ifndef TL_VERBS_H
+#define TL_VERBS_H
+
+#include "cli/verb.h"
+
+extern const tl_verb_t tl_verb_check;
+extern const tl_verb_t tl_verb_keys;
+extern const tl_verb_t tl_verb_train;
+extern const tl_verb_t tl_verb_eval;
+extern const tl_verb_t tl_verb_generate;
+extern const tl_verb_t tl_verb_make_model;
+
+#endif
