@@ -229,7 +229,8 @@ s_parse_line (line_t *line, const char *text, size_t size)
                         "%s:%zu: byte %zu (0x%02x) is not valid UTF-8; save the file as UTF-8",
                         line->name, line->line, valid + 1, (unsigned char)text[valid]);
     json_error_t reason;
-    line->object = json_loadb (text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &reason);
+    line->object =
+        json_loadb (text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &reason);
     if (!json_is_object (line->object) && line->line == 1 && *text == '[')
         return tl_fail (
             line->err, TL_BAD_INPUT,
