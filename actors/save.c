@@ -64,6 +64,21 @@ tl_save_open (const char *directory, tl_error_t *err)
 }
 
 int
+tl_save_same_run (const char *directory, const char *run, tl_error_t *err)
+{
+    char *path = tl_format ("%s/run", directory);
+    tl_error_t none;
+    char *known = tl_exists (path) ? tl_file_read (path, 64, NULL, &none) : NULL;
+    int rc = known && strcmp (known, run) == 0;
+    if (!rc && (tl_save_open (directory, err) ||
+                tl_file_write (path, run, strlen (run), 0644, err)))
+        rc = -1;
+    free (known);
+    free (path);
+    return rc;
+}
+
+int
 tl_save_write (const char *directory, uint64_t step, const void *state, size_t size, tl_error_t *err)
 {
     char *path = s_path (directory, step);

@@ -178,6 +178,16 @@ tl_site_rows (const tl_site_t *self)
     return rows > score ? rows : score;
 }
 
+void
+tl_site_plan (const tl_site_t *self, tl_plan_t *plan)
+{
+    const tl_topology_t *t = self->topology;
+    size_t sequences = (t->train.batch_size + t->train.micros - 1) / t->train.micros;
+    tl_extent_t extent = tl_dataset_extent (self->data, sequences);
+    tl_part_plan (self->part, extent.rows, extent.longest, sequences, extent.labels,
+                  t->train.micros, plan);
+}
+
 //  --- a step -----------------------------------------------------------------------------------
 
 void

@@ -21,6 +21,7 @@ const char *tl_site_manifest (const tl_site_t *self);    //  hash of the model's
 const char *tl_site_tokenizer (const tl_site_t *self);   //  hash of the tokenizer
 size_t tl_site_rows (const tl_site_t *self);             //  most rows of one step or one scoring slice
 bool tl_site_wants_gradient (const tl_site_t *self);     //  the front trains: d(ACTIVATION) is needed
+void tl_site_plan (const tl_site_t *self, tl_plan_t *plan);   //  memory, for its own data
 tl_part_t *tl_site_part (tl_site_t *self);
 
 //  --- a step. round addresses dropout; the data are those of the site's own cursor.

@@ -75,6 +75,24 @@ tl_trunk_manifest (const tl_trunk_t *self)
     return tl_model_manifest_hash (self->model);
 }
 
+size_t
+tl_trunk_longest (const tl_trunk_t *self)
+{
+    size_t model = tl_model_config (self->model)->max_positions;
+    size_t run = self->topology->train.max_length;
+    return model > run ? model : run;
+}
+
+void
+tl_trunk_plan (const tl_trunk_t *self, tl_plan_t *plan)
+{
+    const tl_topology_t *t = self->topology;
+    size_t sharers = t->schedule.mode == TL_MODE_SERIAL ? 1 : t->client_count;
+    size_t sequences = (t->train.batch_size + t->train.micros - 1) / t->train.micros * sharers;
+    tl_part_plan (self->part, sequences * t->train.max_length, t->train.max_length, sequences, 0,
+                  t->train.micros, plan);
+}
+
 tl_part_t *
 tl_trunk_part (tl_trunk_t *self)
 {

@@ -14,6 +14,9 @@ tl_trunk_t *tl_trunk_new (const tl_topology_t *topology, size_t worker, tl_error
 void tl_trunk_destroy (tl_trunk_t **self_p);
 size_t tl_trunk_hidden (const tl_trunk_t *self);
 const char *tl_trunk_manifest (const tl_trunk_t *self);
+size_t tl_trunk_longest (const tl_trunk_t *self);        //  rows of the longest sequence it takes
+//  For steps of all clients at once, micros in flight.
+void tl_trunk_plan (const tl_trunk_t *self, tl_plan_t *plan);
 tl_part_t *tl_trunk_part (tl_trunk_t *self);
 
 void tl_trunk_begin (tl_trunk_t *self, uint64_t round, size_t micros);   //  drops whatever was open

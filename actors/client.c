@@ -1,0 +1,657 @@
+#include "client.h"
+
+#include "actors/actor.h"
+#include "actors/agreement.h"
+#include "actors/events.h"
+#include "actors/peer.h"
+#include "actors/footprint.h"
+#include "actors/save.h"
+#include "actors/site_job.h"
+#include "actors/window.h"
+#include "fed/parts.h"
+#include "file.h"
+#include "clock.h"
+#include "log.h"
+#include "memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SCORING_AT_ONCE = 4 };   //  slices under way while held-out text is scored
+
+static const char *const s_states [] = {"joining", "idle",   "forward", "committing",
+                                        "scoring", "stopping", "over"};
+enum { JOINING, IDLE, FORWARD, COMMITTING, SCORING, STOPPING, OVER };
+
+//  One scoring slice whose rows are at the worker.
+typedef struct {
+    uint64_t request;         //  step field of its FORWARD; 0: free
+    tl_slice_t *slice;
+    tl_assembly_t *in;
+} tl_asked_t;
+
+typedef struct {
+    const tl_topology_t *topology;
+    size_t index;             //  in the topology's clients
+    const char *name;
+    tl_actor_t *actor;
+    tl_compute_t *compute;
+    tl_peer_t *peer;
+    tl_site_t *site;          //  the compute thread's while jobs are pending
+    size_t hidden;
+    uint64_t window;
+    bool wants_gradient;
+    char *directory;          //  of our saves
+    uint64_t run;             //  that the saves belong to; 0 before the first session
+    uint64_t epoch;           //  work of an older epoch is void
+    uint64_t step, round;     //  of the open step
+    size_t micros, tails, backs;   //  of it: all, tails done, backwards done
+    bool open;                //  a step is open
+    tl_assembly_t **hidden_in, **gradient_in;   //  [micros] coming in
+    uint64_t committed;       //  steps of ours so far in this process
+    int64_t step_began;
+    uint64_t bytes_before;    //  on the wire when the step began
+    size_t next_slice;        //  compute thread: first example of the next scoring slice
+    tl_asked_t asked [SCORING_AT_ONCE];
+    uint64_t requests;        //  given out
+    bool slices_over;         //  no more slices to send
+    size_t scoring;           //  jobs and requests of the scoring under way
+    double nll;
+    uint64_t labels;
+    tl_footprint_t footprint;
+    tl_error_t *err;
+} tl_client_t;
+
+static void s_end (tl_client_t *self, int code, const char *text);
+
+//  --- jobs -------------------------------------------------------------------------------------
+
+static void
+s_collected (void *arg)
+{
+    tl_site_job_t *job = arg;
+    tl_client_t *self = job->owner;
+    if (job->done && job->epoch == self->epoch) {
+        if (job->err.code != TL_OK && !*job->text)
+            s_end (self, job->err.code, job->err.text);
+        else
+            job->done (job);
+    }
+    if (job->slice) {
+        //  Its result is void; its buffers go back on the thread they came from.
+        job->done = NULL;
+        tl_compute_submit (self->compute, tl_site_job_discard, s_collected, tl_site_job_free, job);
+    } else
+        tl_site_job_free (job);
+}
+
+static tl_site_job_t *
+s_job (tl_client_t *self, tl_site_job_fn *done)
+{
+    tl_site_job_t *job = tl_alloc (sizeof *job);
+    job->site = self->site;
+    job->dtype = tl_wire_dtype (self->topology);
+    job->epoch = self->epoch;
+    job->step = self->step;
+    job->round = self->round;
+    job->micros = self->micros;
+    job->first = &self->next_slice;
+    job->run = self->run;
+    job->done = done;
+    job->owner = self;
+    return job;
+}
+
+static void
+s_submit (tl_client_t *self, tl_job_fn *run, tl_site_job_t *job)
+{
+    tl_compute_submit (self->compute, run, s_collected, tl_site_job_free, job);
+}
+
+//  --- a step -----------------------------------------------------------------------------------
+
+static void
+s_forget_step (tl_client_t *self)
+{
+    for (size_t i = 0; i < self->micros; i++) {
+        tl_assembly_destroy (&self->hidden_in [i]);
+        tl_assembly_destroy (&self->gradient_in [i]);
+    }
+    free (self->hidden_in);
+    free (self->gradient_in);
+    self->hidden_in = self->gradient_in = NULL;
+    self->micros = 0;
+    self->open = false;
+}
+
+//  Whatever was under way is void: results of older jobs are dropped, the site forgets the open step.
+static void
+s_void (tl_client_t *self, const char *why)
+{
+    if (self->open)
+        tl_info ("step %llu is dropped: %s", (unsigned long long) self->step, why);
+    s_forget_step (self);
+    self->epoch++;
+    s_submit (self, tl_site_job_drop, s_job (self, NULL));
+}
+
+static void
+s_on_front (tl_site_job_t *job)
+{
+    tl_client_t *self = job->owner;
+    tl_message_t message;
+    tl_message_init (&message, TL_ACTIVATION);
+    message.step = job->step;
+    message.round = job->round;
+    message.micro = job->micro;
+    message.body.activation.sequences = job->sequences;
+    message.body.activation.sequences_count = job->sequence_count;
+    tl_peer_send_tensor (self->peer, &message, job->out);
+    job->out = NULL;
+}
+
+static void
+s_on_plan (tl_client_t *self, const tl_message_t *message)
+{
+    if (self->open)
+        s_void (self, "a new plan came");
+    s_forget_step (self);
+    self->step = message->step;
+    self->round = message->round;
+    self->micros = message->body.plan.micros;
+    if (self->micros != self->topology->train.micros) {
+        s_end (self, TL_INTERNAL, "the plan's micros are not the topology's");
+        return;
+    }
+    self->tails = self->backs = 0;
+    self->open = true;
+    self->hidden_in = tl_alloc (self->micros * sizeof *self->hidden_in);
+    self->gradient_in = tl_alloc (self->micros * sizeof *self->gradient_in);
+    self->step_began = tl_clock_us ();
+    self->bytes_before = tl_peer_bytes (self->peer);
+    tl_actor_go (self->actor, FORWARD, "PLAN");
+    s_submit (self, tl_site_job_begin, s_job (self, NULL));
+    for (size_t i = 0; i < self->micros; i++) {
+        tl_site_job_t *job = s_job (self, s_on_front);
+        job->micro = i;
+        s_submit (self, tl_site_job_front, job);
+    }
+}
+
+static void
+s_on_committed_own (tl_site_job_t *job)
+{
+    tl_client_t *self = job->owner;
+    tl_square_t *squares = tl_alloc ((job->term_count + 1) * sizeof *squares);
+    for (size_t i = 0; i < job->term_count; i++)
+        squares [i] = (tl_square_t){job->terms [i].order, job->terms [i].square};
+    self->nll = job->nll;
+    self->labels = job->labels;
+    tl_message_t message;
+    tl_message_init (&message, TL_COMMIT);
+    message.step = job->step;
+    message.round = job->round;
+    message.body.commit.labels = job->labels;
+    message.body.commit.squares = squares;
+    //  Squares of a personal adapter are nobody's business: they enter only a joint norm.
+    message.body.commit.squares_count = tl_norm_is_joint (self->topology) ? job->term_count : 0;
+    tl_peer_send (self->peer, &message);
+    free (squares);
+    tl_actor_go (self->actor, COMMITTING, "last backward");
+}
+
+static void
+s_commit_when_done (tl_client_t *self)
+{
+    size_t done = self->wants_gradient ? self->backs : self->tails;
+    if (done == self->micros)
+        s_submit (self, tl_site_job_commit, s_job (self, s_on_committed_own));
+}
+
+static void
+s_on_tail (tl_site_job_t *job)
+{
+    tl_client_t *self = job->owner;
+    tl_message_t message;
+    tl_message_init (&message, TL_GRADIENT);
+    message.step = job->step;
+    message.round = job->round;
+    message.micro = job->micro;
+    message.body.gradient.labels = job->labels;
+    tl_peer_send_tensor (self->peer, &message, job->out);
+    job->out = NULL;
+    self->tails++;
+    s_commit_when_done (self);
+}
+
+static void
+s_on_back (tl_site_job_t *job)
+{
+    tl_client_t *self = job->owner;
+    self->backs++;
+    s_commit_when_done (self);
+}
+
+//  A chunk of HIDDEN or GRAD_IN: when the tensor is whole, its job. The worker answers micros in order.
+static void
+s_on_rows (tl_client_t *self, const tl_message_t *message, const void *payload, size_t size)
+{
+    bool hidden = message->type == TL_HIDDEN;
+    if (!self->open || message->step != self->step || message->micro >= self->micros)
+        return;
+    tl_assembly_t **slot =
+        hidden ? &self->hidden_in [message->micro] : &self->gradient_in [message->micro];
+    const tl_tensor_wire_t *descriptor = tl_message_tensor (message);
+    tl_error_t err = {0};
+    if (!*slot)
+        *slot = tl_assembly_new (descriptor, self->hidden, self->topology->wire.max_message, &err);
+    int rc = *slot ? tl_assembly_add (*slot, descriptor, payload, size, &err) : -1;
+    if (rc < 0) {
+        tl_fail_in (&err, "%s of step %llu", tl_type_name (message->type),
+                    (unsigned long long) message->step);
+        s_end (self, TL_CONNECTION, err.text);
+    } else if (rc == 1) {
+        tl_site_job_t *job = s_job (self, hidden ? s_on_tail : s_on_back);
+        job->micro = message->micro;
+        job->in = *slot;
+        *slot = NULL;
+        s_submit (self, hidden ? tl_site_job_tail : tl_site_job_back, job);
+    }
+}
+
+static void
+s_on_update (tl_site_job_t *job)
+{
+    tl_client_t *self = job->owner;
+    self->committed++;
+    double seconds = (double) (tl_clock_us () - self->step_began) * 1e-6;
+    tl_event ("step", "{sssIsIsfsIsfsfsfsI}", "name", self->name, "step", (json_int_t) job->step,
+              "round", (json_int_t) job->round, "loss", self->nll / (double) self->labels, "labels",
+              (json_int_t) self->labels, "norm", job->norm, "lr", job->rate, "seconds", seconds,
+              "bytes", (json_int_t) (tl_peer_bytes (self->peer) - self->bytes_before));
+}
+
+static void
+s_on_committed (tl_client_t *self, const tl_message_t *message)
+{
+    if (!self->open || message->step != self->step || tl_actor_state (self->actor) != COMMITTING)
+        return;
+    tl_site_job_t *job = s_job (self, s_on_update);
+    job->labels = message->body.committed.labels;
+    job->norm = message->body.committed.norm;
+    s_submit (self, tl_site_job_update, job);
+    s_forget_step (self);
+    tl_actor_go (self->actor, IDLE, "COMMITTED");
+}
+
+//  --- saves ------------------------------------------------------------------------------------
+
+static void
+s_answer (tl_site_job_t *job, tl_type_t type)
+{
+    tl_client_t *self = job->owner;
+    tl_message_t message;
+    tl_message_init (&message, type);
+    message.step = job->step;
+    message.round = job->round;
+    if (type == TL_SAVED) {
+        message.body.saved.good = job->err.code == TL_OK;
+        message.body.saved.text = job->text;
+    } else {
+        message.body.restored.good = job->err.code == TL_OK;
+        message.body.restored.text = job->text;
+    }
+    tl_peer_send (self->peer, &message);
+}
+
+static void
+s_on_saved (tl_site_job_t *job)
+{
+    tl_client_t *self = job->owner;
+    if (job->err.code == TL_OK)
+        tl_save_prune (self->directory, job->step, self->topology->checkpoint.keep + 1);
+    s_answer (job, TL_SAVED);
+}
+
+static void
+s_on_restored (tl_site_job_t *job)
+{
+    s_answer (job, TL_RESTORED);
+}
+
+static void
+s_on_save (tl_client_t *self, const tl_message_t *message)
+{
+    tl_site_job_t *job = s_job (self, s_on_saved);
+    job->step = message->step;
+    job->last = message->body.save.last;
+    job->directory = tl_strdup (self->directory);
+    s_submit (self, tl_site_job_save, job);
+}
+
+static void
+s_on_restore (tl_client_t *self, const tl_message_t *message)
+{
+    s_void (self, message->body.restore.text);
+    tl_actor_go (self->actor, IDLE, "RESTORE");
+    tl_site_job_t *job = s_job (self, s_on_restored);
+    job->step = message->step;
+    job->directory = tl_strdup (self->directory);
+    s_submit (self, tl_site_job_restore, job);
+}
+
+//  --- scoring ----------------------------------------------------------------------------------
+
+static void s_score_more (tl_client_t *self);
+
+static void
+s_score_done (tl_client_t *self)
+{
+    if (!self->slices_over || self->scoring)
+        return;
+    tl_event ("scored", "{sssfsI}", "name", self->name, "nll", self->nll, "labels",
+              (json_int_t) self->labels);
+    tl_message_t message;
+    tl_message_init (&message, TL_FINISHED);
+    message.body.finished.nll = self->nll;
+    message.body.finished.labels = self->labels;
+    tl_peer_send (self->peer, &message);
+    tl_actor_go (self->actor, IDLE, "scored");
+}
+
+static void
+s_on_score (tl_site_job_t *job)
+{
+    tl_client_t *self = job->owner;
+    self->scoring--;
+    self->nll += job->nll;
+    self->labels += job->labels;
+    s_score_more (self);
+    s_score_done (self);
+}
+
+static void
+s_on_slice (tl_site_job_t *job)
+{
+    tl_client_t *self = job->owner;
+    if (!job->slice) {
+        self->slices_over = true;
+        self->scoring--;
+        s_score_done (self);
+        return;
+    }
+    tl_asked_t *asked = self->asked;
+    while (asked->request)
+        asked++;
+    asked->request = ++self->requests;
+    asked->slice = job->slice;
+    job->slice = NULL;
+    tl_message_t message;
+    tl_message_init (&message, TL_FORWARD);
+    message.step = asked->request;
+    message.body.forward.sequences = job->sequences;
+    message.body.forward.sequences_count = job->sequence_count;
+    tl_peer_send_tensor (self->peer, &message, job->out);
+    job->out = NULL;
+}
+
+static void
+s_score_more (tl_client_t *self)
+{
+    while (!self->slices_over && self->scoring < SCORING_AT_ONCE) {
+        self->scoring++;
+        s_submit (self, tl_site_job_slice, s_job (self, s_on_slice));
+    }
+}
+
+static void
+s_on_forwarded (tl_client_t *self, const tl_message_t *message, const void *payload, size_t size)
+{
+    tl_asked_t *asked = NULL;
+    for (size_t i = 0; i < SCORING_AT_ONCE; i++)
+        if (self->asked [i].request && self->asked [i].request == message->step)
+            asked = &self->asked [i];
+    if (!asked)
+        return;
+    const tl_tensor_wire_t *descriptor = &message->body.forwarded.tensor;
+    tl_error_t err = {0};
+    if (!asked->in)
+        asked->in =
+            tl_assembly_new (descriptor, self->hidden, self->topology->wire.max_message, &err);
+    int rc = asked->in ? tl_assembly_add (asked->in, descriptor, payload, size, &err) : -1;
+    if (rc < 0)
+        s_end (self, TL_CONNECTION, err.text);
+    else if (rc == 1) {
+        tl_site_job_t *job = s_job (self, s_on_score);
+        job->in = asked->in;
+        job->slice = asked->slice;
+        *asked = (tl_asked_t){0};
+        s_submit (self, tl_site_job_score, job);
+    }
+}
+
+static void
+s_on_finish (tl_client_t *self)
+{
+    tl_actor_go (self->actor, SCORING, "FINISH");
+    self->nll = 0;
+    self->labels = 0;
+    self->next_slice = 0;
+    self->slices_over = false;
+    s_score_more (self);
+}
+
+//  --- the conversation -------------------------------------------------------------------------
+
+static void
+s_on_message (void *arg, const tl_message_t *message, const void *payload, size_t size)
+{
+    tl_client_t *self = arg;
+    switch (message->type) {
+    case TL_PLAN:
+        s_on_plan (self, message);
+        break;
+    case TL_HIDDEN:
+    case TL_GRAD_IN:
+        s_on_rows (self, message, payload, size);
+        break;
+    case TL_COMMITTED:
+        s_on_committed (self, message);
+        break;
+    case TL_ABANDON:
+    case TL_LATE:
+        if (self->open && message->step == self->step) {
+            s_void (self, message->type == TL_LATE ? "it was closed without us"
+                                                   : message->body.abandon.text);
+            tl_actor_go (self->actor, IDLE, tl_type_name (message->type));
+        }
+        break;
+    case TL_SAVE:
+        s_on_save (self, message);
+        break;
+    case TL_RESTORE:
+        s_on_restore (self, message);
+        break;
+    case TL_FINISH:
+        s_on_finish (self);
+        break;
+    case TL_FORWARDED:
+        s_on_forwarded (self, message, payload, size);
+        break;
+    default:
+        tl_warn ("%s means nothing to a client: ignored", tl_type_name (message->type));
+    }
+}
+
+static void
+s_on_resumed (tl_site_job_t *job)
+{
+    if (job->err.code != TL_OK)
+        s_end (job->owner, job->err.code, job->text);
+    else
+        tl_info ("this process begins with %s", job->text);
+}
+
+//  A session of a run we were not in yet in this process: our own saves of that run, if there are any.
+static void
+s_new_run (tl_client_t *self)
+{
+    bool first = self->run == 0;
+    self->run = tl_peer_run (self->peer);
+    char run [32];
+    snprintf (run, sizeof run, "%016llx", (unsigned long long) self->run);
+    tl_error_t err;
+    int same = tl_save_same_run (self->directory, run, &err);
+    if (same < 0) {
+        s_end (self, TL_FAILED, err.text);
+        return;
+    }
+    if (first && !same)
+        return;   //  fresh already
+    tl_site_job_t *job = s_job (self, s_on_resumed);
+    job->step = same ? INT64_MAX : 0;
+    job->directory = tl_strdup (self->directory);
+    s_submit (self, tl_site_job_restore, job);
+}
+
+static void
+s_on_ready (void *arg)
+{
+    tl_client_t *self = arg;
+    if (self->run != tl_peer_run (self->peer))
+        s_new_run (self);
+    tl_actor_go (self->actor, IDLE, "session");
+    tl_event ("ready", "{ss}", "name", self->name);
+}
+
+static void
+s_on_lost (void *arg)
+{
+    tl_client_t *self = arg;
+    s_void (self, "the session was lost");
+    for (size_t i = 0; i < SCORING_AT_ONCE; i++) {
+        tl_site_job_t *job = s_job (self, NULL);
+        job->slice = self->asked [i].slice;
+        tl_assembly_destroy (&self->asked [i].in);
+        self->asked [i] = (tl_asked_t){0};
+        s_submit (self, tl_site_job_discard, job);
+    }
+    self->scoring = 0;
+    tl_actor_go (self->actor, JOINING, "session lost");
+}
+
+static void
+s_end (tl_client_t *self, int code, const char *text)
+{
+    if (tl_actor_state (self->actor) == OVER)
+        return;
+    tl_actor_go (self->actor, OVER, "end");
+    if (code)
+        tl_fail (self->err, code, "%s", text);
+    else if (*text)
+        tl_info ("%s", text);
+    tl_actor_end (self->actor, code);
+}
+
+static void
+s_on_end (void *arg, int code, const char *text)
+{
+    s_end (arg, code, text);
+}
+
+//  A signal: the open step is left to the others, what is committed is saved, then BYE.
+static void
+s_on_stopped (tl_site_job_t *job)
+{
+    s_end (job->owner, job->err.code, job->err.code ? job->err.text : "saved and left");
+}
+
+static void
+s_on_stop (void *arg)
+{
+    tl_client_t *self = arg;
+    if (!self->run) {
+        s_end (self, 0, "");
+        return;
+    }
+    s_void (self, "we are stopping");
+    tl_actor_go (self->actor, STOPPING, "signal");
+    tl_site_job_t *job = s_job (self, s_on_stopped);
+    job->step = self->step;
+    job->directory = tl_strdup (self->directory);
+    s_submit (self, tl_site_job_save, job);
+}
+
+static void
+s_on_computed (void *arg)
+{
+    tl_client_t *self = arg;
+    tl_compute_collect (self->compute);
+}
+
+//  --- life -------------------------------------------------------------------------------------
+
+static int
+s_open (tl_client_t *self, tl_error_t *err)
+{
+    const tl_client_spec_t *spec = &self->topology->clients [self->index];
+    tl_footprint_begin (&self->footprint);
+    if (tl_mkdirs (self->directory, err) ||
+        !(self->site = tl_site_new (self->topology, self->index, true, err)))
+        return -1;
+    self->hidden = tl_site_hidden (self->site);
+    self->wants_gradient = tl_site_wants_gradient (self->site);
+    self->window = tl_window_bytes (self->topology, tl_site_rows (self->site), self->hidden);
+    tl_plan_t plan;
+    tl_site_plan (self->site, &plan);
+    tl_footprint_plan (&self->footprint, &plan, 2 * self->window);
+    tl_agreements_t agreements;
+    tl_agreements_make (&agreements, self->topology, tl_site_manifest (self->site),
+                        tl_site_tokenizer (self->site));
+    tl_peer_config_t config = {
+        .role = "client",
+        .name = spec->name,
+        .agreements = agreements.items,
+        .agreement_count = agreements.count,
+        .window_bytes = self->window,
+        .window_messages = tl_window_messages (self->topology, self->window),
+        .on_ready = s_on_ready,
+        .on_lost = s_on_lost,
+        .on_message = s_on_message,
+        .on_end = s_on_end,
+        .arg = self,
+    };
+    self->peer = tl_peer_new (self->actor, self->topology, &config, err);
+    tl_agreements_clear (&agreements);
+    return self->peer ? 0 : -1;
+}
+
+int
+tl_client_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
+{
+    tl_client_t *self = tl_alloc (sizeof *self);
+    self->topology = topology;
+    self->index = index;
+    self->name = topology->clients [index].name;
+    self->err = err;
+    self->directory = tl_save_directory (topology, self->name);
+    char *title = tl_format ("client/%s", self->name);
+    self->actor = tl_actor_new (title, s_states, s_on_stop, self);
+    free (title);
+    self->compute = tl_compute_new ();
+    tl_actor_watch_fd (self->actor, tl_compute_fd (self->compute), s_on_computed, self);
+    int code = s_open (self, err) == 0 ? tl_actor_run (self->actor) : (int) err->code;
+    tl_compute_destroy (&self->compute);
+    tl_peer_destroy (&self->peer);
+    for (size_t i = 0; i < SCORING_AT_ONCE; i++) {
+        tl_slice_destroy (&self->asked [i].slice);
+        tl_assembly_destroy (&self->asked [i].in);
+    }
+    s_forget_step (self);
+    tl_footprint_end (&self->footprint);
+    tl_site_destroy (&self->site);
+    tl_actor_destroy (&self->actor);
+    free (self->directory);
+    free (self);
+    return code;
+}

@@ -1,0 +1,46 @@
+#include "footprint.h"
+
+#include "actors/events.h"
+#include "clock.h"
+#include "log.h"
+
+static double
+s_mb (size_t bytes)
+{
+    return (double) bytes / 1e6;
+}
+
+void
+tl_footprint_begin (tl_footprint_t *self)
+{
+    self->before = tl_memory_now ();
+    self->planned = 0;
+}
+
+void
+tl_footprint_plan (tl_footprint_t *self, const tl_plan_t *plan, size_t credit)
+{
+    self->planned =
+        plan->weights + plan->trained + plan->activations + plan->workspace + credit;
+    tl_info ("memory plan: %.1f MB (weights %.1f, trained %.1f, activations %.1f, workspace %.1f, "
+             "messages %.1f)",
+             s_mb (self->planned), s_mb (plan->weights), s_mb (plan->trained),
+             s_mb (plan->activations), s_mb (plan->workspace), s_mb (credit));
+    tl_event ("plan", "{sIsIsIsIsIsI}", "bytes", (json_int_t) self->planned, "weights",
+              (json_int_t) plan->weights, "trained", (json_int_t) plan->trained, "activations",
+              (json_int_t) plan->activations, "workspace", (json_int_t) plan->workspace,
+              "messages", (json_int_t) credit);
+}
+
+void
+tl_footprint_end (const tl_footprint_t *self)
+{
+    size_t peak = tl_memory_peak ();
+    if (!self->planned || peak < self->before)
+        return;
+    peak -= self->before;
+    tl_info ("memory peak: %.1f MB, %.2f of the plan", s_mb (peak),
+             (double) peak / (double) self->planned);
+    tl_event ("memory", "{sIsI}", "peak", (json_int_t) peak, "planned",
+              (json_int_t) self->planned);
+}

@@ -1,0 +1,170 @@
+#include "site_job.h"
+
+#include "actors/save.h"
+#include "file.h"
+#include "log.h"
+#include "memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+//  What the wire says of a batch.
+static tl_sequence_t *
+s_sequences (const tl_batch_t *batch)
+{
+    tl_sequence_t *sequences = tl_alloc (batch->sequences * sizeof *sequences);
+    for (size_t i = 0; i < batch->sequences; i++)
+        sequences [i] = (tl_sequence_t){batch->length [i], batch->context [i], batch->mask [i],
+                                        batch->number [i]};
+    return sequences;
+}
+
+void
+tl_site_job_free (void *arg)
+{
+    tl_site_job_t *job = arg;
+    tl_assembly_destroy (&job->in);
+    tl_packed_destroy (&job->out);
+    tl_slice_destroy (&job->slice);
+    free (job->sequences);
+    free (job->terms);
+    free (job->directory);
+    free (job);
+}
+
+static void
+s_pack (tl_site_job_t *job, const float *rows, const tl_batch_t *batch)
+{
+    job->out = tl_pack (rows, batch->rows, tl_site_hidden (job->site), job->dtype);
+    job->sequences = s_sequences (batch);
+    job->sequence_count = batch->sequences;
+}
+
+void
+tl_site_job_begin (void *arg)
+{
+    tl_site_job_t *job = arg;
+    tl_site_begin (job->site, job->round, job->micros);
+}
+
+void
+tl_site_job_front (void *arg)
+{
+    tl_site_job_t *job = arg;
+    const tl_batch_t *batch;
+    const float *rows = tl_site_front (job->site, job->micro, &batch);
+    s_pack (job, rows, batch);
+}
+
+void
+tl_site_job_tail (void *arg)
+{
+    tl_site_job_t *job = arg;
+    size_t rows = tl_assembly_rows (job->in), hidden = tl_site_hidden (job->site);
+    float *input = tl_assembly_take (job->in, NULL);
+    float *gradient = tl_alloc_aligned (rows * hidden * sizeof (float));
+    job->labels = tl_site_tail (job->site, job->micro, input, gradient);
+    job->out = tl_pack (gradient, rows, hidden, job->dtype);
+    free (gradient);
+    free (input);
+}
+
+void
+tl_site_job_back (void *arg)
+{
+    tl_site_job_t *job = arg;
+    float *gradient = tl_assembly_take (job->in, NULL);
+    tl_site_back (job->site, job->micro, gradient);
+    free (gradient);
+}
+
+void
+tl_site_job_commit (void *arg)
+{
+    tl_site_job_t *job = arg;
+    job->term_count = tl_part_tensors (tl_site_part (job->site));
+    job->terms = tl_alloc ((job->term_count + 1) * sizeof *job->terms);
+    tl_site_commit (job->site, job->terms, &job->labels, &job->nll, &job->err);
+}
+
+void
+tl_site_job_update (void *arg)
+{
+    tl_site_job_t *job = arg;
+    if (tl_site_update (job->site, job->labels, job->norm, &job->err) == 0)
+        job->rate = tl_site_rate (job->site);
+}
+
+void
+tl_site_job_drop (void *arg)
+{
+    tl_site_job_t *job = arg;
+    tl_site_drop (job->site);
+}
+
+//  The state to go on from and the adapter for people, both whole or not at all.
+void
+tl_site_job_save (void *arg)
+{
+    tl_site_job_t *job = arg;
+    size_t size;
+    void *state = tl_site_state_get (job->site, &size);
+    int rc = tl_save_write (job->directory, job->step, state, size, &job->err);
+    free (state);
+    char *adapter = tl_format ("%s/adapter", job->directory);
+    if (rc == 0 && tl_part_tensors (tl_site_part (job->site)))
+        rc = tl_part_save_adapter (tl_site_part (job->site), adapter, &job->err);
+    free (adapter);
+    snprintf (job->text, sizeof job->text, "%.500s", rc ? job->err.text : job->directory);
+}
+
+//  The save of that step, or the newest before it, or the start. What it was is said in text.
+void
+tl_site_job_restore (void *arg)
+{
+    tl_site_job_t *job = arg;
+    int64_t newest = job->step ? tl_save_newest (job->directory, job->step) : -1;
+    if (newest <= 0) {
+        tl_site_fresh (job->site, &job->err);
+        snprintf (job->text, sizeof job->text, "at the start%s",
+                  job->step ? ", for there is no save of its own" : "");
+        return;
+    }
+    size_t size;
+    void *state = tl_save_read (job->directory, (uint64_t) newest, &size, &job->err);
+    if (state && tl_site_state_set (job->site, state, size, &job->err) == 0)
+        snprintf (job->text, sizeof job->text, "its own save of step %lld%s", (long long) newest,
+                  (uint64_t) newest == job->step ? "" : ", the newest it has");
+    else
+        snprintf (job->text, sizeof job->text, "%.500s", job->err.text);
+    free (state);
+}
+
+void
+tl_site_job_slice (void *arg)
+{
+    tl_site_job_t *job = arg;
+    const tl_batch_t *batch;
+    const float *rows;
+    job->slice = tl_site_slice (job->site, job->first, &rows, &batch);
+    if (job->slice)
+        s_pack (job, rows, batch);
+}
+
+void
+tl_site_job_score (void *arg)
+{
+    tl_site_job_t *job = arg;
+    float *hidden = tl_assembly_take (job->in, NULL);
+    tl_site_score (job->site, job->slice, hidden, &job->nll, &job->labels);
+    job->slice = NULL;
+    free (hidden);
+}
+
+void
+tl_site_job_discard (void *arg)
+{
+    tl_site_job_t *job = arg;
+    tl_slice_destroy (&job->slice);
+}

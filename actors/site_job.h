@@ -1,0 +1,53 @@
+/*  site_job: one piece of work for a client's compute thread, and what comes of it. The loop thread makes
+    it and acts on its result; only the compute thread touches the site in between.                 */
+
+#ifndef TL_SITE_JOB_H
+#define TL_SITE_JOB_H
+
+#include "actors/compute.h"
+#include "fed/site.h"
+#include "messages/tensor_wire.h"
+
+typedef struct tl_site_job tl_site_job_t;
+typedef void (tl_site_job_fn) (tl_site_job_t *job);
+
+struct tl_site_job {
+    tl_site_t *site;          //  for the compute thread only
+    tl_w_dtype_t dtype;       //  of rows that go out
+    uint64_t epoch;           //  of the client when it was made; an old one's result is void
+    uint64_t step, round, micro, micros;
+    tl_assembly_t *in;        //  rows that came in, or NULL; owned
+    tl_packed_t *out;         //  rows to send, or NULL; owned
+    tl_sequence_t *sequences; //  of out, for ACTIVATION and FORWARD; owned
+    size_t sequence_count;
+    tl_norm_term_t *terms;    //  of commit; owned
+    size_t term_count;
+    uint64_t labels;
+    double nll, norm, rate;
+    size_t *first;            //  scoring: where the next slice begins
+    tl_slice_t *slice;        //  scoring: owned
+    char *directory;          //  saves: of this part; owned
+    uint64_t run;             //  saves: the run they belong to
+    bool last;                //  saves
+    char text [512];          //  what to tell the broker about it
+    tl_error_t err;           //  code TL_OK: it worked
+    tl_site_job_fn *done;     //  on the loop thread
+    void *owner;              //  of done
+};
+
+//  Work functions, for the compute thread.
+void tl_site_job_begin (void *job);
+void tl_site_job_front (void *job);
+void tl_site_job_tail (void *job);
+void tl_site_job_back (void *job);
+void tl_site_job_commit (void *job);
+void tl_site_job_update (void *job);
+void tl_site_job_drop (void *job);
+void tl_site_job_save (void *job);
+void tl_site_job_restore (void *job);
+void tl_site_job_slice (void *job);
+void tl_site_job_score (void *job);
+void tl_site_job_discard (void *job);   //  its slice, which only the compute thread may give back
+void tl_site_job_free (void *job);      //  any thread, once there is no slice or no compute thread
+
+#endif

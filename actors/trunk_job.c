@@ -1,0 +1,182 @@
+#include "trunk_job.h"
+
+#include "base/assert.h"
+#include "memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void
+tl_trunk_job_free (void *arg)
+{
+    tl_trunk_job_t *job = arg;
+    for (size_t i = 0; i < job->share_count; i++) {
+        tl_assembly_destroy (&job->shares [i].in);
+        tl_packed_destroy (&job->shares [i].out);
+        free (job->shares [i].sequences);
+    }
+    free (job->shares);
+    free (job->terms);
+    free (job->directory);
+    tl_packed_destroy (&job->state);
+    tl_assembly_destroy (&job->blob);
+    free (job);
+}
+
+//  The shares' sequences as one batch; arrays of a fresh block in which everything lies.
+static void *
+s_batch (const tl_trunk_job_t *job, tl_batch_t *batch)
+{
+    memset (batch, 0, sizeof *batch);
+    for (size_t i = 0; i < job->share_count; i++) {
+        batch->sequences += job->shares [i].sequence_count;
+        batch->rows += job->shares [i].rows;
+    }
+    size_t n = batch->sequences, at = 0;
+    uint64_t *number = tl_alloc (n * (sizeof (uint64_t) + 3 * sizeof (uint32_t)));
+    uint32_t *length = (uint32_t *) (number + n), *context = length + n, *mask = context + n;
+    for (size_t i = 0; i < job->share_count; i++)
+        for (size_t k = 0; k < job->shares [i].sequence_count; k++, at++) {
+            const tl_sequence_t *sequence = &job->shares [i].sequences [k];
+            number [at] = sequence->number;
+            length [at] = (uint32_t) sequence->length;
+            context [at] = (uint32_t) sequence->context;
+            mask [at] = (uint32_t) sequence->mask;
+        }
+    batch->number = number;
+    batch->length = length;
+    batch->context = context;
+    batch->mask = mask;
+    return number;
+}
+
+//  The shares' rows one after another; zeros for whoever is gone. A single share is passed on as it came.
+static float *
+s_join (tl_trunk_job_t *job, size_t rows)
+{
+    size_t hidden = tl_trunk_hidden (job->trunk);
+    if (job->share_count == 1 && job->shares [0].in)
+        return tl_assembly_take (job->shares [0].in, NULL);
+    float *joined = tl_alloc_aligned (rows * hidden * sizeof (float));
+    float *at = joined;
+    for (size_t i = 0; i < job->share_count; i++) {
+        size_t bytes = job->shares [i].rows * hidden * sizeof (float);
+        if (job->shares [i].in) {
+            float *part = tl_assembly_take (job->shares [i].in, NULL);
+            memcpy (at, part, bytes);
+            free (part);
+        } else
+            memset (at, 0, bytes);
+        at += job->shares [i].rows * hidden;
+    }
+    return joined;
+}
+
+static void
+s_deal (tl_trunk_job_t *job, const float *rows)
+{
+    size_t hidden = tl_trunk_hidden (job->trunk);
+    for (size_t i = 0; i < job->share_count; i++) {
+        job->shares [i].out = tl_pack (rows, job->shares [i].rows, hidden, job->dtype);
+        rows += job->shares [i].rows * hidden;
+    }
+}
+
+void
+tl_trunk_job_begin (void *arg)
+{
+    tl_trunk_job_t *job = arg;
+    tl_trunk_begin (job->trunk, job->round, job->micros);
+}
+
+void
+tl_trunk_job_forward (void *arg)
+{
+    tl_trunk_job_t *job = arg;
+    tl_batch_t batch;
+    void *block = s_batch (job, &batch);
+    float *input = s_join (job, batch.rows);
+    s_deal (job, tl_trunk_forward (job->trunk, job->micro, &batch, input));
+    free (input);
+    free (block);
+}
+
+void
+tl_trunk_job_backward (void *arg)
+{
+    tl_trunk_job_t *job = arg;
+    size_t rows = 0;
+    for (size_t i = 0; i < job->share_count; i++)
+        rows += job->shares [i].rows;
+    float *gradient = s_join (job, rows);
+    float *input = job->wanted
+                       ? tl_alloc_aligned (rows * tl_trunk_hidden (job->trunk) * sizeof (float))
+                       : NULL;
+    tl_trunk_backward (job->trunk, job->micro, gradient, input);
+    if (input)
+        s_deal (job, input);
+    free (input);
+    free (gradient);
+}
+
+void
+tl_trunk_job_update (void *arg)
+{
+    tl_trunk_job_t *job = arg;
+    job->norm = tl_trunk_norm (job->trunk, job->terms, job->term_count, job->labels);
+    tl_trunk_update (job->trunk, job->labels, job->norm, &job->err);
+}
+
+void
+tl_trunk_job_drop (void *arg)
+{
+    tl_trunk_job_t *job = arg;
+    tl_trunk_drop (job->trunk);
+}
+
+void
+tl_trunk_job_serve (void *arg)
+{
+    tl_trunk_job_t *job = arg;
+    tl_batch_t batch;
+    void *block = s_batch (job, &batch);
+    float *input = s_join (job, batch.rows);
+    float *rows = tl_trunk_serve (job->trunk, &batch, input);
+    s_deal (job, rows);
+    free (rows);
+    free (input);
+    free (block);
+}
+
+void
+tl_trunk_job_save (void *arg)
+{
+    tl_trunk_job_t *job = arg;
+    size_t size;
+    void *state = tl_part_state_get (tl_trunk_part (job->trunk), &size);
+    job->state = tl_pack (state, size, 1, TL_W_U8);
+    free (state);
+    char *adapter = tl_format ("%s/adapter", job->directory);
+    if (tl_part_tensors (tl_trunk_part (job->trunk)))
+        tl_part_save_adapter (tl_trunk_part (job->trunk), adapter, &job->err);
+    free (adapter);
+    snprintf (job->text, sizeof job->text, "%.500s",
+              job->err.code ? job->err.text : job->directory);
+}
+
+void
+tl_trunk_job_restore (void *arg)
+{
+    tl_trunk_job_t *job = arg;
+    tl_trunk_drop (job->trunk);
+    if (job->blob) {
+        size_t size;
+        void *state = tl_assembly_take (job->blob, &size);
+        tl_part_state_set (tl_trunk_part (job->trunk), state, size, &job->err);
+        free (state);
+    } else
+        tl_trunk_fresh (job->trunk, &job->err);
+    snprintf (job->text, sizeof job->text, "%.500s",
+              job->err.code ? job->err.text : job->blob ? "the common save" : "the start");
+}

@@ -1,0 +1,56 @@
+/*  trunk_job: one piece of work for a worker's compute thread. The loop thread makes it and acts on its
+    result; only the compute thread touches the trunk in between.                                   */
+
+#ifndef TL_TRUNK_JOB_H
+#define TL_TRUNK_JOB_H
+
+#include "fed/trunk.h"
+#include "messages/tensor_wire.h"
+
+//  One member's rows in a micro: what came in, what goes out.
+typedef struct {
+    size_t member;            //  place in the plan
+    size_t rows;
+    tl_assembly_t *in;        //  rows or gradient; NULL: zeros (its member is gone); owned
+    tl_sequence_t *sequences; //  forward; owned
+    size_t sequence_count;
+    tl_packed_t *out;         //  owned
+} tl_share_t;
+
+typedef struct tl_trunk_job tl_trunk_job_t;
+typedef void (tl_trunk_job_fn) (tl_trunk_job_t *job);
+
+struct tl_trunk_job {
+    tl_trunk_t *trunk;        //  for the compute thread only
+    tl_w_dtype_t dtype;       //  of rows that go out
+    uint64_t epoch;           //  of the worker when it was made; an old one's result is void
+    uint64_t step, round, micro, micros;
+    tl_share_t *shares;       //  in plan order; owned
+    size_t share_count;
+    bool wanted;              //  backward: d(input) is wanted
+    tl_norm_term_t *terms;    //  update: of the clients; owned
+    size_t term_count;
+    uint64_t labels;
+    double norm;
+    char name [64];           //  serve: who asked
+    char *directory;          //  save: of the adapter; owned
+    tl_packed_t *state;       //  save: owned
+    tl_assembly_t *blob;      //  restore: owned, NULL: the start
+    char text [512];
+    tl_error_t err;           //  code TL_OK: it worked
+    tl_trunk_job_fn *done;    //  on the loop thread; NULL: nothing to do
+    void *owner;
+};
+
+//  Work functions, for the compute thread.
+void tl_trunk_job_begin (void *job);
+void tl_trunk_job_forward (void *job);
+void tl_trunk_job_backward (void *job);
+void tl_trunk_job_update (void *job);
+void tl_trunk_job_drop (void *job);
+void tl_trunk_job_serve (void *job);
+void tl_trunk_job_save (void *job);
+void tl_trunk_job_restore (void *job);
+void tl_trunk_job_free (void *job);
+
+#endif
