@@ -3,6 +3,14 @@ add_executable (golden_check golden/golden_check.c golden/golden_case.c golden/g
 target_link_libraries (golden_check PRIVATE tl_model tl_fed PkgConfig::JANSSON)
 set_target_properties (golden_check PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 
+foreach (case chatglm llama)
+    add_test (NAME golden_${case} COMMAND golden_check tests/golden/data/${case}
+              WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    add_test (NAME golden_tampered_${case}
+              COMMAND tests/golden/tamper.sh $<TARGET_FILE:golden_check> tests/golden/data/${case}
+              WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties (golden_${case} golden_tampered_${case} PROPERTIES TIMEOUT 60 LABELS golden)
+endforeach ()
 foreach (case chatglm-v1 chatglm-v1-depth llama-untied llama-tied)
     add_test (NAME golden_shared_${case} COMMAND golden_check ../shared/golden/${case}
               WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
