@@ -221,13 +221,15 @@ tl_assembly_take (tl_assembly_t *self, size_t *bytes)
     size_t count = self->whole.rows * self->whole.columns;
     tl_w_dtype_t dtype = (tl_w_dtype_t)self->whole.dtype;
     void *taken = self->bytes;
-    *bytes = self->whole.bytes;
+    size_t size = self->whole.bytes;
     if (dtype == TL_W_BF16 || dtype == TL_W_F16) {
-        *bytes = count * sizeof (float);
-        taken = tl_alloc_aligned (*bytes);
+        size = count * sizeof (float);
+        taken = tl_alloc_aligned (size);
         tl_widen (taken, self->bytes, s_storage (dtype), count);
         free (self->bytes);
     }
     self->bytes = NULL;
+    if (bytes)
+        *bytes = size;
     return taken;
 }

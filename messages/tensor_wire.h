@@ -31,7 +31,8 @@ int tl_assembly_add (tl_assembly_t *self, const tl_tensor_wire_t *descriptor, co
                      size_t size, tl_error_t *err);
 size_t tl_assembly_rows (const tl_assembly_t *self);
 size_t tl_assembly_columns (const tl_assembly_t *self);
-//  Widened fp32 rows in a fresh buffer (the caller frees); TL_W_U8: the raw bytes. Only when complete.
+//  Widened fp32 rows in a fresh buffer (the caller frees); TL_W_U8: the raw bytes. Only when complete. bytes may be
+//  NULL.
 void *tl_assembly_take (tl_assembly_t *self, size_t *bytes);
 
 #endif
