@@ -221,10 +221,10 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
         return -1;
     self.topology = topology;
     tl_progress_init (&self.progress);
+    s_catch_signals ();
     int rc = s_begin (&self, err);
     if (rc == 0) {
         s_report_plan (&self);
-        s_catch_signals ();
         rc = s_loop (&self, err);
         rc = s_finish (&self, rc, err);
     }

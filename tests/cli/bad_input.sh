@@ -1,0 +1,77 @@
+#   Bad input gets a sentence that names it, and exit code 4; never a crash.
+. tests/cli/lib.sh
+make_site_files
+train () {
+    "$TRUNKLINE" train t.yaml --out o "$@"
+}
+
+#   The model.
+mv model/model.safetensors kept
+expect 4 'model' train
+head -c 5000 kept >model/model.safetensors
+expect 4 'model.safetensors' train
+: >model/model.safetensors
+expect 4 'model.safetensors' train
+cp kept model/model.safetensors
+sed 's/"hidden_size": 32/"hidden_size": 64/' model.config/config.json >model/config.json
+expect 4 'word_embeddings' train
+sed 's/"num_layers": 3/"num_layers": 4/' model.config/config.json >model/config.json
+expect 4 'layers.3' train
+echo '{"model_type": ' >model/config.json
+expect 4 'config.json' train
+rm model/config.json
+expect 4 'config.json' train
+cp model.config/config.json model/
+expect 4 'leave no block for the trunk' "$TRUNKLINE" check t.yaml --set split.front=2
+expect 4 'made for 256 positions' "$TRUNKLINE" check t.yaml --set train.max_length=300
+expect 4 'no_such' train --set tune.targets=no_such
+
+#   The tokenizer: absent, broken, of another model.
+mv model/ice_text.model kept.model
+expect 4 'ice_text.model\|tokenizer.model' train
+echo broken >model/ice_text.model
+expect 4 'ice_text.model' train
+sed 's/"vocab_size": 4096/"vocab_size": 512/' model.config/config.json >small.json
+mkdir small.config
+cp small.json small.config/config.json
+cp kept.model small.config/ice_text.model
+"$TRUNKLINE" make-model small.config small >/dev/null
+expect 4 'ice_text.model' train --set model.path=small
+cp kept.model model/ice_text.model
+
+#   The text.
+good='{"prompt": "a", "completion": "b"}'
+printf '%s\n{"prompt": "a", "completion": }\n' "$good" >bad.jsonl
+expect 4 'bad.jsonl:2' train --set clients.1.data=bad.jsonl
+printf '%s\n%s\n{"prompt": "a", "completion": "\377"}\n' "$good" "$good" >bad.jsonl
+expect 4 'bad.jsonl:3' train --set clients.1.data=bad.jsonl
+printf '{"prompt": 3, "completion": "b"}\n' >bad.jsonl
+expect 4 'bad.jsonl:1' train --set clients.1.data=bad.jsonl
+printf '{"colour": "a"}\n' >bad.jsonl
+expect 4 'bad.jsonl:1' train --set clients.1.data=bad.jsonl
+: >bad.jsonl
+expect 4 'bad.jsonl' train --set clients.1.data=bad.jsonl
+expect 4 'absent.jsonl' train --set clients.1.data=absent.jsonl
+long=$(yes word | head -n 200 | tr '\n' ' ')
+printf '{"prompt": "a", "completion": "%s"}\n%s\n' "$long" "$good" >long.jsonl
+expect 0 '1 of 2 examples' "$TRUNKLINE" train t.yaml --out o --set clients.1.data=long.jsonl --set train.steps=1
+
+#   The topology: each sentence is held by test_topology; here that it is the program's.
+sed 's/steps/stpes/' t.yaml >typo.yaml
+expect 4 '^trunkline: typo.yaml:4:9: .stpes. is not a key' "$TRUNKLINE" train typo.yaml
+expect 4 "^trunkline: --set train.lr: expected a number" train --set train.lr=much
+expect 4 "no client 'west'" train --site west
+
+#   An adapter that doesn't fit.
+train >/dev/null 2>&1
+expect 4 'rank\|shape' "$TRUNKLINE" eval t.yaml --set tune.parts=trunk --set tune.rank=4 --adapter o/adapter
+expect 4 'holds neither' "$TRUNKLINE" eval t.yaml --adapter .
+head -c 100 o/adapter/adapter_model.safetensors >cut
+cp cut o/adapter/adapter_model.safetensors
+expect 4 'adapter_model.safetensors' "$TRUNKLINE" eval t.yaml --adapter o/adapter
+
+#   A loss that is no number ends the run with the step, and what was learnt before stays.
+expect 1 'step [0-9]*: ' "$TRUNKLINE" train t.yaml --out nan --set train.lr=1000 --set train.clip=0 \
+    --set tune.alpha=1000000 --set train.steps=200
+grep -q 'last good step' err.txt || fail "no word about the adapter: $(cat err.txt)"
+[ -f nan/adapter/adapter_model.safetensors ] || fail "the last good adapter is gone"

@@ -1,0 +1,33 @@
+#   Words that the program doesn't know, and help for those it does.
+. tests/cli/lib.sh
+
+expect 0 'verbs:' "$TRUNKLINE" --help
+expect 0 '^trunkline [0-9]' "$TRUNKLINE" --version
+expect 4 "expected a verb" "$TRUNKLINE"
+expect 4 "'trian' is not a verb; write 'trunkline train'" "$TRUNKLINE" trian
+expect 4 "'frobnicate' is not a verb; .trunkline --help. lists them" "$TRUNKLINE" frobnicate
+
+"$TRUNKLINE" --help | sed -n '/^verbs:/,/^$/s/^  \([a-z-]*\) .*/\1/p' >verbs.txt
+[ "$(wc -l <verbs.txt)" -ge 6 ] || fail "fewer verbs than there are"
+while read -r verb; do
+    expect 0 "usage: trunkline $verb" "$TRUNKLINE" "$verb" --help
+done <verbs.txt
+
+expect 4 "'--adaptor' is not an option; write --adapter" "$TRUNKLINE" eval --adaptor x
+expect 4 "'-x' is not an option; .trunkline eval --help. lists them" "$TRUNKLINE" eval -x
+expect 4 '\-\-format: expected text, json or jsonl, found .xml' "$TRUNKLINE" eval t.yaml --format xml
+expect 4 '\-\-site wants a value' "$TRUNKLINE" train t.yaml --site
+expect 4 'label-tokens: expected a whole number from 1' "$TRUNKLINE" train t.yaml --label-tokens -5
+expect 4 'train: expected TOPOLOGY, found nothing' "$TRUNKLINE" train
+expect 4 "train: 'b' is one word too many" "$TRUNKLINE" train a b
+expect 4 'absent.yaml' "$TRUNKLINE" check absent.yaml
+expect 4 'either TOPOLOGY or --model' "$TRUNKLINE" eval
+expect 4 'expected --model DIR and --prompt TEXT' "$TRUNKLINE" generate --prompt x
+expect 0 'train.lr' "$TRUNKLINE" check --settings
+
+#   A full disk is no success.
+if [ -c /dev/full ]; then
+    got=0
+    "$TRUNKLINE" check --settings >/dev/full 2>err.txt || got=$?
+    [ $got -eq 1 ] || fail "a full disk ended with $got, expected 1"
+fi
