@@ -143,6 +143,9 @@ tl_tensor_fault (const tl_tensor_wire_t *tensor)
         return "an unknown dtype";
     if (tensor->rows == 0 || tensor->columns == 0)
         return "no rows or no columns";
+    //  Bytes are never rows: whoever expects columns of numbers can't be given fewer bytes than those need.
+    if (tensor->dtype == TL_W_U8 && tensor->columns != 1)
+        return "raw bytes in more than one column";
     if (tensor->columns > UINT64_MAX / width / tensor->rows ||
         tensor->rows * tensor->columns * width != tensor->bytes)
         return "bytes that aren't rows x columns x size of its dtype";

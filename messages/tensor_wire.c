@@ -1,10 +1,11 @@
 /*  tensor_wire: see the header. Narrowing and widening are tl_kernels'; a chunk boundary never cuts an
     element, since 1 MiB is a multiple of every dtype's size.
 
-    Doesn't look into a descriptor's arithmetic when it comes from a message, which the codec has
-    checked, but holds every chunk to the first one's and to its order.                              */
+    An assembly holds every chunk to the first one's descriptor and to its order.                   */
 
 #include "messages/tensor_wire.h"
+
+#include "messages/internal.h"
 
 #include "assert.h"
 #include "hash.h"
@@ -68,6 +69,7 @@ tl_pack (const void *data, size_t rows, size_t columns, tl_w_dtype_t dtype)
 {
     size_t width = tl_w_dtype_size (dtype);
     tl_assert (width && rows && columns && columns <= SIZE_MAX / width / rows);
+    tl_assert (dtype != TL_W_U8 || columns == 1);
     tl_packed_t *self = tl_alloc (sizeof *self);
     size_t count = rows * columns;
     self->whole = (tl_tensor_wire_t){
@@ -130,12 +132,10 @@ struct tl_assembly {
 tl_assembly_t *
 tl_assembly_new (const tl_tensor_wire_t *first, size_t columns, size_t limit, tl_error_t *err)
 {
-    size_t width = first->dtype <= TL_W_U8 ? tl_w_dtype_size ((tl_w_dtype_t)first->dtype) : 0;
-    if (width == 0 || first->rows == 0 || first->columns == 0 ||
-        first->columns > SIZE_MAX / width / first->rows ||
-        first->rows * first->columns * width != first->bytes) {
+    if (tl_tensor_fault (first)) {
         tl_fail (err, TL_BAD_INPUT,
-                 "a tensor's descriptor contradicts itself; run the same trunkline on both sides");
+                 "a tensor's descriptor has %s; run the same trunkline on both sides",
+                 tl_tensor_fault (first));
         return NULL;
     }
     if (columns && first->columns != columns) {

@@ -53,9 +53,10 @@ s_tensor (int level)
     if (level == SOME)
         return (tl_tensor_wire_t){TL_W_BF16,       600, 1024, 600 * 2048, 0x1234567890abcdef, mib,
                                   600 * 2048 - mib};
-    //  The largest multiple of 1 MiB that 64 bits hold, all but its last chunk sent.
+    //  As many fp32 as 64 bits can count the bytes of, all but the last chunk sent.
     uint64_t rows = UINT64_MAX / mib;
-    return (tl_tensor_wire_t){TL_W_U8, rows, mib, rows * mib, UINT64_MAX, (rows - 1) * mib, mib};
+    return (tl_tensor_wire_t){TL_W_F32,         rows, mib / 4, rows * mib, UINT64_MAX,
+                              (rows - 1) * mib, mib};
 }
 
 #define U64(name) self->name = level == LEAST ? 0 : level == SOME ? 300 : UINT64_MAX;
@@ -455,6 +456,7 @@ test_tensor_arithmetic_is_checked (void **state)
         {TL_W_U8, 3, 1, 3, 0, 1, 2},                                 //  offset inside a chunk
         {TL_W_U8, MIB, 1, MIB, 0, MIB, 1},                           //  offset at the end
         {TL_W_U8, 3 * MIB, 1, 3 * MIB, 0, 0, 2 * MIB},               //  more than 1 MiB
+        {TL_W_U8, 3, 2, 6, 0, 0, 6},                                 //  raw bytes as rows
         {TL_W_U8, 3, 1, 3, 0, (uint64_t)-1 << 20, 3},                //  offset + size wraps
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
