@@ -13,7 +13,7 @@ expect 0 'client *north' "$TRUNKLINE" keys list t.yaml
 grep -q '"fingerprint":"[0-9a-f]\{16\}"' list || fail "no fingerprint: $(cat list)"
 for file in keys/*.secret; do
     secret=$(sed -n 's/.*secret[^ ]* *//p' "$file" | head -n 1)
-    [ -z "$secret" ] || ! grep -qF "$secret" list || fail "$file is in the list"
+    [ -z "$secret" ] || ! grep -qF -e "$secret" list || fail "$file is in the list"
 done
 expect 0 '1 key pairs made' "$TRUNKLINE" keys make --dir more client.west
 expect 4 'expected ROLE.NAME' "$TRUNKLINE" keys make --dir more boss.west

@@ -27,4 +27,4 @@ lines=$(grep -cv '^#' "$root/topology/one-site.yaml")
 chmod 644 keys/client.north.secret
 expect 4 'chmod 600' "$TRUNKLINE" check "$root/topology/one-site.yaml"
 rm keys/client.north.secret keys/client.north.key
-expect 4 'keys make' "$TRUNKLINE" check "$root/topology/one-site.yaml"
+expect 4 'make the pair' "$TRUNKLINE" check "$root/topology/one-site.yaml"
