@@ -57,10 +57,25 @@ tl_site_job_front (void *arg)
     s_pack (job, rows, batch);
 }
 
+//  What came from outside must be the rows that are due: the arithmetic reads as many as it expects.
+static int
+s_check_due (tl_site_job_t *job, size_t due)
+{
+    if (due && tl_assembly_rows (job->in) == due)
+        return 0;
+    return tl_fail (&job->err, TL_CONNECTION,
+                    "%zu rows came for micro %llu of step %llu where %zu were due; run the same "
+                    "trunkline at the worker",
+                    tl_assembly_rows (job->in), (unsigned long long) job->micro,
+                    (unsigned long long) job->step, due);
+}
+
 void
 tl_site_job_tail (void *arg)
 {
     tl_site_job_t *job = arg;
+    if (s_check_due (job, tl_site_due (job->site, job->micro, false)))
+        return;
     size_t rows = tl_assembly_rows (job->in), hidden = tl_site_hidden (job->site);
     float *input = tl_assembly_take (job->in, NULL);
     float *gradient = tl_alloc_aligned (rows * hidden * sizeof (float));
@@ -74,6 +89,8 @@ void
 tl_site_job_back (void *arg)
 {
     tl_site_job_t *job = arg;
+    if (s_check_due (job, tl_site_due (job->site, job->micro, true)))
+        return;
     float *gradient = tl_assembly_take (job->in, NULL);
     tl_site_back (job->site, job->micro, gradient);
     free (gradient);
@@ -156,6 +173,8 @@ void
 tl_site_job_score (void *arg)
 {
     tl_site_job_t *job = arg;
+    if (s_check_due (job, tl_slice_rows (job->slice)))
+        return;
     float *hidden = tl_assembly_take (job->in, NULL);
     tl_site_score (job->site, job->slice, hidden, &job->nll, &job->labels);
     job->slice = NULL;

@@ -14,6 +14,7 @@ enum { SCORE_ROWS = 512 };   //  a scoring slice has at most so many rows (or on
 typedef struct {
     tl_micro_t *data;
     tl_tape_t *front;         //  until back
+    bool tail;                //  its tail is done
 } tl_open_t;
 
 struct tl_site {
@@ -234,7 +235,17 @@ tl_site_tail (tl_site_t *self, size_t micro, const float *hidden, float *gradien
     tl_tape_destroy (&tape);
     self->nll += nll;
     self->labels += labels;
+    open->tail = true;
     return labels;
+}
+
+size_t
+tl_site_due (const tl_site_t *self, size_t micro, bool back)
+{
+    const tl_open_t *open = micro < self->micros ? &self->open [micro] : NULL;
+    if (!open || !open->data || open->tail != back || (back && !open->front))
+        return 0;
+    return open->data->batch.rows;
 }
 
 void
@@ -346,6 +357,12 @@ struct tl_slice {
     tl_micro_t *micro;        //  its own batch
     tl_tape_t *front;
 };
+
+size_t
+tl_slice_rows (const tl_slice_t *self)
+{
+    return self->micro->batch.rows;
+}
 
 void
 tl_slice_destroy (tl_slice_t **self_p)

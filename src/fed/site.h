@@ -31,6 +31,8 @@ const float *tl_site_front (tl_site_t *self, size_t micro, const tl_batch_t **ba
 //  Tail and loss of one micro: hidden [rows, hidden] in, gradient [rows, hidden] out. Returns the label tokens.
 uint64_t tl_site_tail (tl_site_t *self, size_t micro, const float *hidden, float *gradient);
 void tl_site_back (tl_site_t *self, size_t micro, const float *gradient);   //  front backward
+//  Rows that must come in for that micro's tail (back: for its back), 0 if that isn't due now.
+size_t tl_site_due (const tl_site_t *self, size_t micro, bool back);
 //  Ends accumulation. terms [tl_part_tensors] of the client's part; labels of all micros, and the summed loss.
 //  -1 if the loss is not a finite number.
 int tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, double *nll,
@@ -52,6 +54,7 @@ typedef struct tl_slice tl_slice_t;
 tl_slice_t *tl_site_slice (tl_site_t *self, size_t *first, const float **rows, const tl_batch_t **batch);
 //  Adds the slice's loss; frees it.
 void tl_site_score (tl_site_t *self, tl_slice_t *slice, const float *hidden, double *nll, uint64_t *labels);
+size_t tl_slice_rows (const tl_slice_t *self);           //  that must come in
 void tl_slice_destroy (tl_slice_t **self_p);
 //  Replaces the held-out text (a reader's own file).
 int tl_site_held_out (tl_site_t *self, const char *path, tl_error_t *err);
