@@ -6,11 +6,9 @@
 #include "internal.h"
 #include "spm.h"
 
-#include "assert.h"
 #include "file.h"
 #include "memory.h"
 
-#include <limits.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +22,9 @@ struct tl_tokenizer {
     char *path;
     tl_config_t config;
     tl_spm_t *spm;
+    //  ChatGLM-6B: which blanks have a piece; a small tokenizer may lack some, then they stay as they are.
+    bool line_end, tab;
+    bool blank[MAX_BLANK + 1]; //  [k] for a run of k spaces
     char hash[2 * crypto_generichash_BYTES + 1];
 };
 
@@ -116,6 +117,18 @@ s_check_fit (const tl_tokenizer_t *self, tl_error_t *err)
                : 0;
 }
 
+static void
+s_find_blanks (tl_tokenizer_t *self)
+{
+    char piece[32];
+    self->line_end = tl_spm_id (self->spm, "<n>") >= 0;
+    self->tab = tl_spm_id (self->spm, "<|tab|>") >= 0;
+    for (int run = 2; run <= MAX_BLANK; run++) {
+        snprintf (piece, sizeof piece, "<|blank_%d|>", run);
+        self->blank[run] = tl_spm_id (self->spm, piece) >= 0;
+    }
+}
+
 tl_tokenizer_t *
 tl_tokenizer_open (const char *path, const tl_config_t *config, tl_error_t *err)
 {
@@ -124,6 +137,8 @@ tl_tokenizer_open (const char *path, const tl_config_t *config, tl_error_t *err)
     if (s_find_file (self, path, err) != 0 || s_load (self, err) != 0 ||
         s_check_fit (self, err) != 0)
         tl_tokenizer_destroy (&self);
+    else if (config->family == TL_FAMILY_CHATGLM)
+        s_find_blanks (self);
     return self;
 }
 
@@ -167,33 +182,34 @@ tl_tokenizer_config (const tl_tokenizer_t *self)
 //  ---------------------------------------------------------------------------------------------
 //  Text to ids
 
+//  Length of the longest run of spaces at text that has a piece of its own; 0 when there is none.
 static size_t
-s_run_of_spaces (const char *text, size_t size)
+s_run_of_spaces (const tl_tokenizer_t *self, const char *text, size_t size)
 {
     size_t run = 0;
-    while (run < size && text[run] == ' ')
+    while (run < size && run < MAX_BLANK && text[run] == ' ')
         run++;
+    while (run > 0 && !self->blank[run])
+        run--;
     return run;
 }
 
 //  ChatGLM-6B: "\n" is <n>, a tab <|tab|>, spaces <|blank_80|> as often as it fits and the rest as one. A lone
-//  space stays. Fresh text; the longest replacement is 12 letters for 2 spaces.
+//  space stays. Fresh text; the longest replacement is 11 letters for 2 spaces.
 static char *
-s_mark_blanks (const char *text, size_t size, size_t *marked_size)
+s_mark_blanks (const tl_tokenizer_t *self, const char *text, size_t size, size_t *marked_size)
 {
     char *marked = tl_alloc (size * 8 + 16), *to = marked;
     for (size_t at = 0; at < size;) {
-        size_t run = s_run_of_spaces (text + at, size - at);
-        if (run > MAX_BLANK)
-            run = MAX_BLANK;
-        if (run > 1) {
+        size_t run = s_run_of_spaces (self, text + at, size - at);
+        if (run > 0) {
             to += sprintf (to, "<|blank_%zu|>", run);
             at += run;
             continue;
         }
-        if (text[at] == '\n')
+        if (text[at] == '\n' && self->line_end)
             to = stpcpy (to, "<n>");
-        else if (text[at] == '\t')
+        else if (text[at] == '\t' && self->tab)
             to = stpcpy (to, "<|tab|>");
         else
             *to++ = text[at];
@@ -209,7 +225,7 @@ tl_tokenizer_encode (const tl_tokenizer_t *self, const char *text, size_t length
     char *marked = NULL;
     *count = 0;
     if (self->config.family == TL_FAMILY_CHATGLM)
-        text = marked = s_mark_blanks (text, length, &length);
+        text = marked = s_mark_blanks (self, text, length, &length);
     int32_t *ids = tl_spm_encode (self->spm, text, length, count);
     free (marked);
     //  Only memory can have run out: any bytes have ids.
@@ -221,32 +237,32 @@ tl_tokenizer_encode (const tl_tokenizer_t *self, const char *text, size_t length
 
 //  A number of spaces at the start of text as ChatGLM-6B writes it; 0 when there is none. used: its letters.
 static size_t
-s_blank_piece (const char *text, size_t *used)
+s_blank_piece (const tl_tokenizer_t *self, const char *text, size_t *used)
 {
     unsigned spaces = 0;
     int end = 0;
     if (strncmp (text, "<|blank_", 8) != 0 || text[8] < '1' || text[8] > '9' ||
-        sscanf (text + 8, "%2u|>%n", &spaces, &end) != 1 || end == 0 || spaces < 2 ||
-        spaces > MAX_BLANK)
+        sscanf (text + 8, "%2u|>%n", &spaces, &end) != 1 || end == 0 || spaces > MAX_BLANK ||
+        !self->blank[spaces])
         return 0;
     *used = 8 + (size_t)end;
     return spaces;
 }
 
-//  What s_mark_blanks did, undone. A blank of k spaces has at least 11 letters; 80 spaces need the room.
+//  What s_mark_blanks did, undone. At worst 12 letters become 80 spaces.
 static char *
-s_restore_blanks (const char *text, size_t size, size_t *restored_size)
+s_restore_blanks (const tl_tokenizer_t *self, const char *text, size_t size, size_t *restored_size)
 {
     char *restored = tl_alloc (size * 7 + MAX_BLANK + 1), *to = restored;
     for (size_t at = 0; at < size;) {
-        size_t used = 1, spaces = s_blank_piece (text + at, &used);
+        size_t used = 1, spaces = s_blank_piece (self, text + at, &used);
         if (spaces) {
             memset (to, ' ', spaces);
             to += spaces;
-        } else if (strncmp (text + at, "<n>", 3) == 0) {
+        } else if (self->line_end && strncmp (text + at, "<n>", 3) == 0) {
             *to++ = '\n';
             used = 3;
-        } else if (strncmp (text + at, "<|tab|>", 7) == 0) {
+        } else if (self->tab && strncmp (text + at, "<|tab|>", 7) == 0) {
             *to++ = '\t';
             used = 7;
         } else
@@ -279,7 +295,7 @@ tl_tokenizer_decode (const tl_tokenizer_t *self, const int32_t *ids, size_t coun
     if (!text)
         text = tl_strdup ("");
     if (self->config.family == TL_FAMILY_CHATGLM) {
-        char *restored = s_restore_blanks (text, size, &size);
+        char *restored = s_restore_blanks (self, text, size, &size);
         free (text);
         text = restored;
     }

@@ -9,7 +9,6 @@
 #include "file.h"
 #include "memory.h"
 
-#include <inttypes.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>

@@ -11,7 +11,6 @@
 #include "log.h"
 #include "memory.h"
 
-#include <dirent.h>
 #include <limits.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -259,8 +258,7 @@ s_ends_with (const char *text, const char *end)
 static bool
 s_is_buffer (const tl_config_t *config, const char *name)
 {
-    return s_ends_with (name, "inv_freq") || s_ends_with (name, ".attention_bias_mask") ||
-           (config->tied && strcmp (name, "lm_head.weight") == 0);
+    return s_ends_with (name, "inv_freq") || (config->tied && strcmp (name, "lm_head.weight") == 0);
 }
 
 typedef struct {
