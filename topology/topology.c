@@ -104,6 +104,13 @@ s_check_train (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err
         return s_complain (self, root, "train.micros", err,
                            "%zu portions of a batch of %zu would leave some empty; use at most %zu",
                            self->train.micros, self->train.batch_size, self->train.batch_size);
+    //  One ACTIVATION describes all sequences of a portion (messages.def).
+    size_t most = 4096 * self->train.micros;
+    if (self->train.batch_size > most)
+        return s_complain (self, root, "train.batch_size", err,
+                           "a portion holds at most 4096 sequences; use at most %zu, or more than "
+                           "%zu train.micros",
+                           most, self->train.micros);
     if (self->liveness.expire_ms <= self->liveness.ping_ms)
         return s_complain (self, root, "liveness.expire_ms", err,
                            "%lld ms is not after the PING at %lld ms; use at least twice as much",

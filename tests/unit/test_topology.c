@@ -274,6 +274,9 @@ test_contradictions (void **state)
     s_refused (
         GOOD "train: {batch_size: 2, micros: 3}\n", NULL,
         ":6:32: train.micros: 3 portions of a batch of 2 would leave some empty; use at most 2");
+    s_refused (GOOD "train: {batch_size: 8193, micros: 2}\n", NULL,
+               ":6:21: train.batch_size: a portion holds at most 4096 sequences; use at most 8192, "
+               "or more than 2 train.micros");
     s_refused (
         GOOD "broker: {workers: 'tcp://127.0.0.1:5570'}\n", NULL,
         ":6:19: broker.workers: port 5570 is also that of broker.clients; give each its own");
