@@ -7,6 +7,10 @@
 
 extern const tl_verb_t tl_verb_check;
 extern const tl_verb_t tl_verb_keys;
+extern const tl_verb_t tl_verb_up;
+extern const tl_verb_t tl_verb_down;
+extern const tl_verb_t tl_verb_run;
+extern const tl_verb_t tl_verb_status;
 extern const tl_verb_t tl_verb_train;
 extern const tl_verb_t tl_verb_eval;
 extern const tl_verb_t tl_verb_generate;

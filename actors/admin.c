@@ -1,0 +1,116 @@
+#include "admin.h"
+
+#include "actors/actor.h"
+#include "actors/peer.h"
+#include "memory.h"
+
+#include <string.h>
+
+static const char *const s_states [] = {"asking"};
+
+typedef struct {
+    const tl_topology_t *topology;
+    tl_actor_t *actor;
+    tl_peer_t *peer;
+    bool stop;                //  STOP, else STATUS
+    bool asked;
+    json_t *report;
+    tl_error_t *err;
+} tl_admin_t;
+
+static void
+s_on_ready (void *arg)
+{
+    tl_admin_t *self = arg;
+    tl_message_t message;
+    tl_message_init (&message, self->stop ? TL_STOP : TL_STATUS);
+    if (self->stop)
+        message.body.stop.text = "stop";
+    self->asked = true;
+    tl_peer_control (self->peer, &message);
+}
+
+static void
+s_on_lost (void *arg)
+{
+}
+
+static void
+s_on_message (void *arg, const tl_message_t *message, const void *payload, size_t size)
+{
+    tl_admin_t *self = arg;
+    if (message->type != TL_REPORT || self->report)
+        return;
+    json_error_t error;
+    self->report = json_loads (message->body.report.json, 0, &error);
+    tl_actor_end (self->actor, 0);
+}
+
+static void
+s_on_end (void *arg, int code, const char *text)
+{
+    tl_admin_t *self = arg;
+    //  BYE is the answer to STOP, whatever the run's own code is.
+    bool stopped = self->stop && self->asked && code != TL_CONNECTION;
+    if (!stopped)
+        tl_fail (self->err, code ? (tl_code_t) code : TL_CONNECTION, "%s", text);
+    tl_actor_end (self->actor, stopped ? 0 : TL_CONNECTION);
+}
+
+static void
+s_on_timeout (void *arg)
+{
+    tl_admin_t *self = arg;
+    tl_fail (self->err, TL_TIMEOUT,
+             "nobody answered at %s: start the run with `trunkline up`, or look whether "
+             "broker.control names the right machine",
+             self->topology->broker.control);
+    tl_actor_end (self->actor, TL_TIMEOUT);
+}
+
+static void
+s_on_signal (void *arg)
+{
+    tl_admin_t *self = arg;
+    tl_fail (self->err, TL_FAILED, "interrupted: ask again when you want the answer");
+    tl_actor_end (self->actor, TL_FAILED);
+}
+
+static int
+s_ask (const tl_topology_t *topology, bool stop, int64_t timeout_ms, json_t **report,
+       tl_error_t *err)
+{
+    tl_admin_t self = {.topology = topology, .stop = stop, .err = err};
+    self.actor = tl_actor_new ("admin", s_states, s_on_signal, &self);
+    tl_peer_config_t config = {.role = "admin",
+                               .name = "admin",
+                               .on_ready = s_on_ready,
+                               .on_lost = s_on_lost,
+                               .on_message = s_on_message,
+                               .on_end = s_on_end,
+                               .arg = &self};
+    int rc = -1;
+    self.peer = tl_peer_new (self.actor, topology, &config, err);
+    if (self.peer) {
+        tl_actor_timer (self.actor, (size_t) timeout_ms, 1, s_on_timeout, &self);
+        rc = tl_actor_run (self.actor) ? -1 : 0;
+    }
+    tl_peer_destroy (&self.peer);
+    tl_actor_destroy (&self.actor);
+    if (report)
+        *report = self.report;
+    return rc;
+}
+
+json_t *
+tl_admin_status (const tl_topology_t *topology, int64_t timeout_ms, tl_error_t *err)
+{
+    json_t *report = NULL;
+    return s_ask (topology, false, timeout_ms, &report, err) ? NULL : report;
+}
+
+int
+tl_admin_stop (const tl_topology_t *topology, int64_t timeout_ms, tl_error_t *err)
+{
+    return s_ask (topology, true, timeout_ms, NULL, err);
+}

@@ -1,0 +1,111 @@
+//  run: one actor in this process: what `up` starts for each part, and what an engineer starts on another machine.
+
+#include "cli/verbs.h"
+
+#include "actors/broker.h"
+#include "actors/client.h"
+#include "actors/events.h"
+#include "actors/worker.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+typedef struct {
+    bool stay;       //  --stay
+    uint64_t parent; //  --parent
+} s_options_t;
+
+static void
+s_print_event (void *arg, const json_t *event)
+{
+    char *line = json_dumps (event, JSON_COMPACT | JSON_REAL_PRECISION (17));
+    puts (line);
+    fflush (stdout);
+    free (line);
+}
+
+//  Ends with the supervisor, even if that is killed.
+static int
+s_follow (uint64_t parent, tl_error_t *err)
+{
+    prctl (PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid () == (pid_t) parent)
+        return 0;
+    return tl_fail (err, TL_FAILED, "run: the process that started this one is gone; start again");
+}
+
+static int
+s_no_such (const char *role, const char *name, const tl_topology_t *topology, tl_error_t *err)
+{
+    return tl_fail (err, TL_BAD_INPUT,
+                    "run: %s names no %s '%s'; write one of its %ss' names", topology->source, role,
+                    name ? name : "", role);
+}
+
+static int
+s_run_role (const char *role, const char *name, const tl_topology_t *topology,
+            const s_options_t *options, tl_error_t *err)
+{
+    if (strcmp (role, "broker") == 0) {
+        tl_broker_options_t broker = {.stay = options->stay};
+        return tl_broker_run (topology, &broker, err);
+    }
+    bool worker = strcmp (role, "worker") == 0;
+    if (!worker && strcmp (role, "client") != 0) {
+        tl_fail (err, TL_BAD_INPUT, "run: expected the role broker, worker or client, found '%s'",
+                 role);
+        return TL_BAD_INPUT;
+    }
+    int index = !name ? -1 : worker ? tl_topology_worker (topology, name)
+                                    : tl_topology_client (topology, name);
+    if (index < 0) {
+        s_no_such (role, name, topology, err);
+        return TL_BAD_INPUT;
+    }
+    return worker ? tl_worker_run (topology, (size_t) index, err)
+                  : tl_client_run (topology, (size_t) index, err);
+}
+
+static int
+s_run (const tl_arguments_t *arguments, tl_error_t *err)
+{
+    const s_options_t *options = arguments->options;
+    if (options->parent && s_follow (options->parent, err))
+        return -1;
+    tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[1], err);
+    if (!topology)
+        return -1;
+    if (arguments->format != TL_FORMAT_TEXT)
+        tl_events_to (s_print_event, NULL);
+    int code = s_run_role (arguments->words[0],
+                           arguments->word_count > 2 ? arguments->words[2] : NULL, topology,
+                           options, err);
+    tl_topology_destroy (&topology);
+    return code ? -1 : 0;
+}
+
+static const s_options_t s_defaults;
+
+static const tl_option_t s_table[] = {
+    {"stay", TL_OPTION_FLAG, offsetof (s_options_t, stay), NULL, 0, 0,
+     "broker: after the last step go on serving eval and generate"},
+    {"parent", TL_OPTION_COUNT, offsetof (s_options_t, parent), "PID", 1, 4194304,
+     "end when that process, which started this one, is gone"},
+    {NULL, 0, 0, NULL, 0, 0, NULL}};
+
+const tl_verb_t tl_verb_run = {
+    .name = "run",
+    .words = "ROLE TOPOLOGY [NAME]",
+    .min_words = 2,
+    .max_words = 3,
+    .help = "run one part of a topology: broker, worker NAME or client NAME",
+    .more = "With --format jsonl its events go to stdout, one JSON object a line.",
+    .options = s_table,
+    .defaults = &s_defaults,
+    .options_size = sizeof s_defaults,
+    .run = s_run,
+};

@@ -1,0 +1,101 @@
+//  status and down: one question to the running broker.
+
+#include "cli/verbs.h"
+
+#include "actors/admin.h"
+#include "ui/table.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { STATUS_MS = 5000, STOP_MS = 40000 };
+
+static void
+s_print_text (const json_t *report)
+{
+    static const tl_column_t columns[] = {{"name", "name", 0},
+                                          {"role", "role", 0},
+                                          {"state", "state", 0},
+                                          {"mb_in", "MB in", 1},
+                                          {"silent_ms", "silent for ms", 0}};
+    const char *run, *state;
+    json_int_t step, round, rounds, saved, unknown, role, plain;
+    json_t *peers;
+    if (json_unpack ((json_t *)report, "{ss ss sI sI sI sI so s{sI sI sI}}", "run", &run, "state",
+                     &state, "step", &step, "round", &round, "rounds", &rounds, "saved_step",
+                     &saved, "peers", &peers, "refused", "unknown_key", &unknown, "wrong_role",
+                     &role, "plain_text", &plain))
+        return;
+    printf ("%s: %s, step %lld, round %lld of %lld, last common save at step %lld\n", run, state,
+            (long long)step, (long long)round, (long long)rounds, (long long)saved);
+    printf ("refused: %lld unknown keys, %lld keys in the wrong role, %lld without a key\n",
+            (long long)unknown, (long long)role, (long long)plain);
+    tl_table_t *table = tl_table_new ("peers", columns, 5);
+    size_t i;
+    json_t *peer;
+    json_array_foreach (peers, i, peer)
+    {
+        tl_table_text (table, json_string_value (json_object_get (peer, "name")));
+        tl_table_text (table, json_string_value (json_object_get (peer, "role")));
+        tl_table_text (table, json_string_value (json_object_get (peer, "state")));
+        tl_table_real (table, json_number_value (json_object_get (peer, "bytes_in")) / 1e6);
+        tl_table_count (table,
+                        (uint64_t)json_integer_value (json_object_get (peer, "silent_ms")));
+    }
+    tl_table_print (table, TL_FORMAT_TEXT);
+    tl_table_destroy (&table);
+}
+
+static int
+s_run_status (const tl_arguments_t *arguments, tl_error_t *err)
+{
+    tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[0], err);
+    if (!topology)
+        return -1;
+    json_t *report = tl_admin_status (topology, STATUS_MS, err);
+    tl_topology_destroy (&topology);
+    if (!report)
+        return -1;
+    if (arguments->format == TL_FORMAT_TEXT)
+        s_print_text (report);
+    else {
+        char *line = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
+        puts (line);
+        free (line);
+    }
+    json_decref (report);
+    return 0;
+}
+
+static int
+s_run_down (const tl_arguments_t *arguments, tl_error_t *err)
+{
+    tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[0], err);
+    if (!topology)
+        return -1;
+    int rc = tl_admin_stop (topology, STOP_MS, err);
+    if (rc == 0)
+        printf (arguments->format == TL_FORMAT_TEXT ? "%s is down; its adapters are in %s/%s\n"
+                                                    : "{\"down\": \"%s\", \"saved\": \"%s/%s\"}\n",
+                topology->name, topology->checkpoint.dir, topology->name);
+    tl_topology_destroy (&topology);
+    return rc;
+}
+
+const tl_verb_t tl_verb_status = {
+    .name = "status",
+    .words = "TOPOLOGY",
+    .min_words = 1,
+    .max_words = 1,
+    .help = "ask a running broker how far it is and who is there",
+    .run = s_run_status,
+};
+
+const tl_verb_t tl_verb_down = {
+    .name = "down",
+    .words = "TOPOLOGY",
+    .min_words = 1,
+    .max_words = 1,
+    .help = "end a running topology: the open step ends, all parts save",
+    .run = s_run_down,
+};

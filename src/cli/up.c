@@ -1,0 +1,131 @@
+//  up: a whole topology, as far as it belongs on this machine, from keys to a summary.
+
+#include "cli/verbs.h"
+
+#include "actors/supervisor.h"
+#include "file.h"
+#include "memory.h"
+#include "net/keys.h"
+#include "ui/board.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct {
+    bool stay; //  --stay
+} s_options_t;
+
+//  Missing pairs of what runs on this machine are made: an engineer's first run needs no other command. Where a part lives
+//  elsewhere, its keys are its owner's business.
+static int
+s_make_keys (const tl_topology_t *topology, tl_error_t *err)
+{
+    const tl_topology_t *t = topology;
+    size_t made = 0;
+    bool here = strcmp (t->broker.host, "localhost") == 0;
+    int rc = 0;
+    if (here) {
+        rc = tl_keys_make (t->keys, "broker", "broker", err);
+        made += rc == 0;
+        if (rc >= 0)
+            rc = tl_keys_make (t->keys, "admin", "admin", err);
+        made += rc == 0;
+    }
+    for (size_t i = 0; rc >= 0 && i < t->worker_count; i++)
+        if (strcmp (t->workers[i].host, "localhost") == 0) {
+            rc = tl_keys_make (t->keys, "worker", t->workers[i].name, err);
+            made += rc == 0;
+        }
+    for (size_t i = 0; rc >= 0 && i < t->client_count; i++)
+        if (strcmp (t->clients[i].host, "localhost") == 0) {
+            rc = tl_keys_make (t->keys, "client", t->clients[i].name, err);
+            made += rc == 0;
+        }
+    if (made)
+        fprintf (stderr, "made %zu key pairs in %s\n", made, t->keys);
+    return rc < 0 ? -1 : 0;
+}
+
+static void
+s_on_event (void *arg, const char *part, const json_t *event)
+{
+    tl_board_event (arg, part, event);
+}
+
+static void
+s_on_line (void *arg, const char *line)
+{
+    tl_board_line (arg, line);
+}
+
+static int
+s_write_summary (const tl_board_t *board, const tl_topology_t *topology, tl_error_t *err)
+{
+    json_t *summary = tl_board_summary (board);
+    char *text = json_dumps (summary, JSON_INDENT (2) | JSON_REAL_PRECISION (17));
+    char *path = tl_format ("%s/%s/summary.json", topology->checkpoint.dir, topology->name);
+    int rc = tl_file_write (path, text, strlen (text), 0644, err);
+    free (path);
+    free (text);
+    json_decref (summary);
+    return rc;
+}
+
+static int
+s_run (const tl_arguments_t *arguments, tl_error_t *err)
+{
+    const s_options_t *options = arguments->options;
+    tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[0], err);
+    if (!topology)
+        return -1;
+    char program[4096];
+    ssize_t length = readlink ("/proc/self/exe", program, sizeof program - 1);
+    program[length > 0 ? length : 0] = 0;
+    int rc = s_make_keys (topology, err);
+    if (rc == 0) {
+        tl_board_t *board = tl_board_new (topology, arguments->format);
+        tl_supervisor_options_t supervisor = {.program = program,
+                                              .topology = arguments->words[0],
+                                              .overrides = arguments->overrides,
+                                              .override_count = arguments->override_count,
+                                              .stay = options->stay,
+                                              .on_event = s_on_event,
+                                              .on_line = s_on_line,
+                                              .arg = board};
+        rc = tl_supervisor_run (topology, &supervisor, err) ? -1 : 0;
+        tl_board_end (board);
+        tl_error_t other;
+        if (s_write_summary (board, topology, &other) && rc == 0) {
+            *err = other;
+            rc = -1;
+        }
+        tl_board_destroy (&board);
+    }
+    if (rc == 0)
+        fprintf (stderr, "adapters and summary.json are in %s/%s\n", topology->checkpoint.dir,
+                 topology->name);
+    tl_topology_destroy (&topology);
+    return rc;
+}
+
+static const s_options_t s_defaults;
+
+static const tl_option_t s_table[] = {{"stay", TL_OPTION_FLAG, offsetof (s_options_t, stay), NULL,
+                                       0, 0, "after the last step go on serving eval and generate"},
+                                      {NULL, 0, 0, NULL, 0, 0, NULL}};
+
+const tl_verb_t tl_verb_up = {
+    .name = "up",
+    .words = "TOPOLOGY",
+    .min_words = 1,
+    .max_words = 1,
+    .help = "start broker, workers and clients of a topology and train",
+    .more = "Parts whose host is localhost are started here, each as a process of its own; missing\n"
+            "keys are made. Ctrl-C ends the run in order: the open step ends, all parts save.",
+    .options = s_table,
+    .defaults = &s_defaults,
+    .options_size = sizeof s_defaults,
+    .run = s_run,
+};

@@ -1,0 +1,290 @@
+#include "board.h"
+
+#include "clock.h"
+#include "memory.h"
+#include "ui/progress.h"
+#include "ui/table.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { REDRAW_MS = 100, LOG_MS = 10000 };
+
+//  One client, as far as it told.
+typedef struct {
+    const char *name;
+    uint64_t steps;           //  committed
+    uint64_t labels;          //  label tokens trained on
+    double first_loss, loss;  //  of its first and latest step
+    double rate;              //  label tokens a second, smoothed
+    double seconds;           //  sum of its steps
+    uint64_t bytes;           //  on its wire, both ways, in training
+    double nll;               //  of its held-out text, summed
+    uint64_t held_out;        //  label tokens of it; 0: not scored
+} tl_line_t;
+
+struct tl_board {
+    const tl_topology_t *topology;
+    tl_format_t format;
+    tl_line_t *lines;         //  [client_count]
+    bool terminal;            //  stderr is one
+    size_t drawn;             //  lines that stand on the terminal
+    int64_t began, last;      //  monotonic ms
+    double up_s;              //  until the first finished step, 0: none yet
+    uint64_t closed;          //  trunk steps
+    json_t *memory;           //  {part: {planned, peak}}
+};
+
+tl_board_t *
+tl_board_new (const tl_topology_t *topology, tl_format_t format)
+{
+    tl_board_t *self = tl_alloc (sizeof *self);
+    self->topology = topology;
+    self->format = format;
+    self->lines = tl_alloc (topology->client_count * sizeof *self->lines);
+    for (size_t i = 0; i < topology->client_count; i++)
+        self->lines [i].name = topology->clients [i].name;
+    self->terminal = isatty (STDERR_FILENO);
+    self->began = tl_clock_ms ();
+    self->memory = json_object ();
+    return self;
+}
+
+void
+tl_board_destroy (tl_board_t **self_p)
+{
+    tl_board_t *self = *self_p;
+    if (!self)
+        return;
+    json_decref (self->memory);
+    free (self->lines);
+    free (self);
+    *self_p = NULL;
+}
+
+static double
+s_real (const json_t *event, const char *key)
+{
+    return json_number_value (json_object_get (event, key));
+}
+
+static uint64_t
+s_count (const json_t *event, const char *key)
+{
+    json_int_t value = json_integer_value (json_object_get (event, key));
+    return value > 0 ? (uint64_t) value : 0;
+}
+
+static double
+s_elapsed (const tl_board_t *self)
+{
+    return (double) (tl_clock_ms () - self->began) / 1000;
+}
+
+//  --- the screen -------------------------------------------------------------------------------
+
+static void
+s_erase (tl_board_t *self)
+{
+    for (; self->drawn; self->drawn--)
+        fputs ("\033[A\033[2K", stderr);
+}
+
+static void
+s_left (const tl_board_t *self, const tl_line_t *line, char text [16])
+{
+    double done = (double) line->steps, all = (double) self->topology->train.steps;
+    tl_duration (text, done > 0 ? (s_elapsed (self) - self->up_s) * (all - done) / done : NAN);
+}
+
+static void
+s_draw (tl_board_t *self)
+{
+    int64_t now = tl_clock_ms ();
+    if (self->last && now - self->last < (self->terminal ? REDRAW_MS : LOG_MS))
+        return;
+    self->last = now;
+    s_erase (self);
+    for (size_t i = 0; i < self->topology->client_count; i++) {
+        const tl_line_t *line = &self->lines [i];
+        char left [16];
+        s_left (self, line, left);
+        fprintf (stderr, "%-12s step %4llu/%llu  loss %7.4f  %6.0f tokens/s  %8.2f MB  %s left\n",
+                 line->name, (unsigned long long) line->steps,
+                 (unsigned long long) self->topology->train.steps, line->loss, line->rate,
+                 (double) line->bytes / 1e6, left);
+        self->drawn += self->terminal;
+    }
+}
+
+void
+tl_board_line (tl_board_t *self, const char *text)
+{
+    s_erase (self);
+    fprintf (stderr, "%s\n", text);
+    if (self->terminal && self->last) {
+        self->last = 0;
+        s_draw (self);
+    }
+}
+
+//  --- events -----------------------------------------------------------------------------------
+
+static void
+s_on_step (tl_board_t *self, tl_line_t *line, const json_t *event)
+{
+    double seconds = s_real (event, "seconds"), labels = (double) s_count (event, "labels");
+    double rate = seconds > 0 ? labels / seconds : 0;
+    if (self->up_s == 0)
+        self->up_s = s_elapsed (self);
+    line->loss = s_real (event, "loss");
+    if (line->steps++ == 0)
+        line->first_loss = line->loss;
+    line->rate = line->rate > 0 ? 0.8 * line->rate + 0.2 * rate : rate;
+    line->labels += s_count (event, "labels");
+    line->seconds += seconds;
+    line->bytes += s_count (event, "bytes");
+    s_draw (self);
+}
+
+static void
+s_on_memory (tl_board_t *self, const char *part, const json_t *event)
+{
+    json_object_set_new (self->memory, part,
+                         json_pack ("{sIsI}", "planned", (json_int_t) s_count (event, "planned"),
+                                    "peak", (json_int_t) s_count (event, "peak")));
+}
+
+void
+tl_board_event (tl_board_t *self, const char *part, const json_t *event)
+{
+    const char *name = json_string_value (json_object_get (event, "event"));
+    int index = strncmp (part, "client/", 7) == 0 ? tl_topology_client (self->topology, part + 7)
+                                                  : -1;
+    if (self->format == TL_FORMAT_JSONL) {
+        json_t *copy = json_copy ((json_t *) event);
+        json_object_set_new (copy, "part", json_string (part));
+        char *text = json_dumps (copy, JSON_COMPACT | JSON_REAL_PRECISION (17));
+        puts (text);
+        fflush (stdout);
+        free (text);
+        json_decref (copy);
+    }
+    if (strcmp (name, "step") == 0 && index >= 0)
+        s_on_step (self, &self->lines [index], event);
+    else if (strcmp (name, "scored") == 0 && index >= 0) {
+        self->lines [index].nll = s_real (event, "nll");
+        self->lines [index].held_out = s_count (event, "labels");
+    } else if (strcmp (name, "closed") == 0)
+        self->closed++;
+    else if (strcmp (name, "memory") == 0)
+        s_on_memory (self, part, event);
+    else if (strcmp (name, "serving") == 0)
+        tl_board_line (self, "trained; serving eval and generate until `trunkline down`");
+}
+
+//  --- the result -------------------------------------------------------------------------------
+
+//  Sums over all clients; held-out loss is token-weighted.
+static tl_line_t
+s_all (const tl_board_t *self)
+{
+    tl_line_t all = {.name = "all"};
+    for (size_t i = 0; i < self->topology->client_count; i++) {
+        const tl_line_t *line = &self->lines [i];
+        all.labels += line->labels;
+        all.bytes += line->bytes;
+        all.nll += line->nll;
+        all.held_out += line->held_out;
+        all.first_loss += line->first_loss / (double) self->topology->client_count;
+        all.loss += line->loss / (double) self->topology->client_count;
+        if (line->steps > all.steps)
+            all.steps = line->steps;
+    }
+    return all;
+}
+
+static double
+s_perplexity (const tl_line_t *line)
+{
+    return line->held_out ? exp (line->nll / (double) line->held_out) : NAN;
+}
+
+static json_t *
+s_line_json (const tl_line_t *line)
+{
+    json_t *json = json_pack ("{sssIsIsfsfsIsfsfsI}", "name", line->name, "steps",
+                              (json_int_t) line->steps, "labels", (json_int_t) line->labels,
+                              "first_loss", line->first_loss, "last_loss", line->loss, "bytes",
+                              (json_int_t) line->bytes, "seconds", line->seconds, "nll", line->nll,
+                              "held_out_labels", (json_int_t) line->held_out);
+    if (line->held_out)
+        json_object_set_new (json, "perplexity", json_real (s_perplexity (line)));
+    return json;
+}
+
+json_t *
+tl_board_summary (const tl_board_t *self)
+{
+    tl_line_t all = s_all (self);
+    json_t *summary = s_line_json (&all);
+    json_object_set_new (summary, "name", json_string (self->topology->name));
+    json_object_set_new (
+        summary, "mode",
+        json_string (self->topology->schedule.mode == TL_MODE_SERIAL ? "serial" : "batch"));
+    json_object_set_new (summary, "seconds", json_real (s_elapsed (self)));
+    json_object_set_new (summary, "first_step_s", json_real (self->up_s));
+    json_object_set_new (summary, "trunk_steps", json_integer ((json_int_t) self->closed));
+    json_t *clients = json_array ();
+    for (size_t i = 0; i < self->topology->client_count; i++)
+        json_array_append_new (clients, s_line_json (&self->lines [i]));
+    json_object_set_new (summary, "clients", clients);
+    json_object_set (summary, "memory", self->memory);
+    return summary;
+}
+
+static void
+s_row (tl_table_t *table, const tl_line_t *line)
+{
+    tl_table_text (table, line->name);
+    tl_table_count (table, line->steps);
+    tl_table_count (table, line->labels);
+    tl_table_real (table, line->steps ? line->first_loss : NAN);
+    tl_table_real (table, line->steps ? line->loss : NAN);
+    tl_table_real (table, s_perplexity (line));
+    tl_table_real (table, (double) line->bytes / 1e6);
+}
+
+void
+tl_board_end (tl_board_t *self)
+{
+    static const tl_column_t columns [] = {
+        {"client", "client", 0},         {"steps", "steps", 0},
+        {"labels", "label tokens", 0},   {"first_loss", "first loss", 4},
+        {"last_loss", "last loss", 4},   {"perplexity", "held-out perplexity", 2},
+        {"megabytes", "MB on the wire", 2}};
+    self->last = 0;
+    if (self->terminal || self->closed)
+        s_draw (self);
+    self->drawn = 0;
+    if (self->format == TL_FORMAT_JSON) {
+        json_t *summary = tl_board_summary (self);
+        char *text = json_dumps (summary, JSON_INDENT (2) | JSON_REAL_PRECISION (17));
+        puts (text);
+        free (text);
+        json_decref (summary);
+    }
+    if (self->format != TL_FORMAT_TEXT)
+        return;
+    tl_table_t *table = tl_table_new ("clients", columns, sizeof columns / sizeof *columns);
+    for (size_t i = 0; i < self->topology->client_count; i++)
+        s_row (table, &self->lines [i]);
+    tl_line_t all = s_all (self);
+    if (self->topology->client_count > 1)
+        s_row (table, &all);
+    tl_table_print (table, TL_FORMAT_TEXT);
+    tl_table_destroy (&table);
+}

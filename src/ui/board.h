@@ -1,0 +1,28 @@
+/*  board: a run as its parts tell it: what each client has done so far, for the screen while it goes on and as a
+    table and JSON at the end. Fed with events; reads no sockets.                                    */
+
+#ifndef TL_BOARD_H
+#define TL_BOARD_H
+
+#include "topology/topology.h"
+#include "ui/format.h"
+
+#include <jansson.h>
+
+typedef struct tl_board tl_board_t;
+
+//  format says what goes to stdout: a table at the end, one JSON document at the end, or every event as it comes. The
+//  topology must outlive it.
+tl_board_t *tl_board_new (const tl_topology_t *topology, tl_format_t format);
+void tl_board_destroy (tl_board_t **self_p);
+//  part is "broker", "worker/NAME" or "client/NAME".
+void tl_board_event (tl_board_t *self, const char *part, const json_t *event);
+//  A line for a person, without disturbing the progress.
+void tl_board_line (tl_board_t *self, const char *line);
+//  The run as JSON: {name, mode, seconds, steps, labels, nll, perplexity, bytes, first_step_s, clients: [...], memory: [...]}.
+//  The caller decrefs.
+json_t *tl_board_summary (const tl_board_t *self);
+//  Ends the progress and prints the result.
+void tl_board_end (tl_board_t *self);
+
+#endif
