@@ -163,7 +163,8 @@ const float *tl_tape_output (const tl_tape_t *self);   //  [rows, hidden] after 
 const float *tl_tape_block (const tl_tape_t *self, size_t index);   //  rows after block first+index; index -1 cast: embedding. For golden_check; NULL unless train
 
 //  Head segments. Loss over rows that have a label, logits in chunks. Sum of NLL and number of labels;
-//  with train the gradient of the summed loss is kept for backward.
+//  with train the gradient of the summed loss is kept for backward, and a fully tuned head's own gradient is
+//  added here: call it once a tape, in the same order as backward.
 void tl_segment_loss (tl_segment_t *self, tl_tape_t *tape, double *nll, uint64_t *labels);
 //  Logits [count, vocab] of the given rows, for generation and tests. Inference or train tapes.
 void tl_segment_logits (tl_segment_t *self, tl_tape_t *tape, const uint32_t *rows, size_t count,
@@ -194,7 +195,8 @@ int tl_segment_extend (tl_segment_t *self, tl_cache_t *cache, const tl_batch_t *
 void tl_segment_head (tl_segment_t *self, const float *rows, size_t count, float *logits);
 
 //  ---------------------------------------------------------------------------------------------
-//  Memory plan, in bytes, for micros of rows rows (longest sequence longest) with in_flight tapes at once
+//  Memory plan, in bytes, for micros of rows rows (longest sequence longest, labels of them labelled) with
+//  in_flight tapes at once. A segment with a head has one: its backward follows its loss at once.
 
 typedef struct {
     size_t weights;           //  mapped weights that this part touches

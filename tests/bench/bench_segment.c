@@ -1,15 +1,16 @@
-/*  bench_segment [THREADS [MODEL_DIR]]: time and memory of LoRA steps of the whole model in one process, for
-    the shape of SmolLM2-135M (llama, hidden 576 x 30 blocks, vocabulary 49152 tied, random weights) or a
-    given model. One micro of 256 rows. Prints one JSON object.                                      */
+/*  bench_segment make llama|chatglm: writes a random model of the shape of SmolLM2-135M (hidden 576 x 30
+    blocks, vocabulary 49152 tied) or of models/tiny-glm and prints its directory.
+    bench_segment THREADS MODEL_DIR [lora|full] [DROPOUT]: time and memory of steps of the whole model in one
+    process, one micro of 256 rows. Prints one JSON object.                                          */
 
 #include "clock.h"
-#include "file.h"
 #include "memory.h"
 #include "rig.h"
 #include "tiny_model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { STEPS = 8, ROWS = 128, SEQUENCES = 2 };
 
@@ -20,22 +21,9 @@ s_ms (int64_t from)
 }
 
 static void
-s_measure (tl_model_t *model, size_t before)
+s_measure (tl_model_t *model, const tl_tune_t *tune, size_t before)
 {
-    const char *targets[] = {"q_proj", "v_proj"};
-    tl_tune_t tune = {.method = TL_TUNE_LORA,
-                      .rank = 8,
-                      .alpha = 16,
-                      .seed = 1,
-                      .beta1 = 0.9,
-                      .beta2 = 0.999,
-                      .eps = 1e-8,
-                      .decay = 0.01};
-    bool llama = tl_model_config (model)->family == TL_FAMILY_LLAMA;
-    for (size_t i = 0; llama && i < 2; i++)
-        tune.targets[tune.target_count++] = targets[i];
-    tune.dropout = getenv ("DROPOUT") ? atof (getenv ("DROPOUT")) : 0;
-    rig_t *rig = rig_new (model, 0, 0, &tune);
+    rig_t *rig = rig_new (model, 0, 0, tune);
     double forward = 1e9, backward = 1e9, update = 1e9, first = 0;
     size_t labels_most = 0, rows = 0;
     for (uint64_t step = 0; step < STEPS; step++) {
@@ -78,42 +66,70 @@ s_measure (tl_model_t *model, size_t before)
     rig_destroy (&rig);
 }
 
+//  A random model of that family's shape, in a fresh directory.
+static int
+s_make (const char *family)
+{
+    tiny_model_t llama = {.family = TL_FAMILY_LLAMA,
+                          .vocab = 49152,
+                          .hidden = 576,
+                          .inner = 1536,
+                          .blocks = 30,
+                          .heads = 9,
+                          .kv_heads = 3,
+                          .head_dim = 64,
+                          .tied = true,
+                          .dtype = TL_BF16,
+                          .seed = 1};
+    tiny_model_t chatglm = {.family = TL_FAMILY_CHATGLM,
+                            .vocab = 4096,
+                            .hidden = 256,
+                            .inner = 1024,
+                            .blocks = 5,
+                            .heads = 4,
+                            .kv_heads = 4,
+                            .head_dim = 64,
+                            .tied = true,
+                            .dtype = TL_BF16,
+                            .seed = 1};
+    tl_error_t err;
+    char *directory = tiny_directory ();
+    int rc = tiny_model_write (strcmp (family, "llama") == 0 ? &llama : &chatglm, directory, &err);
+    printf ("%s\n", rc ? err.text : directory);
+    free (directory);
+    return rc ? err.code : 0;
+}
+
 int
 main (int argc, char **argv)
 {
+    if (argc == 3 && strcmp (argv[1], "make") == 0)
+        return s_make (argv[2]);
+    if (argc < 3) {
+        fprintf (stderr, "usage: bench_segment make llama|chatglm\n"
+                         "       bench_segment THREADS MODEL_DIR [lora|full] [DROPOUT]\n");
+        return TL_BAD_INPUT;
+    }
     tl_error_t err;
-    char *directory = argc > 2 ? tl_strdup (argv[2]) : tiny_directory ();
-    tiny_model_t spec = {.family = TL_FAMILY_LLAMA,
-                         .vocab = 49152,
-                         .hidden = 576,
-                         .inner = 1536,
-                         .blocks = 30,
-                         .heads = 9,
-                         .kv_heads = 3,
-                         .head_dim = 64,
-                         .tied = true,
-                         .dtype = TL_BF16,
-                         .seed = 1};
-    if (argc > 3 || (argc <= 2 && getenv ("MAKE") && tiny_model_write (&spec, directory, &err)))
-        return 1;
-    if (argc <= 2 && getenv ("MAKE")) {
-        printf ("%s\n", directory);
-        return 0;
-    }
     size_t before = tl_memory_now ();
-    if (tl_blas_open (argc > 1 ? atoi (argv[1]) : 1, &err)) {
-        fprintf (stderr, "%s\n", err.text);
-        return err.code;
-    }
-    size_t with_blas = tl_memory_now ();
-    fprintf (stderr, "BLAS %.1f MB\n", (double)(with_blas - before) / 1e6);
-    tl_model_t *model = tl_model_open (directory, &err);
+    tl_model_t *model = NULL;
+    if (tl_blas_open (atoi (argv[1]), &err) == 0)
+        model = tl_model_open (argv[2], &err);
     if (!model) {
         fprintf (stderr, "%s\n", err.text);
         return err.code;
     }
-    s_measure (model, before);
+    bool full = argc > 3 && strcmp (argv[3], "full") == 0;
+    tl_tune_t tune = {.method = full ? TL_TUNE_FULL : TL_TUNE_LORA,
+                      .rank = 8,
+                      .alpha = 16,
+                      .dropout = argc > 4 ? atof (argv[4]) : 0,
+                      .seed = 1,
+                      .beta1 = 0.9,
+                      .beta2 = 0.999,
+                      .eps = 1e-8,
+                      .decay = 0.01};
+    s_measure (model, &tune, before);
     tl_model_destroy (&model);
-    free (directory);
     return 0;
 }
