@@ -183,7 +183,10 @@ s_limit (const golden_case_t *self, kind_t kind, double largest)
         double own = 4 * s_measured (self, limit->measured, "max_rel_to_tensor_max");
         return fmax (limit->relative, own) * largest + limit->absolute;
     }
+    if (limit->absolute == 0)
+        return 0; //  exact
     double granted = fmax (limit->absolute, 4 * s_measured (self, limit->measured, "max_abs"));
+    granted = fmax (granted, largest / (1 << 23)); //  no stored fp32 is closer than that
     return limit->loss ? fmax (granted, 3e-6 * fmax (1, largest)) : granted;
 }
 
