@@ -426,6 +426,8 @@ tl_broker_on_run (tl_broker_t *self, tl_session_t *session, tl_message_t *messag
                   zmq_msg_t *payload)
 {
     uint64_t serial = session->serial, sequence = message->sequence;
+    tl_debug ("%s from %s step %llu micro %llu", tl_type_name (message->type), session->label,
+              (unsigned long long) message->step, (unsigned long long) message->micro);
     bool moved = false;
     if (message->run == self->run) {
         moved = session->role == TL_ROLE_WORKER ? s_from_worker (self, session, message, payload)

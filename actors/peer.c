@@ -63,8 +63,8 @@ s_over (tl_peer_t *self, int code, const char *text)
 static void
 s_stamp (tl_peer_t *self, tl_message_t *message)
 {
-    snprintf (message->sender, sizeof message->sender, "%s", *message->sender ? message->sender
-                                                                            : self->config.name);
+    if (!*message->sender)
+        snprintf (message->sender, sizeof message->sender, "%s", self->config.name);
     message->run = self->run;
     message->sent = tl_clock_wall_ms () * 1000;
 }
@@ -220,6 +220,8 @@ s_on_sequenced (tl_peer_t *self, const tl_message_t *message, tl_packet_t *packe
     case TL_LINK_NEW:
         if (message->type != TL_CREDIT) {
             uint64_t sequence = message->sequence;
+            tl_debug ("got %s step %llu micro %llu", tl_type_name (message->type),
+                      (unsigned long long) message->step, (unsigned long long) message->micro);
             self->config.on_message (self->config.arg, message,
                                      size ? zmq_msg_data (&packet->payload) : NULL, size);
             if (self->link)
