@@ -2,7 +2,6 @@
 
 #include "unit/cmocka_all.h"
 
-#include "file.h"
 #include "memory.h"
 #include "nearest.h"
 #include "topology/topology.h"
@@ -22,10 +21,11 @@ static char s_path[64];
 static tl_topology_t *
 s_read (const char *text, const char *const *overrides, size_t count, tl_error_t *err)
 {
-    tl_error_t written;
+    FILE *file = fopen (s_path, "w");
+    assert_non_null (file);
+    fputs (text, file);
+    fclose (file);
     memset (err, 0, sizeof *err);
-    if (tl_file_write (s_path, text, strlen (text), 0644, &written) != 0)
-        fail_msg ("%s", written.text);
     return tl_topology_read (s_path, overrides, count, err);
 }
 
@@ -307,6 +307,22 @@ test_prefixes (void **state)
     }
 }
 
+//  The same for every bit of it turned around.
+static void
+test_bit_flips (void **state)
+{
+    char text[] = GOOD "tune: {targets: [a, b]}\n";
+    for (size_t bit = 0; bit < 8 * strlen (text); bit++) {
+        tl_error_t err;
+        text[bit / 8] ^= (char)(1 << bit % 8);
+        tl_topology_t *self = s_read (text, NULL, 0, &err);
+        if (!self)
+            assert_int_equal (strncmp (err.text, s_path, strlen (s_path)), 0);
+        tl_topology_destroy (&self);
+        text[bit / 8] ^= (char)(1 << bit % 8);
+    }
+}
+
 static void
 test_nearest (void **state)
 {
@@ -339,7 +355,8 @@ main (void)
         cmocka_unit_test (test_bad_overrides),  cmocka_unit_test (test_not_yaml),
         cmocka_unit_test (test_keys),           cmocka_unit_test (test_values),
         cmocka_unit_test (test_contradictions), cmocka_unit_test (test_not_in_this_version),
-        cmocka_unit_test (test_prefixes),       cmocka_unit_test (test_nearest),
+        cmocka_unit_test (test_prefixes),       cmocka_unit_test (test_bit_flips),
+        cmocka_unit_test (test_nearest),
     };
     return cmocka_run_group_tests_name ("topology", tests, s_set_up, s_tear_down);
 }
