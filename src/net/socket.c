@@ -1,29 +1,17 @@
-/*  socket: CURVE ROUTERs and DEALERs, see socket.h.
+/*  socket: CURVE ROUTERs and DEALERs, their options, what they send and receive; see socket.h. Connections
+    and their events are in socket_monitor.c.                                                     */
 
-    Connection events. libzmq's monitor (its stable version 1) names the file descriptor in ACCEPTED,
-    CONNECTED and DISCONNECTED only; the handshake's events name our own endpoint. With one I/O thread a
-    handshake that fails is followed at once by its DISCONNECTED, so the pair tells which peer it was.
-    Peers that speak no ZMTP at all are dropped without a handshake event; they are recognised by what
-    is missing: they were accepted, but no key was ever shown and no message came. A peer that just
-    connects and leaves, as port scanners do, makes a handshake event without detail and isn't reported.
+#include "socket_internal.h"
 
-    A remote address is asked of the kernel when the ACCEPTED event is read, so the monitor has to be
-    polled like the socket; a connection that is already gone by then has an empty address.        */
-
-#include "socket.h"
-
+#include "accepted.h"
 #include "assert.h"
 #include "memory.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <linux/tcp.h>
-#include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 enum {
     FRAME_BYTES = 2 << 20, //  largest frame taken: a chunk is 1 MiB, a full COMMIT 1.2 MiB
@@ -43,33 +31,6 @@ enum {
 #ifndef ZMQ_ZAP_ENFORCE_DOMAIN
 #define ZMQ_ZAP_ENFORCE_DOMAIN 93
 #endif
-
-//  What one TCP connection was when last looked at.
-typedef struct {
-    bool used;        //  the descriptor is one of this socket's connections
-    bool known;       //  it showed a key: a message came from it
-    uint64_t cookie;  //  kernel's name of the TCP socket; tells when a descriptor was reused
-    uint64_t bytes;   //  both ways, last reading
-    char address[64]; //  remote, "" if unknown
-} connection_t;
-
-//  What the last handshake event said about the DISCONNECTED that follows it.
-typedef enum { VERDICT_NONE, VERDICT_QUIET, VERDICT_PLAIN } verdict_t;
-
-struct tl_socket {
-    void *zmq;                 //  ROUTER (router is true) or DEALER
-    void *monitor;             //  PAIR of the monitor's events
-    bool router;               //  bound, with many peers
-    char endpoint[256];        //  as bound or connected
-    connection_t *connections; //  by file descriptor
-    size_t room;               //  length of connections
-    uint64_t bytes_gone;       //  of connections that are closed
-    verdict_t verdict;         //  for the next DISCONNECTED
-    uint64_t unclaimed;        //  ROUTER: handshakes with a key not yet matched to a descriptor
-    int fd;                    //  DEALER: its connection, -1 if none
-    bool up;                   //  DEALER: handshake done
-    bool lost;                 //  DEALER: the connection ended and libzmq hasn't begun another one
-};
 
 //  --- making and ending
 
@@ -134,7 +95,7 @@ s_new (void *context, bool router, tl_error_t *err)
     char name[64];
     snprintf (name, sizeof name, "inproc://monitor-%u", atomic_fetch_add (&serial, 1));
     self->router = router;
-    self->fd = -1;
+    self->fd = self->listener = -1;
     self->zmq = zmq_socket (context, router ? ZMQ_ROUTER : ZMQ_DEALER);
     self->monitor = zmq_socket (context, ZMQ_PAIR);
     //  No HWM on the monitor: the I/O thread would wait for us when many peers come at once
@@ -158,6 +119,20 @@ s_fail_options (tl_error_t *err)
                     zmq_strerror (errno));
 }
 
+//  tcp://HOST:PORT. libzmq would take ports beyond 65535 modulo 65536, and inproc without any CURVE.
+static bool
+s_endpoint_good (const char *endpoint, bool router)
+{
+    const char *port = strrchr (endpoint, ':');
+    if (strncmp (endpoint, "tcp://", 6) || strlen (endpoint) > 255 || port <= endpoint + 6)
+        return false;
+    if (router && strcmp (port, ":*") == 0)
+        return true;
+    size_t digits = strspn (port + 1, "0123456789");
+    return digits > 0 && digits <= 5 && port[1 + digits] == 0 && atoi (port + 1) > 0 &&
+           atoi (port + 1) <= 65535;
+}
+
 static int
 s_fail_bind (const char *what, const char *endpoint, tl_error_t *err)
 {
@@ -173,8 +148,8 @@ s_fail_bind (const char *what, const char *endpoint, tl_error_t *err)
                         "of its own, or tcp://*:PORT for all, in the topology file",
                         what, endpoint);
     return tl_fail (err, TL_BAD_INPUT,
-                    "%s: %s can't be bound (%s); give an endpoint like tcp://127.0.0.1:5570 in the "
-                    "topology file",
+                    "%s: %s can't be bound (%s); give the address of one of this machine's network "
+                    "interfaces and a port from 1024 up in the topology file",
                     what, endpoint, zmq_strerror (reason));
 }
 
@@ -183,6 +158,14 @@ tl_socket_bind (void *context, const char *domain, const char *endpoint, const c
                 const tl_pair_t *own, size_t window_messages, tl_error_t *err)
 {
     tl_assert (*domain);
+    if (!s_endpoint_good (endpoint, true)) {
+        tl_fail (
+            err, TL_BAD_INPUT,
+            "%s: \"%s\" is no endpoint to bind; give one like tcp://127.0.0.1:5570, with a port "
+            "of 1 to 65535, in the topology file",
+            what, endpoint);
+        return NULL;
+    }
     tl_socket_t *self = s_new (context, true, err);
     if (self == NULL)
         return NULL;
@@ -197,6 +180,8 @@ tl_socket_bind (void *context, const char *domain, const char *endpoint, const c
         rc = 0;
     if (rc)
         tl_socket_destroy (&self);
+    else
+        tl_socket_watch (self);
     return self;
 }
 
@@ -204,6 +189,14 @@ tl_socket_t *
 tl_socket_connect (void *context, const char *endpoint, const tl_pair_t *own,
                    const char *broker_public, size_t window_messages, tl_error_t *err)
 {
+    if (!s_endpoint_good (endpoint, false)) {
+        tl_fail (
+            err, TL_BAD_INPUT,
+            "\"%s\" is no endpoint to connect to; give one like tcp://broker.example:5570, with "
+            "a port of 1 to 65535, in the topology file",
+            endpoint);
+        return NULL;
+    }
     tl_socket_t *self = s_new (context, false, err);
     if (self == NULL)
         return NULL;
@@ -213,8 +206,7 @@ tl_socket_connect (void *context, const char *endpoint, const tl_pair_t *own,
         s_fail_options (err);
     else if (zmq_connect (self->zmq, self->endpoint))
         tl_fail (err, TL_BAD_INPUT,
-                 "%s is no address to connect to (%s); give one like tcp://broker.example:5570 in "
-                 "the topology file",
+                 "%s can't be connected to (%s); give the broker's address in the topology file",
                  endpoint, zmq_strerror (errno));
     else
         rc = 0;
@@ -230,6 +222,7 @@ tl_socket_destroy (tl_socket_t **self_p)
     tl_socket_t *self = *self_p;
     if (self == NULL)
         return;
+    tl_accepted_forget (self->listener);
     if (self->zmq) {
         zmq_socket_monitor (self->zmq, NULL, 0);
         zmq_close (self->zmq);
@@ -257,245 +250,6 @@ const char *
 tl_socket_endpoint (const tl_socket_t *self)
 {
     return self->endpoint;
-}
-
-//  --- connections
-
-static uint64_t
-s_cookie (int fd)
-{
-    uint64_t cookie = 0;
-    socklen_t size = sizeof cookie;
-    return getsockopt (fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
-}
-
-//  Remote "1.2.3.4:567" of a TCP socket, or "".
-static void
-s_remote (int fd, char *text, size_t room)
-{
-    struct sockaddr_in address;
-    socklen_t size = sizeof address;
-    char host[INET_ADDRSTRLEN];
-    *text = 0;
-    if (getpeername (fd, (struct sockaddr *)&address, &size) == 0 &&
-        address.sin_family == AF_INET && inet_ntop (AF_INET, &address.sin_addr, host, sizeof host))
-        snprintf (text, room, "%s:%u", host, ntohs (address.sin_port));
-}
-
-static connection_t *
-s_connection (tl_socket_t *self, int fd)
-{
-    if (fd < 0 || (size_t)fd >= self->room || !self->connections[fd].used)
-        return NULL;
-    return &self->connections[fd];
-}
-
-//  Reads a connection's counters, if the descriptor is still that connection.
-static void
-s_count (connection_t *connection, int fd)
-{
-    struct tcp_info info;
-    socklen_t size = sizeof info;
-    if (connection->cookie == 0 || s_cookie (fd) != connection->cookie)
-        return;
-    memset (&info, 0, sizeof info);
-    if (getsockopt (fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0)
-        connection->bytes =
-            info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_bytes_received;
-}
-
-static void
-s_forget (tl_socket_t *self, int fd)
-{
-    connection_t *connection = s_connection (self, fd);
-    if (connection == NULL)
-        return;
-    s_count (connection, fd);
-    self->bytes_gone += connection->bytes;
-    memset (connection, 0, sizeof *connection);
-}
-
-static void
-s_remember (tl_socket_t *self, int fd)
-{
-    if (fd < 0)
-        return;
-    s_forget (self, fd);
-    if ((size_t)fd >= self->room) {
-        size_t room = (size_t)fd + 64;
-        self->connections = realloc (self->connections, room * sizeof *self->connections);
-        tl_assert (self->connections);
-        memset (self->connections + self->room, 0, (room - self->room) * sizeof *self->connections);
-        self->room = room;
-    }
-    connection_t *connection = &self->connections[fd];
-    connection->used = true;
-    connection->cookie = s_cookie (fd);
-    s_remote (fd, connection->address, sizeof connection->address);
-}
-
-uint64_t
-tl_socket_bytes (tl_socket_t *self)
-{
-    uint64_t bytes = self->bytes_gone;
-    for (size_t fd = 0; fd < self->room; fd++)
-        if (self->connections[fd].used) {
-            s_count (&self->connections[fd], (int)fd);
-            bytes += self->connections[fd].bytes;
-        }
-    return bytes;
-}
-
-void
-tl_socket_shutdown (int fd)
-{
-    shutdown (fd, SHUT_RDWR);
-}
-
-int
-tl_socket_redial (tl_socket_t *self)
-{
-    tl_assert (!self->router);
-    if (!self->lost)
-        return 0;
-    self->lost = false;
-    //  connect alone does nothing while libzmq remembers the endpoint, even if its session has ended
-    zmq_disconnect (self->zmq, self->endpoint);
-    return zmq_connect (self->zmq, self->endpoint) ? -1 : 1;
-}
-
-//  --- connection events
-
-//  Next of libzmq's own events: 1, or 0 if none waits.
-static int
-s_monitor_read (tl_socket_t *self, uint16_t *number, int32_t *value)
-{
-    for (;;) {
-        uint8_t frame[6];
-        char address[256];
-        int size = zmq_recv (self->monitor, frame, sizeof frame, ZMQ_DONTWAIT);
-        if (size == -1 && errno == EINTR)
-            continue;
-        if (size != sizeof frame)
-            return 0;
-        while (zmq_recv (self->monitor, address, sizeof address, ZMQ_DONTWAIT) == -1 &&
-               errno == EINTR)
-            continue;
-        memcpy (number, frame, sizeof *number);
-        memcpy (value, frame + sizeof *number, sizeof *value);
-        return 1;
-    }
-}
-
-static bool
-s_store (tl_socket_t *self, tl_socket_event_t *event, tl_event_t type, int fd)
-{
-    const connection_t *connection = s_connection (self, fd);
-    event->event = type;
-    event->fd = fd;
-    snprintf (event->address, sizeof event->address, "%s", connection ? connection->address : "");
-    return true;
-}
-
-//  A ROUTER's connection ended: was it ever one of ours?
-static bool
-s_router_lost (tl_socket_t *self, int fd, tl_socket_event_t *event)
-{
-    const connection_t *connection = s_connection (self, fd);
-    bool known = connection && connection->known;
-    tl_event_t type = TL_EVENT_DISCONNECTED;
-    if (self->verdict == VERDICT_QUIET)
-        return false;
-    if (self->verdict == VERDICT_PLAIN)
-        type = TL_EVENT_PLAIN;
-    else if (!known && self->unclaimed > 0)
-        self->unclaimed--;
-    else if (!known)
-        type = TL_EVENT_PLAIN;
-    return s_store (self, event, type, fd);
-}
-
-//  One of libzmq's events of a ROUTER; true if it makes one of ours.
-static bool
-s_router_event (tl_socket_t *self, uint16_t number, int value, tl_socket_event_t *event)
-{
-    bool stored = false;
-    switch (number) {
-    case ZMQ_EVENT_ACCEPTED:
-        s_remember (self, value);
-        break;
-    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-        self->unclaimed++;
-        break;
-    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-        self->unclaimed++;
-        stored = s_store (self, event, TL_EVENT_DENIED, -1);
-        break;
-    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-        self->verdict = VERDICT_PLAIN;
-        break;
-    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-        self->verdict = VERDICT_QUIET;
-        break;
-    case ZMQ_EVENT_DISCONNECTED:
-        stored = s_router_lost (self, value, event);
-        self->verdict = VERDICT_NONE;
-        s_forget (self, value);
-        break;
-    }
-    return stored;
-}
-
-//  The same of a DEALER.
-static bool
-s_dealer_event (tl_socket_t *self, uint16_t number, int value, tl_socket_event_t *event)
-{
-    bool stored = false;
-    switch (number) {
-    case ZMQ_EVENT_CONNECTED:
-        self->fd = value;
-        self->lost = false;
-        s_remember (self, value);
-        break;
-    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-        self->up = true;
-        stored = s_store (self, event, TL_EVENT_CONNECTED, self->fd);
-        break;
-    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-        stored = s_store (self, event, TL_EVENT_REFUSED, self->fd);
-        break;
-    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-        stored = s_store (self, event, TL_EVENT_FAILED, self->fd);
-        break;
-    case ZMQ_EVENT_DISCONNECTED:
-        if (self->up)
-            stored = s_store (self, event, TL_EVENT_DISCONNECTED, value);
-        self->up = false;
-        self->lost = true;
-        self->fd = -1;
-        s_forget (self, value);
-        break;
-    case ZMQ_EVENT_CONNECT_RETRIED:
-        //  The first after a loss only says that libzmq begins again
-        if (!self->lost)
-            stored = s_store (self, event, TL_EVENT_RETRIED, -1);
-        self->lost = false;
-        break;
-    }
-    return stored;
-}
-
-int
-tl_socket_event (tl_socket_t *self, tl_socket_event_t *event)
-{
-    uint16_t number;
-    int32_t value;
-    while (s_monitor_read (self, &number, &value))
-        if (self->router ? s_router_event (self, number, value, event)
-                         : s_dealer_event (self, number, value, event))
-            return 1;
-    return 0;
 }
 
 //  --- messages
@@ -533,12 +287,7 @@ s_read_origin (tl_socket_t *self, tl_packet_t *packet)
     if (user && strlen (user) < sizeof packet->user)
         strcpy (packet->user, user);
     packet->fd = zmq_msg_get (&packet->envelope, ZMQ_SRCFD);
-    connection_t *connection = s_connection (self, packet->fd);
-    if (connection && !connection->known) {
-        connection->known = true;
-        if (self->unclaimed > 0)
-            self->unclaimed--;
-    }
+    tl_socket_heard (self, packet->fd);
 }
 
 int

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <zmq.h>
 
+#define ENDPOINT "inproc://zeromq.zap.01" //  libzmq's name for it
 enum { REQUEST_FRAMES = 7, FRAME_LIMIT = 255, KEY_SIZE = 32 };
 
 struct tl_zap {
@@ -52,7 +53,7 @@ tl_zap_new (void *context, const char *keys_directory, tl_error_t *err)
     int linger = 0;
     self->socket = zmq_socket (context, ZMQ_REP);
     if (self->socket == NULL || zmq_setsockopt (self->socket, ZMQ_LINGER, &linger, sizeof linger) ||
-        zmq_bind (self->socket, "inproc://zeromq.zap.01")) {
+        zmq_bind (self->socket, ENDPOINT)) {
         tl_fail (err, TL_INTERNAL,
                  "the handler that checks keys can't start (%s); this is a bug, unless this "
                  "process has run out of sockets (ulimit -n)",
@@ -69,8 +70,11 @@ tl_zap_destroy (tl_zap_t **self_p)
     tl_zap_t *self = *self_p;
     if (self == NULL)
         return;
-    if (self->socket)
+    if (self->socket) {
+        //  Closing happens later, in the background; the name is to be free at once
+        zmq_unbind (self->socket, ENDPOINT);
         zmq_close (self->socket);
+    }
     free (self->keys);
     free (self);
     *self_p = NULL;

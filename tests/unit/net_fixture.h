@@ -23,6 +23,8 @@ typedef struct {
     void *context;                        //  ZeroMQ's
     tl_pair_t broker, north, trunk, root; //  broker, client north, worker trunk, admin root
     tl_pair_t stranger;                   //  whose public file is not in the directory
+    void *loop;                           //  of a test that failed before it closed its sockets
+    void (*loop_destroy) (void *loop);
 } net_t;
 
 static inline void
@@ -73,6 +75,8 @@ static inline int
 net_teardown (void **state)
 {
     net_t *self = *state;
+    if (self->loop)
+        self->loop_destroy (self->loop);
     zmq_ctx_term (self->context);
     int rc = tl_remove_tree (self->directory);
     free (self);

@@ -1,0 +1,43 @@
+/*  socket_internal: what socket.c (making, sending, receiving) and socket_monitor.c (connections and their
+    events) share.                                                                                */
+
+#ifndef TL_SOCKET_INTERNAL_H
+#define TL_SOCKET_INTERNAL_H
+
+#include "socket.h"
+
+//  What one TCP connection was when last looked at.
+typedef struct {
+    bool used;         //  the descriptor is one of this socket's connections
+    bool known;        //  it showed a key, good or not
+    uint64_t cookie;   //  kernel's name of the TCP socket; tells when a descriptor was reused
+    uint64_t bytes;    //  both ways, last reading
+    uint64_t received; //  of them from the peer
+    char address[64];  //  remote, "" if unknown
+} connection_t;
+
+//  What the last handshake event said about the DISCONNECTED that follows it.
+typedef enum { VERDICT_NONE, VERDICT_QUIET, VERDICT_PLAIN } verdict_t;
+
+struct tl_socket {
+    void *zmq;                 //  ROUTER (router is true) or DEALER
+    void *monitor;             //  PAIR of the monitor's events
+    bool router;               //  bound, with many peers
+    char endpoint[256];        //  as bound or connected
+    connection_t *connections; //  by file descriptor
+    size_t room;               //  length of connections
+    uint64_t bytes_gone;       //  of connections that are closed
+    verdict_t verdict;         //  for the next DISCONNECTED
+    int listener;              //  ROUTER: the listening descriptor, -1 if not known yet
+    uint64_t unclaimed;        //  ROUTER: handshakes with a key not yet matched to a descriptor
+    int fd;                    //  DEALER: its connection, -1 if none
+    bool up;                   //  DEALER: handshake done
+    bool lost;                 //  DEALER: the connection ended and libzmq hasn't begun another one
+};
+
+//  Takes in the LISTENING event, which waits since zmq_bind, so that peers' addresses are kept from now on.
+void tl_socket_watch (tl_socket_t *self);
+//  A message came over fd, so that connection has shown a key.
+void tl_socket_heard (tl_socket_t *self, int fd);
+
+#endif

@@ -1,0 +1,304 @@
+/*  socket_monitor: connections of a socket, their events and their bytes; see socket.h.
+
+    libzmq's monitor (its stable version 1) names the file descriptor in ACCEPTED, CONNECTED and
+    DISCONNECTED only; the handshake's events name our own endpoint. With one I/O thread, as our contexts
+    have, a handshake that fails is followed at once by its DISCONNECTED, so the pair tells which peer it
+    was. Peers that speak no ZMTP at all are dropped without a handshake event; they are recognised by
+    what is missing: they were accepted, but no key was shown and no message came. A peer that connects
+    and leaves, as port scanners do, makes a handshake event without detail and isn't reported.   */
+
+#include "socket_internal.h"
+
+#include "accepted.h"
+#include "assert.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+//  --- connections
+
+static uint64_t
+s_cookie (int fd)
+{
+    uint64_t cookie = 0;
+    socklen_t size = sizeof cookie;
+    return getsockopt (fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
+//  Remote "1.2.3.4:567" of a TCP socket, or "".
+static void
+s_remote (int fd, char *text, size_t room)
+{
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    char host[INET_ADDRSTRLEN];
+    *text = 0;
+    if (getpeername (fd, (struct sockaddr *)&address, &size) == 0 &&
+        address.sin_family == AF_INET && inet_ntop (AF_INET, &address.sin_addr, host, sizeof host))
+        snprintf (text, room, "%s:%u", host, ntohs (address.sin_port));
+}
+
+static connection_t *
+s_connection (tl_socket_t *self, int fd)
+{
+    if (fd < 0 || (size_t)fd >= self->room || !self->connections[fd].used)
+        return NULL;
+    return &self->connections[fd];
+}
+
+//  Reads a connection's counters, if the descriptor is still that connection.
+static void
+s_count (connection_t *connection, int fd)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    if (connection->cookie == 0 || s_cookie (fd) != connection->cookie)
+        return;
+    memset (&info, 0, sizeof info);
+    if (getsockopt (fd, IPPROTO_TCP, TCP_INFO, &info, &size))
+        return;
+    connection->received = info.tcpi_bytes_received;
+    connection->bytes = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_bytes_received;
+}
+
+static void
+s_forget (tl_socket_t *self, int fd)
+{
+    connection_t *connection = s_connection (self, fd);
+    if (connection == NULL)
+        return;
+    s_count (connection, fd);
+    self->bytes_gone += connection->bytes;
+    memset (connection, 0, sizeof *connection);
+}
+
+static void
+s_remember (tl_socket_t *self, int fd)
+{
+    if (fd < 0)
+        return;
+    s_forget (self, fd);
+    if ((size_t)fd >= self->room) {
+        size_t room = (size_t)fd + 64;
+        self->connections = realloc (self->connections, room * sizeof *self->connections);
+        tl_assert (self->connections);
+        memset (self->connections + self->room, 0, (room - self->room) * sizeof *self->connections);
+        self->room = room;
+    }
+    connection_t *connection = &self->connections[fd];
+    connection->used = true;
+    connection->cookie = s_cookie (fd);
+    if (!tl_accepted_take (self->listener, fd, connection->address))
+        s_remote (fd, connection->address, sizeof connection->address);
+}
+
+void
+tl_socket_heard (tl_socket_t *self, int fd)
+{
+    connection_t *connection = s_connection (self, fd);
+    if (connection == NULL || connection->known)
+        return;
+    connection->known = true;
+    if (self->unclaimed > 0)
+        self->unclaimed--;
+}
+
+uint64_t
+tl_socket_bytes (tl_socket_t *self)
+{
+    uint64_t bytes = self->bytes_gone;
+    for (size_t fd = 0; fd < self->room; fd++)
+        if (self->connections[fd].used) {
+            s_count (&self->connections[fd], (int)fd);
+            bytes += self->connections[fd].bytes;
+        }
+    return bytes;
+}
+
+void
+tl_socket_shutdown (int fd)
+{
+    shutdown (fd, SHUT_RDWR);
+}
+
+int
+tl_socket_redial (tl_socket_t *self)
+{
+    tl_assert (!self->router);
+    if (!self->lost)
+        return 0;
+    self->lost = false;
+    //  connect alone does nothing while libzmq remembers the endpoint, even if its session has ended
+    zmq_disconnect (self->zmq, self->endpoint);
+    return zmq_connect (self->zmq, self->endpoint) ? -1 : 1;
+}
+
+//  --- connection events
+
+//  Next of libzmq's own events: 1, or 0 if none waits.
+static int
+s_monitor_read (tl_socket_t *self, uint16_t *number, int32_t *value)
+{
+    for (;;) {
+        uint8_t frame[6];
+        char address[256];
+        int size = zmq_recv (self->monitor, frame, sizeof frame, ZMQ_DONTWAIT);
+        if (size == -1 && errno == EINTR)
+            continue;
+        if (size != sizeof frame)
+            return 0;
+        while (zmq_recv (self->monitor, address, sizeof address, ZMQ_DONTWAIT) == -1 &&
+               errno == EINTR)
+            continue;
+        memcpy (number, frame, sizeof *number);
+        memcpy (value, frame + sizeof *number, sizeof *value);
+        return 1;
+    }
+}
+
+void
+tl_socket_watch (tl_socket_t *self)
+{
+    uint16_t number;
+    int32_t value;
+    if (s_monitor_read (self, &number, &value) && number == ZMQ_EVENT_LISTENING) {
+        self->listener = value;
+        tl_accepted_watch (value);
+    }
+}
+
+static bool
+s_store (tl_socket_t *self, tl_socket_event_t *event, tl_event_t type, int fd)
+{
+    const connection_t *connection = s_connection (self, fd);
+    event->event = type;
+    event->fd = fd;
+    snprintf (event->address, sizeof event->address, "%s", connection ? connection->address : "");
+    return true;
+}
+
+//  Some connection has shown a key. It is one that has sent as much as CURVE's HELLO and INITIATE are; if
+//  it is closed again already, the claim waits for its DISCONNECTED.
+static void
+s_claim (tl_socket_t *self)
+{
+    enum { GREETING = 64, HELLO = 2 + 200, INITIATE = 2 + 257 };
+    for (size_t fd = 0; fd < self->room; fd++) {
+        connection_t *connection = &self->connections[fd];
+        if (!connection->used || connection->known)
+            continue;
+        s_count (connection, (int)fd);
+        if (connection->received >= GREETING + HELLO + INITIATE) {
+            connection->known = true;
+            return;
+        }
+    }
+    self->unclaimed++;
+}
+
+//  A ROUTER's connection ended: was it ever one of ours?
+static bool
+s_router_lost (tl_socket_t *self, int fd, tl_socket_event_t *event)
+{
+    const connection_t *connection = s_connection (self, fd);
+    bool known = connection && connection->known;
+    tl_event_t type = TL_EVENT_DISCONNECTED;
+    if (self->verdict == VERDICT_QUIET)
+        return false;
+    if (self->verdict == VERDICT_PLAIN)
+        type = TL_EVENT_PLAIN;
+    else if (!known && self->unclaimed > 0)
+        self->unclaimed--;
+    else if (!known)
+        type = TL_EVENT_PLAIN;
+    return s_store (self, event, type, fd);
+}
+
+//  One of libzmq's events of a ROUTER; true if it makes one of ours.
+static bool
+s_router_event (tl_socket_t *self, uint16_t number, int value, tl_socket_event_t *event)
+{
+    bool stored = false;
+    switch (number) {
+    case ZMQ_EVENT_ACCEPTED:
+        s_remember (self, value);
+        break;
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+        s_claim (self);
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+        s_claim (self);
+        stored = s_store (self, event, TL_EVENT_DENIED, -1);
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        self->verdict = VERDICT_PLAIN;
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+        self->verdict = VERDICT_QUIET;
+        break;
+    case ZMQ_EVENT_DISCONNECTED:
+        stored = s_router_lost (self, value, event);
+        self->verdict = VERDICT_NONE;
+        s_forget (self, value);
+        break;
+    }
+    return stored;
+}
+
+//  The same of a DEALER.
+static bool
+s_dealer_event (tl_socket_t *self, uint16_t number, int value, tl_socket_event_t *event)
+{
+    bool stored = false;
+    switch (number) {
+    case ZMQ_EVENT_CONNECTED:
+        self->fd = value;
+        self->lost = false;
+        s_remember (self, value);
+        break;
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+        self->up = true;
+        stored = s_store (self, event, TL_EVENT_CONNECTED, self->fd);
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+        stored = s_store (self, event, TL_EVENT_REFUSED, self->fd);
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+        stored = s_store (self, event, TL_EVENT_FAILED, self->fd);
+        break;
+    case ZMQ_EVENT_DISCONNECTED:
+        if (self->up)
+            stored = s_store (self, event, TL_EVENT_DISCONNECTED, value);
+        self->up = false;
+        self->lost = true;
+        self->fd = -1;
+        s_forget (self, value);
+        break;
+    case ZMQ_EVENT_CONNECT_RETRIED:
+        //  The first after a loss only says that libzmq begins again
+        if (!self->lost)
+            stored = s_store (self, event, TL_EVENT_RETRIED, -1);
+        self->lost = false;
+        break;
+    }
+    return stored;
+}
+
+int
+tl_socket_event (tl_socket_t *self, tl_socket_event_t *event)
+{
+    uint16_t number;
+    int32_t value;
+    while (s_monitor_read (self, &number, &value))
+        if (self->router ? s_router_event (self, number, value, event)
+                         : s_dealer_event (self, number, value, event))
+            return 1;
+    return 0;
+}
