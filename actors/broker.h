@@ -1,7 +1,8 @@
 /*  broker: admits peers, keeps their sessions, routes the run's messages between clients and the worker,
     and keeps the trunk's saved states. Never opens a payload, never computes on tensors.
 
-    broker.c          sockets, admission, liveness, control messages
+    broker.c          sockets, liveness, status, stopping
+    broker_admit.c    who may come in: HELLO, ATTACH, refusals
     broker_run.c      the schedule's actions and the run's messages
     broker_store.c    saved states of the trunk                                                    */
 

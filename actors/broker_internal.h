@@ -12,6 +12,8 @@
 #include "messages/tensor_wire.h"
 #include "net/zap.h"
 
+enum { TL_BROKER_MESSAGES = 65536 };   //  HWM of the data sockets, above any peer's credit in messages
+
 typedef struct {
     const tl_topology_t *topology;
     tl_broker_options_t options;
@@ -35,9 +37,18 @@ typedef struct {
     int64_t began;            //  monotonic ms
 } tl_broker_t;
 
-//  broker.c
+//  broker_admit.c
+void tl_broker_on_hello (tl_broker_t *self, const tl_message_t *message, const tl_packet_t *packet);
+void tl_broker_on_attach (tl_broker_t *self, const tl_message_t *message, const tl_packet_t *packet,
+                          tl_socket_t *socket);
+void tl_broker_invalid (tl_broker_t *self, tl_socket_t *socket, const zmq_msg_t *routing, bool expired,
+                        const char *text);
+void tl_broker_refuse_frame (tl_broker_t *self, tl_socket_t *socket, const tl_packet_t *packet,
+                             const char *why);   //  something that is not the protocol
 void tl_broker_control (tl_broker_t *self, tl_session_t *session, tl_message_t *message);
 void tl_broker_drop (tl_broker_t *self, tl_session_t *session, const char *why);
+
+//  broker.c
 void tl_broker_serve (tl_broker_t *self);   //  the run is over; eval and generate go on
 void tl_broker_end (tl_broker_t *self);
 

@@ -1,6 +1,7 @@
 /*  worker: the actor that holds a trunk and computes it for all members of a step.
 
-    worker.c       the conversation: plans, rows that come in, answers
+    worker.c       life, the conversation, forward-only requests, saves
+    worker_step.c  the open step
     trunk_job.c    what its compute thread does                                                     */
 
 #ifndef TL_WORKER_H

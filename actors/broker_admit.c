@@ -1,0 +1,325 @@
+//  broker_admit: who may come in, and on which connection: HELLO, ATTACH, refusals; and the answers that go to connections.
+
+#include "actors/broker_internal.h"
+#include "actors/events.h"
+#include "clock.h"
+#include "log.h"
+#include "memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LARGEST_WINDOW = 2000000000 };   //  bytes: no peer may ask for more credit than that
+
+//  --- sending ----------------------------------------------------------------------------------
+
+static void
+s_stamp (tl_broker_t *self, tl_message_t *message)
+{
+    message->run = self->run;
+    message->sent = tl_clock_wall_ms () * 1000;
+    if (!*message->sender)
+        snprintf (message->sender, sizeof message->sender, "broker");
+}
+
+static int
+s_answer (tl_broker_t *self, tl_socket_t *socket, const zmq_msg_t *routing, tl_message_t *message)
+{
+    s_stamp (self, message);
+    size_t size;
+    void *frame = tl_message_encode (message, &size);
+    int rc = tl_socket_send (socket, routing, frame, size, NULL);
+    free (frame);
+    return rc;
+}
+
+void
+tl_broker_control (tl_broker_t *self, tl_session_t *session, tl_message_t *message)
+{
+    if (session->control.attached &&
+        s_answer (self, self->control, &session->control.routing, message))
+        tl_debug ("%s to %s could not be sent: it is not connected", tl_type_name (message->type),
+                  session->label);
+}
+
+void
+tl_broker_invalid (tl_broker_t *self, tl_socket_t *socket, const zmq_msg_t *routing, bool expired,
+           const char *text)
+{
+    tl_message_t invalid;
+    tl_message_init (&invalid, TL_INVALID);
+    invalid.body.invalid.expired = expired;
+    invalid.body.invalid.text = text;
+    s_answer (self, socket, routing, &invalid);
+}
+
+static int
+s_link_send (void *arg, const void *envelope, size_t size, zmq_msg_t *payload)
+{
+    tl_session_t *session = arg;
+    tl_broker_t *self = session->owner;
+    tl_socket_t *socket = session->role == TL_ROLE_WORKER ? self->workers : self->clients;
+    if (!session->data.attached)
+        return -1;
+    return tl_socket_send (socket, &session->data.routing, envelope, size, payload);
+}
+
+//  --- sessions ---------------------------------------------------------------------------------
+
+void
+tl_broker_drop (tl_broker_t *self, tl_session_t *session, const char *why)
+{
+    tl_info ("%s %s left: %s", tl_role_name (session->role), session->label, why);
+    tl_event ("peer", "{ssssssss}", "role", tl_role_name (session->role), "name", session->label,
+              "state", "left", "why", why);
+    tl_broker_gone (self, session);
+    tl_sessions_remove (&self->sessions, session);
+}
+
+typedef struct {
+    const char *field, *ours, *theirs;
+    char text [1024];
+    bool retry;
+} tl_refusal_t;
+
+static void
+s_refuse (tl_broker_t *self, const tl_packet_t *packet, const tl_refusal_t *refusal)
+{
+    if (!refusal->retry)
+        tl_warn ("refused %s: %s", packet->user, refusal->text);
+    tl_message_t refused;
+    tl_message_init (&refused, TL_REFUSED);
+    refused.body.refused.field = refusal->field;
+    refused.body.refused.ours = refusal->ours;
+    refused.body.refused.theirs = refusal->theirs;
+    refused.body.refused.text = refusal->text;
+    refused.body.refused.retry = refusal->retry;
+    s_answer (self, self->control, &packet->routing, &refused);
+}
+
+//  "client/north" -> role of the session it asks for and name; -1 if its key doesn't allow that role.
+static int
+s_role (const tl_packet_t *packet, const char *asked, tl_role_t *role, const char **name)
+{
+    static const struct {
+        const char *asked, *key;
+        tl_role_t role;
+    } s_roles [] = {{"client", "client/", TL_ROLE_CLIENT},
+                    {"reader", "client/", TL_ROLE_READER},
+                    {"worker", "worker/", TL_ROLE_WORKER},
+                    {"admin", "admin/", TL_ROLE_ADMIN}};
+    for (size_t i = 0; i < sizeof s_roles / sizeof *s_roles; i++)
+        if (strcmp (asked, s_roles [i].asked) == 0 &&
+            strncmp (packet->user, s_roles [i].key, strlen (s_roles [i].key)) == 0) {
+            *role = s_roles [i].role;
+            *name = packet->user + strlen (s_roles [i].key);
+            return 0;
+        }
+    return -1;
+}
+
+//  Everything that can be wrong with a HELLO of that role. 0 and the index in the topology if nothing is.
+static int
+s_check_hello (tl_broker_t *self, const tl_message_t *message, tl_role_t role, const char *name,
+               int *index, tl_refusal_t *refusal)
+{
+    *index = -1;
+    if (role == TL_ROLE_ADMIN)
+        return 0;
+    *index = role == TL_ROLE_WORKER ? tl_topology_worker (self->topology, name)
+                                    : tl_topology_client (self->topology, name);
+    if (*index < 0) {
+        refusal->field = role == TL_ROLE_WORKER ? "workers" : "clients";
+        refusal->theirs = name;
+        snprintf (refusal->text, sizeof refusal->text,
+                  "%s is not listed under %s in the broker's topology: add it there", name,
+                  refusal->field);
+        return -1;
+    }
+    if (tl_agreements_differ (&self->agreements, message->body.hello.agreements,
+                              message->body.hello.agreements_count, &refusal->field, &refusal->ours,
+                              &refusal->theirs)) {
+        snprintf (refusal->text, sizeof refusal->text,
+                  "%s is %.300s at the broker and %.300s at %s: make the two equal",
+                  refusal->field, refusal->ours, refusal->theirs, name);
+        return -1;
+    }
+    if (message->body.hello.window_bytes < TL_CHUNK_BYTES ||
+        message->body.hello.window_messages < 1 ||
+        message->body.hello.window_messages > TL_BROKER_MESSAGES) {
+        refusal->field = "window";
+        snprintf (refusal->text, sizeof refusal->text,
+                  "%s asks for a window of %llu bytes and %llu messages, which no link can have: run "
+                  "the same version of trunkline on all machines",
+                  name, (unsigned long long) message->body.hello.window_bytes,
+                  (unsigned long long) message->body.hello.window_messages);
+        return -1;
+    }
+    if (message->body.hello.window_bytes > LARGEST_WINDOW ||
+        (self->topology->wire.credit &&
+         message->body.hello.window_bytes > self->topology->wire.credit)) {
+        refusal->field = "wire.credit";
+        snprintf (refusal->text, sizeof refusal->text,
+                  "%s needs %.1f MB of credit for one step and the broker grants %.1f MB: raise "
+                  "wire.credit or lower train.batch_size or train.max_length",
+                  name, (double) message->body.hello.window_bytes / 1e6,
+                  (double) (self->topology->wire.credit ? self->topology->wire.credit
+                                                        : LARGEST_WINDOW) /
+                      1e6);
+        return -1;
+    }
+    return 0;
+}
+
+//  A peer that is here already: the same process says HELLO again (its WELCOME was lost, or it lost its session) or a new
+//  process follows a dead one. False if the old one is alive: then the new one has to wait.
+static bool
+s_make_room (tl_broker_t *self, const tl_message_t *message, tl_role_t role, const char *name,
+             tl_refusal_t *refusal)
+{
+    tl_session_t *old = role == TL_ROLE_CLIENT || role == TL_ROLE_WORKER
+                            ? tl_sessions_by_role (&self->sessions, role, name)
+                            : NULL;
+    if (!old)
+        return true;
+    bool same = old->process == message->body.hello.process;
+    if (!same && !old->broken &&
+        tl_clock_ms () - old->heard < 2 * self->topology->liveness.ping_ms) {
+        refusal->field = "name";
+        refusal->retry = true;
+        snprintf (refusal->text, sizeof refusal->text,
+                  "%s is connected already: stop the other process, or wait until it is gone", name);
+        return false;
+    }
+    tl_broker_drop (self, old, same ? "it began again" : "a new process took its place");
+    return true;
+}
+
+static void
+s_welcome (tl_broker_t *self, const tl_session_t *session)
+{
+    tl_message_t welcome;
+    tl_message_init (&welcome, TL_WELCOME);
+    welcome.body.welcome.session = session->id;
+    welcome.body.welcome.session_size = sizeof session->id;
+    welcome.body.welcome.ping_ms = (uint64_t) self->topology->liveness.ping_ms;
+    welcome.body.welcome.expire_ms = (uint64_t) self->topology->liveness.expire_ms;
+    //  What a peer asks for both ways is what its own step needs; s_check_hello has bounded it.
+    welcome.body.welcome.window_bytes = session->granted_bytes;
+    welcome.body.welcome.window_messages = session->granted_messages;
+    s_answer (self, self->control, &session->control.routing, &welcome);
+}
+
+static void
+s_bind_files (tl_broker_t *self, const tl_message_t *message)
+{
+    for (size_t i = 0; i < message->body.hello.agreements_count; i++) {
+        const tl_agreement_t *theirs = &message->body.hello.agreements [i];
+        if (!tl_agreements_find (&self->agreements, theirs->field))
+            tl_agreements_bind (&self->agreements, theirs->field, theirs->value);
+    }
+}
+
+void
+tl_broker_on_hello (tl_broker_t *self, const tl_message_t *message, const tl_packet_t *packet)
+{
+    tl_refusal_t refusal = {.field = "role", .ours = "", .theirs = ""};
+    tl_role_t role;
+    const char *name;
+    int index;
+    if (s_role (packet, message->body.hello.role, &role, &name)) {
+        refusal.theirs = message->body.hello.role;
+        snprintf (refusal.text, sizeof refusal.text,
+                  "the key of %s can't act as %s: use the key of that role", packet->user,
+                  message->body.hello.role);
+        s_refuse (self, packet, &refusal);
+        return;
+    }
+    //  The same process repeating itself before our WELCOME arrived: the session stands.
+    tl_session_t *known = tl_sessions_by_route (&self->sessions, true, &packet->routing);
+    if (known && known->process == message->body.hello.process && !known->ready) {
+        s_welcome (self, known);
+        return;
+    }
+    if (s_check_hello (self, message, role, name, &index, &refusal) ||
+        !s_make_room (self, message, role, name, &refusal)) {
+        s_refuse (self, packet, &refusal);
+        return;
+    }
+    tl_session_t *session = tl_sessions_add (&self->sessions, role, name, packet->user);
+    session->owner = self;
+    session->index = index;
+    session->process = message->body.hello.process;
+    session->granted_bytes = message->body.hello.window_bytes;
+    session->granted_messages = message->body.hello.window_messages;
+    tl_road_attach (&session->control, &packet->routing, packet->fd);
+    if (role == TL_ROLE_ADMIN)
+        session->ready = true;
+    else {
+        s_bind_files (self, message);
+        session->link = tl_link_new (session->granted_bytes, session->granted_messages, s_link_send,
+                                     tl_broker_released, session);
+        tl_link_window (session->link, session->granted_bytes, session->granted_messages);
+        tl_info ("%s %s is here", tl_role_name (role), session->label);
+    }
+    s_welcome (self, session);
+}
+
+void
+tl_broker_on_attach (tl_broker_t *self, const tl_message_t *message, const tl_packet_t *packet,
+             tl_socket_t *socket)
+{
+    tl_session_t *session = tl_sessions_by_id (&self->sessions, message->body.attach.session,
+                                               message->body.attach.session_size);
+    if (!session || strcmp (session->user, packet->user) != 0) {
+        tl_broker_invalid (self, socket, &packet->routing, true, "no such session");
+        return;
+    }
+    session->heard = tl_clock_ms ();
+    if (socket == self->control)
+        tl_road_attach (&session->control, &packet->routing, packet->fd);
+    else
+        tl_road_attach (&session->data, &packet->routing, packet->fd);
+    if (session->control.attached && session->data.attached)
+        session->broken = 0;
+    tl_message_t attached;
+    tl_message_init (&attached, TL_ATTACHED);
+    attached.body.attached.received = session->link ? tl_link_received (session->link) : 0;
+    s_answer (self, socket, &packet->routing, &attached);
+    if (socket == self->control || !session->link)
+        return;
+    if (tl_link_attach (session->link, message->body.attach.received)) {
+        tl_broker_drop (self, session, "it claims to have received what was never sent");
+        tl_broker_invalid (self, socket, &packet->routing, true, "impossible ATTACH");
+        return;
+    }
+    if (!session->ready) {
+        session->ready = true;
+        tl_event ("peer", "{ssssss}", "role", tl_role_name (session->role), "name", session->label,
+                  "state", "here");
+        tl_broker_ready (self, session);
+    }
+}
+
+//  What can't be decoded can't be skipped either: on a link it would be sent again and again. The session ends with the
+//  sentence; a peer without one (of another version) gets it as the answer to its HELLO.
+void
+tl_broker_refuse_frame (tl_broker_t *self, tl_socket_t *socket, const tl_packet_t *packet,
+                    const char *why)
+{
+    tl_session_t *session =
+        tl_sessions_by_route (&self->sessions, socket == self->control, &packet->routing);
+    tl_warn ("%s sent something that is not the protocol: %s", packet->user, why);
+    if (session && strcmp (session->user, packet->user) == 0) {
+        tl_message_t bye;
+        tl_message_init (&bye, TL_BYE);
+        bye.body.bye.code = TL_CONNECTION;
+        bye.body.bye.text = why;
+        tl_broker_control (self, session, &bye);
+        tl_broker_drop (self, session, "it does not speak our protocol");
+    } else if (socket == self->control) {
+        tl_refusal_t refusal = {.field = "protocol", .ours = "", .theirs = ""};
+        snprintf (refusal.text, sizeof refusal.text, "%s", why);
+        s_refuse (self, packet, &refusal);
+    }
+}

@@ -1,0 +1,379 @@
+//  worker_step: the open step, from PLAN to COMMITTED. Forwards and backwards run in micro order, each as soon as every member
+//  that is still here has delivered; the update when all have committed.
+
+#include "actors/worker_internal.h"
+#include "log.h"
+#include "memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void s_advance (tl_worker_t *self);
+
+//  --- the open step ----------------------------------------------------------------------------
+
+void
+tl_worker_forget_step (tl_worker_t *self)
+{
+    for (size_t i = 0; i < self->seat_count; i++) {
+        tl_seat_t *seat = &self->seats [i];
+        for (size_t k = 0; k < self->micros; k++) {
+            tl_assembly_destroy (&seat->slots [k].rows_in);
+            tl_assembly_destroy (&seat->slots [k].gradient_in);
+            tl_assembly_destroy (&seat->slots [k].rows);
+            tl_assembly_destroy (&seat->slots [k].gradient);
+            free (seat->slots [k].sequences);
+        }
+        free (seat->slots);
+        free (seat->terms);
+    }
+    free (self->seats);
+    self->seats = NULL;
+    self->seat_count = self->micros = 0;
+    self->open = false;
+}
+
+void
+tl_worker_void (tl_worker_t *self)
+{
+    tl_worker_forget_step (self);
+    self->epoch++;
+    tl_worker_submit (self, tl_trunk_job_drop, tl_worker_job (self, NULL));
+}
+
+static tl_seat_t *
+s_seat (tl_worker_t *self, const char *name)
+{
+    for (size_t i = 0; i < self->seat_count; i++)
+        if (strcmp (self->seats [i].name, name) == 0)
+            return &self->seats [i];
+    return NULL;
+}
+
+void
+tl_worker_on_plan (tl_worker_t *self, const tl_message_t *message)
+{
+    if (self->open)
+        tl_worker_void (self);
+    self->step = message->step;
+    self->round = message->round;
+    self->micros = message->body.plan.micros;
+    self->seat_count = message->body.plan.members_count;
+    if (self->micros != self->topology->train.micros ||
+        self->seat_count > self->topology->client_count) {
+        self->micros = self->seat_count = 0;
+        tl_worker_end (self, TL_INTERNAL, "the plan doesn't fit the topology");
+        return;
+    }
+    self->seats = tl_alloc ((self->seat_count + 1) * sizeof *self->seats);
+    for (size_t i = 0; i < self->seat_count; i++) {
+        snprintf (self->seats [i].name, sizeof self->seats [i].name, "%s",
+                  message->body.plan.members [i].name);
+        self->seats [i].slots = tl_alloc (self->micros * sizeof *self->seats [i].slots);
+    }
+    self->forwards = self->backwards = self->computed = 0;
+    self->open = true;
+    tl_actor_go (self->actor, TL_WORKER_STEP, "PLAN");
+    tl_worker_submit (self, tl_trunk_job_begin, tl_worker_job (self, NULL));
+}
+
+//  --- forward ----------------------------------------------------------------------------------
+
+static void
+s_send_shares (tl_trunk_job_t *job, tl_type_t type)
+{
+    tl_worker_t *self = job->owner;
+    for (size_t i = 0; i < job->share_count; i++) {
+        tl_seat_t *seat = &self->seats [job->shares [i].member];
+        if (!seat->left && job->shares [i].out)
+            tl_worker_send_rows (self, type, job, seat->name, &job->shares [i].out);
+    }
+}
+
+static void
+s_on_forward (tl_trunk_job_t *job)
+{
+    s_send_shares (job, TL_HIDDEN);
+}
+
+//  True if every member that is still here has delivered its rows of that micro.
+static bool
+s_rows_ready (const tl_worker_t *self, size_t micro)
+{
+    for (size_t i = 0; i < self->seat_count; i++)
+        if (!self->seats [i].left && !self->seats [i].slots [micro].rows)
+            return false;
+    return true;
+}
+
+static void
+s_forward (tl_worker_t *self, size_t micro)
+{
+    tl_trunk_job_t *job = tl_worker_job (self, s_on_forward);
+    job->micro = micro;
+    job->shares = tl_alloc ((self->seat_count + 1) * sizeof *job->shares);
+    for (size_t i = 0; i < self->seat_count; i++) {
+        tl_slot_t *slot = &self->seats [i].slots [micro];
+        if (self->seats [i].left || !slot->rows)
+            continue;
+        job->shares [job->share_count++] = (tl_share_t){.member = i,
+                                                        .rows = slot->row_count,
+                                                        .in = slot->rows,
+                                                        .sequences = slot->sequences,
+                                                        .sequence_count = slot->sequence_count};
+        slot->rows = NULL;
+        slot->sequences = NULL;
+        slot->computed = true;
+    }
+    if (job->share_count)
+        tl_worker_submit (self, tl_trunk_job_forward, job);
+    else
+        tl_trunk_job_free (job);
+}
+
+//  --- backward ---------------------------------------------------------------------------------
+
+static void
+s_on_backward (tl_trunk_job_t *job)
+{
+    tl_worker_t *self = job->owner;
+    s_send_shares (job, TL_GRAD_IN);
+    self->computed++;
+    s_advance (self);
+}
+
+static bool
+s_gradient_ready (const tl_worker_t *self, size_t micro)
+{
+    for (size_t i = 0; i < self->seat_count; i++) {
+        const tl_slot_t *slot = &self->seats [i].slots [micro];
+        if (slot->computed && !self->seats [i].left && !slot->gradient)
+            return false;
+    }
+    return true;
+}
+
+//  Whoever is gone before its gradient came has zero gradient and no tokens; whoever came stays in.
+static void
+s_backward (tl_worker_t *self, size_t micro)
+{
+    tl_trunk_job_t *job = tl_worker_job (self, s_on_backward);
+    job->micro = micro;
+    job->wanted = self->wanted;
+    job->shares = tl_alloc ((self->seat_count + 1) * sizeof *job->shares);
+    for (size_t i = 0; i < self->seat_count; i++) {
+        tl_slot_t *slot = &self->seats [i].slots [micro];
+        if (!slot->computed)
+            continue;
+        job->shares [job->share_count++] =
+            (tl_share_t){.member = i, .rows = slot->row_count, .in = slot->gradient};
+        if (slot->gradient) {
+            self->seats [i].labels += slot->labels;
+            slot->used = true;
+        }
+        slot->gradient = NULL;
+    }
+    if (job->share_count)
+        tl_worker_submit (self, tl_trunk_job_backward, job);
+    else {
+        self->computed++;
+        tl_trunk_job_free (job);
+    }
+}
+
+//  --- commit -----------------------------------------------------------------------------------
+
+static void
+s_send_committed (tl_worker_t *self, const char *name)
+{
+    tl_message_t message;
+    tl_message_init (&message, TL_COMMITTED);
+    message.step = self->last.step;
+    message.round = self->last.round;
+    message.body.committed.labels = self->last.labels;
+    message.body.committed.norm = self->last.norm;
+    snprintf (message.sender, sizeof message.sender, "%s", name);
+    tl_peer_send (self->peer, &message);
+}
+
+//  Everybody hears it, the broker last: its word closes the step.
+static void
+s_close (tl_worker_t *self, uint64_t labels, double norm)
+{
+    self->last.is = true;
+    self->last.step = self->step;
+    self->last.round = self->round;
+    self->last.labels = labels;
+    self->last.norm = norm;
+    for (size_t i = 0; i < self->seat_count && labels; i++)
+        if (!self->seats [i].left)
+            s_send_committed (self, self->seats [i].name);
+    s_send_committed (self, "broker");
+    tl_worker_forget_step (self);
+    tl_actor_go (self->actor, TL_WORKER_IDLE, labels ? "committed" : "nothing to commit");
+}
+
+static void
+s_on_update (tl_trunk_job_t *job)
+{
+    s_close (job->owner, job->labels, job->norm);
+}
+
+static void
+s_update (tl_worker_t *self)
+{
+    uint64_t labels = 0;
+    size_t terms = 0;
+    for (size_t i = 0; i < self->seat_count; i++) {
+        labels += self->seats [i].labels;
+        terms += self->seats [i].left ? 0 : self->seats [i].term_count;
+    }
+    if (!labels) {
+        tl_worker_submit (self, tl_trunk_job_drop, tl_worker_job (self, NULL));
+        s_close (self, 0, 0);
+        return;
+    }
+    tl_trunk_job_t *job = tl_worker_job (self, s_on_update);
+    job->labels = labels;
+    job->terms = tl_alloc ((terms + 1) * sizeof *job->terms);
+    for (size_t i = 0; i < self->seat_count; i++) {
+        const tl_seat_t *seat = &self->seats [i];
+        if (seat->left || !seat->term_count)
+            continue;
+        memcpy (job->terms + job->term_count, seat->terms, seat->term_count * sizeof *seat->terms);
+        job->term_count += seat->term_count;
+    }
+    tl_actor_go (self->actor, TL_WORKER_UPDATING, "all committed");
+    tl_worker_submit (self, tl_trunk_job_update, job);
+}
+
+//  Whatever can go on now goes on: forwards and backwards in micro order, then the update.
+static void
+s_advance (tl_worker_t *self)
+{
+    if (!self->open || tl_actor_state (self->actor) != TL_WORKER_STEP)
+        return;
+    while (self->forwards < self->micros && s_rows_ready (self, self->forwards))
+        s_forward (self, self->forwards++);
+    while (self->backwards < self->forwards && s_gradient_ready (self, self->backwards))
+        s_backward (self, self->backwards++);
+    if (self->computed < self->micros)
+        return;
+    for (size_t i = 0; i < self->seat_count; i++)
+        if (!self->seats [i].left && !self->seats [i].committed)
+            return;
+    s_update (self);
+}
+
+//  --- rows that come in ------------------------------------------------------------------------
+
+//  A member that breaks the rules is out of the step, as if it had left; the others go on.
+static void
+s_expel (tl_worker_t *self, tl_seat_t *seat, const tl_error_t *err)
+{
+    tl_warn ("%s is out of step %llu: %s", seat->name, (unsigned long long) self->step, err->text);
+    seat->left = true;
+}
+
+static void
+s_on_activation (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message,
+                 const void *payload, size_t size)
+{
+    tl_slot_t *slot = &seat->slots [message->micro];
+    tl_error_t err = {0};
+    if (slot->rows || slot->computed)
+        return;   //  repeated: known already
+    const tl_tensor_wire_t *descriptor = &message->body.activation.tensor;
+    if (descriptor->offset == 0) {
+        size_t count = message->body.activation.sequences_count;
+        if (tl_worker_check_sequences (self, message->body.activation.sequences, count, descriptor->rows,
+                               &err)) {
+            s_expel (self, seat, &err);
+            return;
+        }
+        free (slot->sequences);
+        tl_assembly_destroy (&slot->rows_in);
+        slot->sequences = tl_worker_copy (message->body.activation.sequences, count);
+        slot->sequence_count = count;
+        slot->row_count = descriptor->rows;
+    }
+    if (tl_worker_add (self, &slot->rows_in, &slot->rows, message, payload, size, &err) < 0)
+        s_expel (self, seat, &err);
+}
+
+static void
+s_on_gradient (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message,
+               const void *payload, size_t size)
+{
+    tl_slot_t *slot = &seat->slots [message->micro];
+    tl_error_t err = {0};
+    if (!slot->computed || slot->gradient || slot->used)
+        return;   //  early or repeated
+    if (message->body.gradient.tensor.rows != slot->row_count) {
+        tl_fail (&err, TL_CONNECTION, "its GRADIENT has %llu rows, its ACTIVATION had %zu",
+                 (unsigned long long) message->body.gradient.tensor.rows, slot->row_count);
+        s_expel (self, seat, &err);
+        return;
+    }
+    slot->labels = message->body.gradient.labels;
+    if (tl_worker_add (self, &slot->gradient_in, &slot->gradient, message, payload, size, &err) < 0)
+        s_expel (self, seat, &err);
+}
+
+static void
+s_on_commit (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message)
+{
+    if (seat->committed)
+        return;
+    seat->committed = true;
+    seat->term_count = message->body.commit.squares_count;
+    seat->terms = tl_alloc ((seat->term_count + 1) * sizeof *seat->terms);
+    for (size_t i = 0; i < seat->term_count; i++)
+        seat->terms [i] = (tl_norm_term_t){message->body.commit.squares [i].order,
+                                           message->body.commit.squares [i].square};
+}
+
+void
+tl_worker_on_member (tl_worker_t *self, const tl_message_t *message, const void *payload, size_t size)
+{
+    if (!self->open || message->step != self->step) {
+        //  The answer to a COMMIT may have been lost with a session: the last one is still known.
+        if (message->type == TL_COMMIT && self->last.is && self->last.labels &&
+            message->step == self->last.step)
+            s_send_committed (self, message->sender);
+        return;
+    }
+    tl_seat_t *seat = s_seat (self, message->sender);
+    if (!seat || seat->left || message->micro >= self->micros)
+        return;
+    if (message->type == TL_ACTIVATION)
+        s_on_activation (self, seat, message, payload, size);
+    else if (message->type == TL_GRADIENT)
+        s_on_gradient (self, seat, message, payload, size);
+    else
+        s_on_commit (self, seat, message);
+    s_advance (self);
+}
+
+void
+tl_worker_on_leave (tl_worker_t *self, const tl_message_t *message)
+{
+    tl_seat_t *seat = self->open && message->step == self->step
+                          ? s_seat (self, message->body.leave.name)
+                          : NULL;
+    if (seat) {
+        seat->left = true;
+        s_advance (self);
+    }
+}
+
+void
+tl_worker_on_abandon (tl_worker_t *self, const tl_message_t *message)
+{
+    //  While the update runs it is too late: the step commits.
+    if (!self->open || message->step != self->step || tl_actor_state (self->actor) != TL_WORKER_STEP)
+        return;
+    self->epoch++;
+    tl_worker_submit (self, tl_trunk_job_drop, tl_worker_job (self, NULL));
+    s_close (self, 0, 0);
+}
