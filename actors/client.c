@@ -168,7 +168,8 @@ s_on_plan (tl_client_t *self, const tl_message_t *message)
     self->hidden_in = tl_alloc (self->micros * sizeof *self->hidden_in);
     self->gradient_in = tl_alloc (self->micros * sizeof *self->gradient_in);
     self->step_began = tl_clock_us ();
-    self->bytes_before = tl_peer_bytes (self->peer);
+    if (!self->bytes_before)
+        self->bytes_before = tl_peer_bytes (self->peer);
     tl_actor_go (self->actor, FORWARD, "PLAN");
     s_submit (self, tl_site_job_begin, s_job (self, NULL));
     for (size_t i = 0; i < self->micros; i++) {
@@ -264,11 +265,11 @@ s_on_update (tl_site_job_t *job)
 {
     tl_client_t *self = job->owner;
     self->committed++;
-    double seconds = (double) (tl_clock_us () - self->step_began) * 1e-6;
+    double seconds = (double) (tl_clock_us () - job->began) * 1e-6;
     tl_event ("step", "{sssIsIsfsIsfsfsfsI}", "name", self->name, "step", (json_int_t) job->step,
-              "round", (json_int_t) job->round, "loss", self->nll / (double) self->labels, "labels",
-              (json_int_t) self->labels, "norm", job->norm, "lr", job->rate, "seconds", seconds,
-              "bytes", (json_int_t) (tl_peer_bytes (self->peer) - self->bytes_before));
+              "round", (json_int_t) job->round, "loss", job->nll / (double) job->own_labels, "labels",
+              (json_int_t) job->own_labels, "norm", job->norm, "lr", job->rate, "seconds", seconds,
+              "bytes", (json_int_t) job->bytes);
 }
 
 static void
@@ -279,6 +280,14 @@ s_on_committed (tl_client_t *self, const tl_message_t *message)
     tl_site_job_t *job = s_job (self, s_on_update);
     job->labels = message->body.committed.labels;
     job->norm = message->body.committed.norm;
+    //  The next PLAN may be here before the update is done: what this step came to travels with the job. Bytes count from
+    //  COMMITTED to COMMITTED, so that none is left out.
+    job->own_labels = self->labels;
+    job->nll = self->nll;
+    job->began = self->step_began;
+    uint64_t bytes = tl_peer_bytes (self->peer);
+    job->bytes = bytes - self->bytes_before;
+    self->bytes_before = bytes;
     s_submit (self, tl_site_job_update, job);
     s_forget_step (self);
     tl_actor_go (self->actor, IDLE, "COMMITTED");

@@ -24,6 +24,9 @@ struct tl_site_job {
     size_t term_count;
     uint64_t labels;
     double nll, norm, rate;
+    uint64_t own_labels;      //  update: label tokens of this client
+    int64_t began;            //  update: when its step began, monotonic us
+    uint64_t bytes;           //  update: on the wire for its step
     size_t *first;            //  scoring: where the next slice begins
     tl_slice_t *slice;        //  scoring: owned
     char *directory;          //  saves: of this part; owned
