@@ -84,6 +84,7 @@ s_leave (void *arg, uint64_t step, size_t client)
     tl_message_init (&leave, TL_LEAVE);
     leave.step = step;
     leave.body.leave.name = self->topology->clients [client].name;
+    leave.body.leave.text = "it is gone";
     s_send (self, tl_sessions_worker (&self->sessions), &leave);
 }
 
@@ -380,6 +381,22 @@ s_on_closed (tl_broker_t *self, const tl_message_t *message)
     tl_schedule_closed (self->schedule, message->step, labels);
 }
 
+//  The worker found a member breaking the rules of the step: its session ends with the worker's sentence.
+static void
+s_on_expelled (tl_broker_t *self, const tl_message_t *message)
+{
+    int client = tl_topology_client (self->topology, message->body.leave.name);
+    tl_session_t *session = client < 0 ? NULL : tl_sessions_by_client (&self->sessions, client);
+    if (!session)
+        return;
+    tl_message_t bye;
+    tl_message_init (&bye, TL_BYE);
+    bye.body.bye.code = TL_CONNECTION;
+    bye.body.bye.text = message->body.leave.text;
+    tl_broker_control (self, session, &bye);
+    tl_broker_drop (self, session, "the worker found it breaking the rules of the step");
+}
+
 //  True if it was passed on: then it is released when the receiver has released it.
 static bool
 s_from_worker (tl_broker_t *self, tl_session_t *session, tl_message_t *message, zmq_msg_t *payload)
@@ -402,6 +419,9 @@ s_from_worker (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
             s_relay (self, session, to, message, payload);
             return true;
         }
+        break;
+    case TL_LEAVE:
+        s_on_expelled (self, message);
         break;
     case TL_STATE:
         s_on_state (self, message, payload);

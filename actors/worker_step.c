@@ -5,6 +5,7 @@
 #include "log.h"
 #include "memory.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -267,12 +268,19 @@ s_advance (tl_worker_t *self)
 
 //  --- rows that come in ------------------------------------------------------------------------
 
-//  A member that breaks the rules is out of the step, as if it had left; the others go on.
+//  A member that breaks the rules is out of the step, as if it had left, and its session ends; the others go on.
 static void
 s_expel (tl_worker_t *self, tl_seat_t *seat, const tl_error_t *err)
 {
     tl_warn ("%s is out of step %llu: %s", seat->name, (unsigned long long) self->step, err->text);
     seat->left = true;
+    tl_message_t message;
+    tl_message_init (&message, TL_LEAVE);
+    message.step = self->step;
+    message.body.leave.name = seat->name;
+    message.body.leave.text = err->text;
+    snprintf (message.sender, sizeof message.sender, "broker");
+    tl_peer_send (self->peer, &message);
 }
 
 static void

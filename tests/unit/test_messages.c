@@ -501,7 +501,7 @@ test_who_may_send_what (void **state)
         {"GRAD_IN", "worker", TL_GRAD_IN, 24, true, true, "data"},
         {"COMMIT", "client", TL_COMMIT, 25, true, false, "data"},
         {"COMMITTED", "worker", TL_COMMITTED, 26, true, false, "data"},
-        {"LEAVE", "broker", TL_LEAVE, 27, true, false, "data"},
+        {"LEAVE", "worker broker", TL_LEAVE, 27, true, false, "data"},
         {"ABANDON", "broker", TL_ABANDON, 28, true, false, "data"},
         {"LATE", "broker", TL_LATE, 29, true, false, "data"},
         {"SAVE", "broker", TL_SAVE, 30, true, false, "data"},
