@@ -98,7 +98,6 @@ s_hello (tl_peer_t *self)
     hello.body.hello.process = self->process;
     hello.body.hello.agreements = self->agreements;
     hello.body.hello.agreements_count = self->config.agreement_count;
-    hello.body.hello.saved = -1;
     hello.body.hello.window_bytes = self->config.window_bytes;
     hello.body.hello.window_messages = self->config.window_messages;
     tl_peer_control (self, &hello);

@@ -197,7 +197,6 @@ s_write_tensor (msgpack_packer *packer, const tl_tensor_wire_t *tensor)
 }
 
 #define U64(name) msgpack_pack_uint64 (packer, self->name);
-#define I64(name) msgpack_pack_int64 (packer, self->name);
 #define F64(name) msgpack_pack_double (packer, self->name);
 #define BOOLEAN(name) self->name ? msgpack_pack_true (packer) : msgpack_pack_false (packer);
 #define TEXT(name, limit) s_write_text (packer, self->name, limit);

@@ -237,7 +237,6 @@ s_read_tensor (tl_cursor_t *self, const char *field, tl_tensor_wire_t *tensor)
 }
 
 #define U64(name) &&s_read_u64 (cursor, #name, &self->name)
-#define I64(name) &&s_read_i64 (cursor, #name, &self->name)
 #define F64(name) &&s_read_f64 (cursor, #name, &self->name)
 #define BOOLEAN(name) &&s_read_boolean (cursor, #name, &self->name)
 #define TEXT(name, limit) &&s_read_text (cursor, #name, limit, &self->name)

@@ -9,7 +9,6 @@ enum { ENVELOPE_FIELDS = 11, TENSOR_FIELDS = 7 };
 
 //  Fields of every record and body: ARITY_agreement, ARITY_hello ...
 #define U64(name) +1
-#define I64(name) +1
 #define F64(name) +1
 #define BOOLEAN(name) +1
 #define TEXT(name, limit) +1

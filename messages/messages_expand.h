@@ -10,9 +10,6 @@
 #ifndef U64
 #define U64(name)
 #endif
-#ifndef I64
-#define I64(name)
-#endif
 #ifndef F64
 #define F64(name)
 #endif
@@ -37,7 +34,6 @@
 #undef RECORD
 #undef MESSAGE
 #undef U64
-#undef I64
 #undef F64
 #undef BOOLEAN
 #undef TEXT

@@ -5,7 +5,6 @@
     empty struct, which gcc and clang allow.                                                         */
 
 #define U64(name) uint64_t name;
-#define I64(name) int64_t name;
 #define F64(name) double name;
 #define BOOLEAN(name) bool name;
 #define TEXT(name, limit) const char *name;
