@@ -37,6 +37,7 @@ struct tl_peer {
     int64_t heard, spoke;     //  last traffic from and to the broker, monotonic ms
     int64_t began, said;      //  since when we wait, and when we last said so
     bool met;                 //  had a session once
+    bool broke;               //  the data connection was lost and is not attached again yet
     int timer;
 };
 
@@ -185,8 +186,10 @@ s_on_attached (tl_peer_t *self, const tl_message_t *message, tl_socket_t *socket
     if (self->phase == ATTACHING) {
         s_phase (self, LIVE, "ATTACHED");
         self->config.on_ready (self->config.arg);
-    } else
+    } else if (self->broke) {
+        self->broke = false;
         tl_info ("connected again: the session goes on where it was");
+    }
 }
 
 static void
@@ -352,8 +355,10 @@ s_on_event (tl_peer_t *self, tl_socket_t *socket)
             break;
         case TL_EVENT_DISCONNECTED:
             tl_debug ("connection to %s broke", tl_socket_endpoint (socket));
-            if (socket == self->data && self->link)
+            if (socket == self->data && self->link) {
+                self->broke = true;
                 tl_link_detach (self->link);
+            }
             break;
         case TL_EVENT_REFUSED: {
             char text [512];
