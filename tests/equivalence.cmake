@@ -1,0 +1,44 @@
+#  The program split over processes and sockets against the program in one place.
+add_library (tests_case STATIC equivalence/case.c ports.c tiny_tokenizer.c)
+target_include_directories (tests_case PUBLIC ${CMAKE_SOURCE_DIR}/tests)
+target_link_libraries (tests_case PUBLIC tests_rig tl_fed tl_topology PkgConfig::JANSSON)
+
+foreach (program one sites wire bytes)
+    add_executable (split_${program} equivalence/split_${program}.c)
+    target_link_libraries (split_${program} PRIVATE tests_case)
+    set_target_properties (split_${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+endforeach ()
+
+#  split_test (name program arguments...)
+function (split_test name program)
+    add_test (NAME ${name} COMMAND ${program} ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties (${name} PROPERTIES TIMEOUT 120 LABELS "equivalence;processes"
+                          ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline>")
+endfunction ()
+
+#  Every family, split and method; clip, micros and mode so that nearly every three values of anything
+#  meet in some case (336 of the 362 there are). The same without processes: test_split_run, all 96.
+foreach (case
+         "chatglm 11 lora 0 3 batch"     "chatglm 11 full 100 3 serial"
+         "chatglm 12 lora 0 1 serial"    "chatglm 12 full 0 3 batch"
+         "chatglm 21 lora 100 1 batch"   "chatglm 21 full 0.1 3 serial"
+         "chatglm 22 lora 0.1 3 serial"  "chatglm 22 full 0.1 1 batch"
+         "llama-tied 11 lora 100 1 batch"   "llama-tied 11 full 0 1 serial"
+         "llama-tied 12 lora 0.1 1 batch"   "llama-tied 12 full 0.1 3 serial"
+         "llama-tied 21 lora 0.1 1 serial"  "llama-tied 21 full 100 3 batch"
+         "llama-tied 22 lora 0 1 batch"     "llama-tied 22 full 0 3 serial"
+         "llama 11 lora 0.1 1 serial"    "llama 11 full 0.1 3 batch"
+         "llama 12 lora 100 3 serial"    "llama 12 full 100 1 batch"
+         "llama 21 lora 0 3 batch"       "llama 21 full 0 1 serial"
+         "llama 22 lora 100 1 serial"    "llama 22 full 100 3 batch")
+    string (REPLACE " " "-" name ${case})
+    string (REPLACE " " ";" arguments ${case})
+    split_test (split_one-${name} split_one ${arguments})
+endforeach ()
+foreach (family chatglm llama)
+    foreach (micros 1 3)
+        split_test (split_sites-${family}-${micros} split_sites ${family} ${micros})
+    endforeach ()
+endforeach ()
+split_test (split_wire split_wire)
+split_test (split_bytes split_bytes)

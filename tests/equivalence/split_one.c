@@ -1,0 +1,103 @@
+/*  split_one FAMILY SPLIT METHOD CLIP MICROS MODE: one client over real processes and CURVE sockets,
+    wire fp32, is `trunkline train`: the loss and the norm of every step have the same bits, and so has
+    every trained tensor of front, tail and trunk.
+
+    FAMILY: chatglm, llama (own head) or llama-tied; SPLIT: blocks of front and tail, as 12; METHOD: lora
+    (with dropout) or full; MODE: serial or batch.                                                 */
+
+#include "equivalence/case.h"
+
+#include "memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STEPS = 7, ARGUMENTS = 7 };
+
+static tiny_model_t
+s_model (const char *family)
+{
+    if (strcmp (family, "chatglm") == 0)
+        return tiny_chatglm ();
+    return tiny_llama (strcmp (family, "llama-tied") == 0);
+}
+
+static char *
+s_settings (char **argv)
+{
+    const char *split = argv[2], *method = argv[3], *clip = argv[4], *micros = argv[5];
+    return tl_format (
+        "split: {front: %c, tail: %c}\ntune: {method: %s, rank: 4, dropout: %s}\n"
+        "train: {steps: %d, batch_size: 5, micros: %s, max_length: 48, lr: 3e-3, warmup: 2, "
+        "clip: %s}\n"
+        "schedule: {mode: %s}\nwire: {dtype: fp32}\n",
+        split[0], split[1], method, strcmp (method, "lora") == 0 ? "0.05" : "0", STEPS, micros,
+        clip, argv[6]);
+}
+
+//  A case that doesn't exercise what it is there for is worth nothing.
+static void
+s_check_clip (const case_t *self, double clip, const case_step_t *steps)
+{
+    for (int i = 0; i < STEPS; i++)
+        if (clip == 0.1 ? steps[i].norm <= clip : clip > 0 && steps[i].norm >= clip)
+            case_fail (self, "step %d: the norm %g makes no use of clip %g", i + 1, steps[i].norm,
+                       clip);
+    if (steps[0].loss == steps[STEPS - 1].loss)
+        case_fail (self, "nothing was learnt: the loss stays %.17g", steps[0].loss);
+}
+
+static void
+s_check_steps (const case_t *self, const case_step_t *train, const case_step_t *up)
+{
+    for (int i = 0; i < STEPS; i++)
+        if (!up[i].seen || memcmp (&train[i].loss, &up[i].loss, sizeof (double)) ||
+            memcmp (&train[i].norm, &up[i].norm, sizeof (double)) ||
+            memcmp (&train[i].lr, &up[i].lr, sizeof (double)) || train[i].labels != up[i].labels)
+            case_fail (self,
+                       "step %d: in one place loss %.17g, norm %.17g, lr %.17g, %llu label tokens; "
+                       "split %s%.17g, %.17g, %.17g, %llu",
+                       i + 1, train[i].loss, train[i].norm, train[i].lr,
+                       (unsigned long long)train[i].labels,
+                       up[i].seen ? "" : "nothing: ", up[i].loss, up[i].norm, up[i].lr,
+                       (unsigned long long)up[i].labels);
+}
+
+int
+main (int argc, char **argv)
+{
+    if (argc != ARGUMENTS || strlen (argv[2]) != 2) {
+        fprintf (stderr, "usage: split_one FAMILY SPLIT METHOD CLIP MICROS MODE\n");
+        return 2;
+    }
+    char *settings = s_settings (argv);
+    case_spec_t spec = {.model = s_model (argv[1]),
+                        .sites = 1,
+                        .examples = 18,
+                        .letters = {40},
+                        .steps = STEPS,
+                        .save_every = 4,
+                        .settings = settings};
+    case_t *self = case_new (&spec);
+    case_step_t train[STEPS], up[STEPS];
+    case_train (self, NULL, train);
+    s_check_clip (self, atof (argv[4]), train);
+    case_up (self, NULL, up);
+    s_check_steps (self, train, up);
+
+    case_difference_t difference = {0};
+    case_compare (self, "site-0", &difference);
+    case_compare (self, "trunk", &difference);
+    if (difference.tensors != case_train_tensors (self))
+        case_fail (self, "client and worker saved %zu tensors, training in one place %zu",
+                   difference.tensors, case_train_tensors (self));
+    if (difference.different)
+        case_fail (self, "%zu of %zu tensors differ, by %g of their largest value at worst",
+                   difference.different, difference.tensors, difference.worst_max);
+    printf ("%d steps, loss %.9g to %.9g, %zu tensors: the same bits\n", STEPS, train[0].loss,
+            train[STEPS - 1].loss, difference.tensors);
+    case_destroy (&self);
+    free (settings);
+    return 0;
+}
