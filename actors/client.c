@@ -2,6 +2,7 @@
 
 #include "actors/actor.h"
 #include "actors/agreement.h"
+#include "actors/ask.h"
 #include "actors/events.h"
 #include "actors/peer.h"
 #include "actors/footprint.h"
@@ -17,18 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SCORING_AT_ONCE = 4 };   //  slices under way while held-out text is scored
-
 static const char *const s_states [] = {"joining", "idle",   "forward", "committing",
                                         "scoring", "stopping", "over"};
 enum { JOINING, IDLE, FORWARD, COMMITTING, SCORING, STOPPING, OVER };
-
-//  One scoring slice whose rows are at the worker.
-typedef struct {
-    uint64_t request;         //  step field of its FORWARD; 0: free
-    tl_slice_t *slice;
-    tl_assembly_t *in;
-} tl_asked_t;
 
 typedef struct {
     const tl_topology_t *topology;
@@ -44,20 +36,16 @@ typedef struct {
     char *directory;          //  of our saves
     uint64_t run;             //  that the saves belong to; 0 before the first session
     uint64_t epoch;           //  work of an older epoch is void
-    uint64_t step, round;     //  of the open step
+    uint64_t step, round;     //  of the open step; else step is how many were committed, as far as we know
     size_t micros, tails, backs;   //  of it: all, tails done, backwards done
     bool open;                //  a step is open
     tl_assembly_t **hidden_in, **gradient_in;   //  [micros] coming in
     uint64_t committed;       //  steps of ours so far in this process
     int64_t step_began;
     uint64_t bytes_before;    //  on the wire when the step began
-    size_t next_slice;        //  compute thread: first example of the next scoring slice
-    tl_asked_t asked [SCORING_AT_ONCE];
-    uint64_t requests;        //  given out
-    bool slices_over;         //  no more slices to send
-    size_t scoring;           //  jobs and requests of the scoring under way
-    double nll;
+    double nll;               //  of the open step
     uint64_t labels;
+    tl_ask_t *ask;            //  scores held-out text
     tl_footprint_t footprint;
     tl_error_t *err;
 } tl_client_t;
@@ -71,18 +59,13 @@ s_collected (void *arg)
 {
     tl_site_job_t *job = arg;
     tl_client_t *self = job->owner;
-    if (job->done && job->epoch == self->epoch) {
+    if (job->done && (job->lasting || job->epoch == self->epoch)) {
         if (job->err.code != TL_OK && !*job->text)
             s_end (self, job->err.code, job->err.text);
         else
             job->done (job);
     }
-    if (job->slice) {
-        //  Its result is void; its buffers go back on the thread they came from.
-        job->done = NULL;
-        tl_compute_submit (self->compute, tl_site_job_discard, s_collected, tl_site_job_free, job);
-    } else
-        tl_site_job_free (job);
+    tl_site_job_free (job);
 }
 
 static tl_site_job_t *
@@ -95,8 +78,6 @@ s_job (tl_client_t *self, tl_site_job_fn *done)
     job->step = self->step;
     job->round = self->round;
     job->micros = self->micros;
-    job->first = &self->next_slice;
-    job->run = self->run;
     job->done = done;
     job->owner = self;
     return job;
@@ -132,6 +113,7 @@ s_void (tl_client_t *self, const char *why)
         tl_info ("step %llu is dropped: %s", (unsigned long long) self->step, why);
     s_forget_step (self);
     self->epoch++;
+    tl_ask_void (self->ask);
     s_submit (self, tl_site_job_drop, s_job (self, NULL));
 }
 
@@ -156,13 +138,14 @@ s_on_plan (tl_client_t *self, const tl_message_t *message)
     if (self->open)
         s_void (self, "a new plan came");
     s_forget_step (self);
-    self->step = message->step;
-    self->round = message->round;
-    self->micros = message->body.plan.micros;
-    if (self->micros != self->topology->train.micros) {
-        s_end (self, TL_INTERNAL, "the plan's micros are not the topology's");
+    if (message->body.plan.micros != self->topology->train.micros) {
+        s_end (self, TL_CONNECTION,
+               "PLAN has other micros than train.micros; run the same trunkline at the broker");
         return;
     }
+    self->step = message->step;
+    self->round = message->round;
+    self->micros = self->topology->train.micros;
     self->tails = self->backs = 0;
     self->open = true;
     self->hidden_in = tl_alloc (self->micros * sizeof *self->hidden_in);
@@ -278,6 +261,7 @@ s_on_committed (tl_client_t *self, const tl_message_t *message)
     if (!self->open || message->step != self->step || tl_actor_state (self->actor) != COMMITTING)
         return;
     tl_site_job_t *job = s_job (self, s_on_update);
+    job->lasting = true;
     job->labels = message->body.committed.labels;
     job->norm = message->body.committed.norm;
     //  The next PLAN may be here before the update is done: what this step came to travels with the job. Bytes count from
@@ -290,6 +274,7 @@ s_on_committed (tl_client_t *self, const tl_message_t *message)
     self->bytes_before = bytes;
     s_submit (self, tl_site_job_update, job);
     s_forget_step (self);
+    self->step++;
     tl_actor_go (self->actor, IDLE, "COMMITTED");
 }
 
@@ -332,8 +317,8 @@ static void
 s_on_save (tl_client_t *self, const tl_message_t *message)
 {
     tl_site_job_t *job = s_job (self, s_on_saved);
+    job->lasting = true;
     job->step = message->step;
-    job->last = message->body.save.last;
     job->directory = tl_strdup (self->directory);
     s_submit (self, tl_site_job_save, job);
 }
@@ -343,6 +328,7 @@ s_on_restore (tl_client_t *self, const tl_message_t *message)
 {
     s_void (self, message->body.restore.text);
     tl_actor_go (self->actor, IDLE, "RESTORE");
+    self->step = message->step;
     tl_site_job_t *job = s_job (self, s_on_restored);
     job->step = message->step;
     job->directory = tl_strdup (self->directory);
@@ -351,103 +337,17 @@ s_on_restore (tl_client_t *self, const tl_message_t *message)
 
 //  --- scoring ----------------------------------------------------------------------------------
 
-static void s_score_more (tl_client_t *self);
-
 static void
-s_score_done (tl_client_t *self)
+s_on_scored (void *arg, double nll, uint64_t labels)
 {
-    if (!self->slices_over || self->scoring)
-        return;
-    tl_event ("scored", "{sssfsI}", "name", self->name, "nll", self->nll, "labels",
-              (json_int_t) self->labels);
+    tl_client_t *self = arg;
+    tl_event ("scored", "{sssfsI}", "name", self->name, "nll", nll, "labels", (json_int_t) labels);
     tl_message_t message;
     tl_message_init (&message, TL_FINISHED);
-    message.body.finished.nll = self->nll;
-    message.body.finished.labels = self->labels;
+    message.body.finished.nll = nll;
+    message.body.finished.labels = labels;
     tl_peer_send (self->peer, &message);
     tl_actor_go (self->actor, IDLE, "scored");
-}
-
-static void
-s_on_score (tl_site_job_t *job)
-{
-    tl_client_t *self = job->owner;
-    self->scoring--;
-    self->nll += job->nll;
-    self->labels += job->labels;
-    s_score_more (self);
-    s_score_done (self);
-}
-
-static void
-s_on_slice (tl_site_job_t *job)
-{
-    tl_client_t *self = job->owner;
-    if (!job->slice) {
-        self->slices_over = true;
-        self->scoring--;
-        s_score_done (self);
-        return;
-    }
-    tl_asked_t *asked = self->asked;
-    while (asked->request)
-        asked++;
-    asked->request = ++self->requests;
-    asked->slice = job->slice;
-    job->slice = NULL;
-    tl_message_t message;
-    tl_message_init (&message, TL_FORWARD);
-    message.step = asked->request;
-    message.body.forward.sequences = job->sequences;
-    message.body.forward.sequences_count = job->sequence_count;
-    tl_peer_send_tensor (self->peer, &message, job->out);
-    job->out = NULL;
-}
-
-static void
-s_score_more (tl_client_t *self)
-{
-    while (!self->slices_over && self->scoring < SCORING_AT_ONCE) {
-        self->scoring++;
-        s_submit (self, tl_site_job_slice, s_job (self, s_on_slice));
-    }
-}
-
-static void
-s_on_forwarded (tl_client_t *self, const tl_message_t *message, const void *payload, size_t size)
-{
-    tl_asked_t *asked = NULL;
-    for (size_t i = 0; i < SCORING_AT_ONCE; i++)
-        if (self->asked [i].request && self->asked [i].request == message->step)
-            asked = &self->asked [i];
-    if (!asked)
-        return;
-    const tl_tensor_wire_t *descriptor = &message->body.forwarded.tensor;
-    tl_error_t err = {0};
-    if (!asked->in)
-        asked->in =
-            tl_assembly_new (descriptor, self->hidden, self->topology->wire.max_message, &err);
-    int rc = asked->in ? tl_assembly_add (asked->in, descriptor, payload, size, &err) : -1;
-    if (rc < 0)
-        s_end (self, TL_CONNECTION, err.text);
-    else if (rc == 1) {
-        tl_site_job_t *job = s_job (self, s_on_score);
-        job->in = asked->in;
-        job->slice = asked->slice;
-        *asked = (tl_asked_t){0};
-        s_submit (self, tl_site_job_score, job);
-    }
-}
-
-static void
-s_on_finish (tl_client_t *self)
-{
-    tl_actor_go (self->actor, SCORING, "FINISH");
-    self->nll = 0;
-    self->labels = 0;
-    self->next_slice = 0;
-    self->slices_over = false;
-    s_score_more (self);
 }
 
 //  --- the conversation -------------------------------------------------------------------------
@@ -482,10 +382,11 @@ s_on_message (void *arg, const tl_message_t *message, const void *payload, size_
         s_on_restore (self, message);
         break;
     case TL_FINISH:
-        s_on_finish (self);
+        tl_actor_go (self->actor, SCORING, "FINISH");
+        tl_ask_score (self->ask);
         break;
     case TL_FORWARDED:
-        s_on_forwarded (self, message, payload, size);
+        tl_ask_on_forwarded (self->ask, message, payload, size);
         break;
     default:
         tl_warn ("%s means nothing to a client: ignored", tl_type_name (message->type));
@@ -507,10 +408,8 @@ s_new_run (tl_client_t *self)
 {
     bool first = self->run == 0;
     self->run = tl_peer_run (self->peer);
-    char run [32];
-    snprintf (run, sizeof run, "%016llx", (unsigned long long) self->run);
     tl_error_t err;
-    int same = tl_save_same_run (self->directory, run, &err);
+    int same = tl_save_same_run (self->directory, self->run, &err);
     if (same < 0) {
         s_end (self, TL_FAILED, err.text);
         return;
@@ -538,14 +437,6 @@ s_on_lost (void *arg)
 {
     tl_client_t *self = arg;
     s_void (self, "the session was lost");
-    for (size_t i = 0; i < SCORING_AT_ONCE; i++) {
-        tl_site_job_t *job = s_job (self, NULL);
-        job->slice = self->asked [i].slice;
-        tl_assembly_destroy (&self->asked [i].in);
-        self->asked [i] = (tl_asked_t){0};
-        s_submit (self, tl_site_job_discard, job);
-    }
-    self->scoring = 0;
     tl_actor_go (self->actor, JOINING, "session lost");
 }
 
@@ -632,7 +523,16 @@ s_open (tl_client_t *self, tl_error_t *err)
     };
     self->peer = tl_peer_new (self->actor, self->topology, &config, err);
     tl_agreements_clear (&agreements);
-    return self->peer ? 0 : -1;
+    if (!self->peer)
+        return -1;
+    self->ask = tl_ask_new (&(tl_ask_config_t){.topology = self->topology,
+                                               .site = self->site,
+                                               .compute = self->compute,
+                                               .peer = self->peer,
+                                               .on_scored = s_on_scored,
+                                               .on_failed = s_on_end,
+                                               .arg = self});
+    return 0;
 }
 
 int
@@ -652,10 +552,7 @@ tl_client_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
     int code = s_open (self, err) == 0 ? tl_actor_run (self->actor) : (int) err->code;
     tl_compute_destroy (&self->compute);
     tl_peer_destroy (&self->peer);
-    for (size_t i = 0; i < SCORING_AT_ONCE; i++) {
-        tl_slice_destroy (&self->asked [i].slice);
-        tl_assembly_destroy (&self->asked [i].in);
-    }
+    tl_ask_destroy (&self->ask);
     s_forget_step (self);
     tl_footprint_end (&self->footprint);
     tl_site_destroy (&self->site);

@@ -63,19 +63,39 @@ tl_save_open (const char *directory, tl_error_t *err)
     return rc;
 }
 
-int
-tl_save_same_run (const char *directory, const char *run, tl_error_t *err)
+static bool
+s_is_of (const char *path, const char *run)
 {
-    char *path = tl_format ("%s/run", directory);
     tl_error_t none;
     char *known = tl_exists (path) ? tl_file_read (path, 64, NULL, &none) : NULL;
-    int rc = known && strcmp (known, run) == 0;
-    if (!rc && (tl_save_open (directory, err) ||
-                tl_file_write (path, run, strlen (run), 0644, err)))
-        rc = -1;
+    bool same = known && strcmp (known, run) == 0;
     free (known);
+    return same;
+}
+
+int
+tl_save_same_run (const char *directory, uint64_t run, tl_error_t *err)
+{
+    char *path = tl_format ("%s/run", directory);
+    char *text = tl_format ("%016llx", (unsigned long long) run);
+    int rc = s_is_of (path, text);
+    if (!rc &&
+        (tl_save_open (directory, err) || tl_file_write (path, text, strlen (text), 0644, err)))
+        rc = -1;
+    free (text);
     free (path);
     return rc;
+}
+
+bool
+tl_save_has (const char *directory, uint64_t run)
+{
+    char *path = tl_format ("%s/run", directory);
+    char *text = tl_format ("%016llx", (unsigned long long) run);
+    bool has = s_is_of (path, text) && tl_save_newest (directory, UINT64_MAX) >= 0;
+    free (text);
+    free (path);
+    return has;
 }
 
 int

@@ -12,7 +12,9 @@ char *tl_save_directory (const tl_topology_t *topology, const char *part);
 //  Makes the directory, shows that it can be written to, and removes states of an earlier run.
 int tl_save_open (const char *directory, tl_error_t *err);
 //  1 if the directory's states are of that run; else they are removed, the directory is the run's from now on, and 0; -1.
-int tl_save_same_run (const char *directory, const char *run, tl_error_t *err);
+int tl_save_same_run (const char *directory, uint64_t run, tl_error_t *err);
+//  True if that run has saved something there. Changes nothing.
+bool tl_save_has (const char *directory, uint64_t run);
 int tl_save_write (const char *directory, uint64_t step, const void *state, size_t size,
                    tl_error_t *err);
 //  The caller frees. NULL and a sentence if it isn't there.

@@ -29,6 +29,8 @@ tl_site_job_free (void *arg)
     tl_slice_destroy (&job->slice);
     free (job->sequences);
     free (job->terms);
+    free (job->ids);
+    free (job->logits);
     free (job->directory);
     free (job);
 }
@@ -120,19 +122,22 @@ tl_site_job_drop (void *arg)
     tl_site_drop (job->site);
 }
 
-//  The state to go on from and the adapter for people, both whole or not at all.
+//  The adapter for people and the state to go on from, each whole or not at all. In this order: where a state of the run is,
+//  the adapter is of that run too.
 void
 tl_site_job_save (void *arg)
 {
     tl_site_job_t *job = arg;
-    size_t size;
-    void *state = tl_site_state_get (job->site, &size);
-    int rc = tl_save_write (job->directory, job->step, state, size, &job->err);
-    free (state);
+    int rc = 0;
     char *adapter = tl_format ("%s/adapter", job->directory);
-    if (rc == 0 && tl_part_tensors (tl_site_part (job->site)))
+    if (tl_part_tensors (tl_site_part (job->site)))
         rc = tl_part_save_adapter (tl_site_part (job->site), adapter, &job->err);
     free (adapter);
+    size_t size;
+    void *state = tl_site_state_get (job->site, &size);
+    if (rc == 0)
+        rc = tl_save_write (job->directory, job->step, state, size, &job->err);
+    free (state);
     snprintf (job->text, sizeof job->text, "%.500s", rc ? job->err.text : job->directory);
 }
 
@@ -164,6 +169,8 @@ tl_site_job_slice (void *arg)
     tl_site_job_t *job = arg;
     const tl_batch_t *batch;
     const float *rows;
+    if (job->rewind)
+        *job->first = 0;
     job->slice = tl_site_slice (job->site, job->first, &rows, &batch);
     if (job->slice)
         s_pack (job, rows, batch);
@@ -179,6 +186,40 @@ tl_site_job_score (void *arg)
     tl_site_score (job->site, job->slice, hidden, &job->nll, &job->labels);
     job->slice = NULL;
     free (hidden);
+}
+
+void
+tl_site_job_prompt (void *arg)
+{
+    tl_site_job_t *job = arg;
+    const tl_batch_t *batch;
+    const float *rows;
+    job->slice = tl_site_prompt (job->site, job->ids, job->id_count, job->context, job->mask, &rows,
+                                 &batch);
+    s_pack (job, rows, batch);
+}
+
+void
+tl_site_job_next (void *arg)
+{
+    tl_site_job_t *job = arg;
+    if (s_check_due (job, tl_slice_rows (job->slice)))
+        return;
+    float *hidden = tl_assembly_take (job->in, NULL);
+    job->logits = tl_alloc_aligned (tl_site_vocab (job->site) * sizeof (float));
+    tl_site_next (job->site, job->slice, hidden, job->logits);
+    job->slice = NULL;
+    free (hidden);
+}
+
+void
+tl_site_job_load (void *arg)
+{
+    tl_site_job_t *job = arg;
+    if (job->directory)
+        tl_part_load_adapter (tl_site_part (job->site), job->directory, &job->err);
+    else
+        tl_site_fresh (job->site, &job->err);
 }
 
 void

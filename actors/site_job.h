@@ -27,14 +27,18 @@ struct tl_site_job {
     uint64_t own_labels;      //  update: label tokens of this client
     int64_t began;            //  update: when its step began, monotonic us
     uint64_t bytes;           //  update: on the wire for its step
-    size_t *first;            //  scoring: where the next slice begins
-    tl_slice_t *slice;        //  scoring: owned
+    size_t *first;            //  slice: the example where it begins, moved on
+    bool rewind;              //  slice: it is the text's first
+    int32_t *ids;             //  prompt: owned
+    size_t id_count;
+    uint32_t context, mask;   //  prompt: as in tl_batch_t
+    float *logits;            //  next: owned
+    tl_slice_t *slice;        //  slice, prompt, score, next: owned
     char *directory;          //  saves: of this part; owned
-    uint64_t run;             //  saves: the run they belong to
-    bool last;                //  saves
     char text [512];          //  what to tell the broker about it
     tl_error_t err;           //  code TL_OK: it worked
     tl_site_job_fn *done;     //  on the loop thread
+    bool lasting;             //  done is called even when the epoch is over: what it did stands
     void *owner;              //  of done
 };
 
@@ -50,6 +54,9 @@ void tl_site_job_save (void *job);
 void tl_site_job_restore (void *job);
 void tl_site_job_slice (void *job);
 void tl_site_job_score (void *job);
+void tl_site_job_prompt (void *job);
+void tl_site_job_next (void *job);
+void tl_site_job_load (void *job);      //  the adapter in directory; NULL: the untrained one
 void tl_site_job_discard (void *job);   //  its slice, which only the compute thread may give back
 void tl_site_job_free (void *job);      //  any thread, once there is no slice or no compute thread
 
