@@ -212,10 +212,8 @@ s_pump (tl_link_t *self)
 int
 tl_link_window (tl_link_t *self, uint64_t bytes, uint64_t messages)
 {
-    if (bytes < TL_CHUNK_BYTES || messages < 1)
+    if (bytes < TL_CHUNK_BYTES || messages < 1 || bytes < self->flying)
         return -1;
-    //  A window never shrinks below what is in flight: HELLO and WELCOME come before the first message
-    tl_assert (self->flying <= bytes);
     self->window_bytes = bytes;
     self->window_messages = messages;
     s_pump (self);

@@ -29,7 +29,7 @@ tl_link_t *tl_link_new (uint64_t window_bytes_in, uint64_t window_messages_in,
 //  Messages that are still here are dropped; nobody hears of their tokens.
 void tl_link_destroy (tl_link_t **self_p);
 //  What the far end granted us. -1, and nothing changed, if that is less than one chunk (TL_CHUNK_BYTES) or one
-//  message: such a peer could never be sent a tensor and is to be refused. Before it is called nothing is sent.
+//  message, or than what is in flight: such a peer is to be refused. Before it is called nothing is sent.
 int tl_link_window (tl_link_t *self, uint64_t bytes, uint64_t messages);
 
 //  Attached: far end has received everything up to received; the rest is sent again, in order.

@@ -45,6 +45,7 @@ test_sending_is_bounded_by_bytes (void **state)
     assert_int_equal (a->frames, 2);
     s_say (a, 1); //  would fit, but order is kept
     assert_int_equal (a->frames, 2);
+    assert_int_equal (tl_link_window (a->link, 2 * MIB - 1, 100), -1); //  2 MiB are in flight
     s_deliver_all (a);
     s_let_go (b, 0);
     tl_link_tick (b->link, false);

@@ -188,16 +188,16 @@ test_values (void **state)
         ":6:13: train.lr: expected a number of at least 0, found 'nan'; write for example 'lr: "
         "2e-4'");
     s_refused (GOOD "train: {steps: -3}\n", NULL,
-               ":6:16: train.steps: expected a whole number of at least 1, found '-3'; write for "
+               ":6:16: train.steps: expected a whole number of at least 0, found '-3'; write for "
                "example 'steps: 100'");
     s_refused (GOOD "train: {steps: 1.5}\n", NULL,
-               ":6:16: train.steps: expected a whole number of at least 1, found '1.5'; write for "
+               ":6:16: train.steps: expected a whole number of at least 0, found '1.5'; write for "
                "example 'steps: 100'");
     s_refused (GOOD "train: {steps: [1]}\n", NULL,
-               ":6:9: train.steps: expected a whole number of at least 1, found a list; write for "
+               ":6:9: train.steps: expected a whole number of at least 0, found a list; write for "
                "example 'steps: 100'");
     s_refused (GOOD "train: {steps: }\n", NULL,
-               ":6:9: train.steps: expected a whole number of at least 1, found nothing; write for "
+               ":6:9: train.steps: expected a whole number of at least 0, found nothing; write for "
                "example 'steps: 100'");
     s_refused (GOOD "train: 3\n", NULL,
                ":6:8: train: expected a mapping with keys like steps and lr, found '3'; write for "
