@@ -243,12 +243,28 @@ const tl_schedule_actions_t tl_broker_actions = {
 
 //  --- who comes and goes -----------------------------------------------------------------------
 
+//  A trunk is here (again): what readers asked before went nowhere, or to a worker that is gone.
+static void
+s_tell_readers (tl_broker_t *self)
+{
+    if (!tl_schedule_serves (self->schedule))
+        return;
+    tl_message_t restore;
+    tl_message_init (&restore, TL_RESTORE);
+    restore.step = tl_schedule_place (self->schedule).step;
+    restore.body.restore.text = "a worker holds the trunk: ask again";
+    for (tl_session_t *it = self->sessions.first; it; it = it->next)
+        if (it->ready && it->role == TL_ROLE_READER)
+            s_send (self, it, &restore);
+}
+
 void
 tl_broker_ready (tl_broker_t *self, tl_session_t *session)
 {
-    if (session->role == TL_ROLE_WORKER)
+    if (session->role == TL_ROLE_WORKER) {
         tl_schedule_worker_join (self->schedule);
-    else if (session->role == TL_ROLE_CLIENT && self->over) {
+        s_tell_readers (self);
+    } else if (session->role == TL_ROLE_CLIENT && self->over) {
         tl_message_t bye;
         tl_message_init (&bye, TL_BYE);
         bye.body.bye.text = "the run is over";
@@ -292,9 +308,7 @@ s_timely (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
 {
     size_t client = (size_t) session->index;
     if (message->type == TL_FORWARD)
-        return true;
-    if (session->role != TL_ROLE_CLIENT)
-        return false;
+        return tl_schedule_serves (self->schedule);
     if (tl_schedule_open (self->schedule, message->step) &&
         tl_schedule_member (self->schedule, client) &&
         message->micro < self->topology->train.micros)
@@ -312,6 +326,9 @@ s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
 {
     size_t client = (size_t) session->index;
     tl_session_t *worker = tl_sessions_worker (&self->sessions);
+    //  A reader takes no part in the run, whatever it says.
+    if (session->role == TL_ROLE_READER && message->type != TL_FORWARD)
+        return false;
     switch (message->type) {
     case TL_ACTIVATION:
     case TL_GRADIENT:
@@ -434,6 +451,10 @@ s_from_worker (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
     case TL_RESTORED:
         tl_schedule_restored (self->schedule, message->body.restored.good,
                               message->body.restored.text);
+        if (!message->body.restored.good)
+            tl_warn ("%s can't take the saved trunk over: %s", session->label,
+                     message->body.restored.text);
+        s_tell_readers (self);
         break;
     default:
         break;

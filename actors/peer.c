@@ -33,6 +33,7 @@ struct tl_peer {
     uint64_t process;         //  random: tells this process from an earlier one of the same name
     uint8_t session [16];
     uint64_t run;
+    uint64_t step;            //  committed steps of the run when it was joined
     int64_t ping_ms, expire_ms;
     int64_t heard, spoke;     //  last traffic from and to the broker, monotonic ms
     int64_t began, said;      //  since when we wait, and when we last said so
@@ -130,6 +131,7 @@ s_on_welcome (tl_peer_t *self, const tl_message_t *message)
         return;
     memcpy (self->session, message->body.welcome.session, sizeof self->session);
     self->run = message->run;
+    self->step = message->step;
     self->ping_ms = (int64_t) message->body.welcome.ping_ms;
     self->expire_ms = (int64_t) message->body.welcome.expire_ms;
     self->met = true;
@@ -527,6 +529,12 @@ uint64_t
 tl_peer_run (const tl_peer_t *self)
 {
     return self->run;
+}
+
+uint64_t
+tl_peer_step (const tl_peer_t *self)
+{
+    return self->step;
 }
 
 uint64_t

@@ -36,6 +36,7 @@ tl_peer_t *tl_peer_new (tl_actor_t *actor, const tl_topology_t *topology,
 //  Says BYE when a session lives.
 void tl_peer_destroy (tl_peer_t **self_p);
 uint64_t tl_peer_run (const tl_peer_t *self);        //  run id, 0 before the first WELCOME
+uint64_t tl_peer_step (const tl_peer_t *self);       //  steps that were committed when the session began
 uint64_t tl_peer_bytes (const tl_peer_t *self);      //  on the data socket's wire, both ways
 //  Sends a message of the run (sequenced); without payload.
 void tl_peer_send (tl_peer_t *self, tl_message_t *message);

@@ -18,7 +18,11 @@ typedef struct {
     bool saving;              //  its SAVED of the pending save is awaited
     bool restoring;           //  its RESTORED is awaited
     bool finishing;           //  its FINISHED is awaited
+    bool behind;              //  the run went back while it was away: so must it, to back_to or before
+    uint64_t back_to;         //  step
 } tl_seat_t;
+
+enum { MOST_FUTILE = 3 };     //  times in a row that a step may come to nothing though everybody is there
 
 struct tl_schedule {
     tl_schedule_config_t config;
@@ -32,15 +36,18 @@ struct tl_schedule {
     bool worker;              //  joined
     bool worker_used;         //  a worker has held the trunk of this run: its loss costs a restore
     bool worker_saving, worker_restoring;
+    bool worker_lost;         //  it could not be given the finished run's trunk
     bool saving;              //  pending is under way
     bool started;             //  all clients were there once
     bool stopping;            //  after the open step: last save and done
+    int futile;               //  times in a row that the open step came to nothing though everybody was there
     int code;                 //  of done
     char why [512];           //  of done or of the restore
     tl_seat_t *seats;         //  [config.clients]
 };
 
 static void s_next (tl_schedule_t *self);
+static void s_last_save (tl_schedule_t *self);
 
 tl_schedule_t *
 tl_schedule_new (const tl_schedule_config_t *config, const tl_schedule_actions_t *actions, void *arg)
@@ -51,6 +58,7 @@ tl_schedule_new (const tl_schedule_config_t *config, const tl_schedule_actions_t
     self->actions = *actions;
     self->arg = arg;
     self->seats = tl_alloc (config->clients * sizeof *self->seats);
+    self->pending_good = true;
     return self;
 }
 
@@ -122,15 +130,8 @@ s_save_complete (tl_schedule_t *self)
         self->common = self->pending;
         self->actions.common (self->arg, &self->common);
     }
-    if (self->state != TL_RUN_SAVING)
-        return;
-    if (!self->pending_good) {
-        self->code = TL_FAILED;
-        s_done (self);
-    } else if (self->stopping)
-        s_done (self);
-    else
-        s_finish (self);
+    if (self->state == TL_RUN_SAVING)
+        s_last_save (self);
 }
 
 static void
@@ -153,32 +154,43 @@ s_save_answered (tl_schedule_t *self, bool *awaited, uint64_t step, bool good, c
 static void
 s_save (tl_schedule_t *self, bool last)
 {
-    if (self->saving)
-        tl_warn ("save of step %llu is overtaken by the one of step %llu and doesn't count",
-                 (unsigned long long) self->pending.step, (unsigned long long) self->place.step);
     self->saving = true;
     self->pending = self->place;
-    self->pending_good = self->worker;
-    self->worker_saving = self->worker;
+    self->pending_good = true;
+    self->worker_saving = true;
     for (size_t i = 0; i < self->config.clients; i++)
         self->seats [i].saving = self->seats [i].live;
     self->actions.save (self->arg, &self->place, last);
-    if (!s_awaits_save (self))
-        s_save_complete (self);
 }
 
+//  A save that takes longer than save_every steps is not overtaken by the next, else none would ever count.
+static void
+s_save_now_and_then (tl_schedule_t *self)
+{
+    if (!self->config.save_every || self->place.step % self->config.save_every)
+        return;
+    if (self->saving)
+        tl_warn ("step %llu is not saved: the save of step %llu is still under way",
+                 (unsigned long long) self->place.step, (unsigned long long) self->pending.step);
+    else
+        s_save (self, false);
+}
+
+//  Until the newest step is common, unless it can't be saved. One that is under way comes first: parts keep the common save
+//  and one more.
 static void
 s_last_save (tl_schedule_t *self)
 {
     s_go (self, TL_RUN_SAVING, self->stopping ? "stop" : "last step");
-    if (self->common.step == self->place.step && !self->saving) {
-        //  Nothing is newer than the common save (or nothing was ever trained).
-        if (self->stopping) {
-            s_done (self);
-            return;
-        }
-    }
-    s_save (self, true);
+    if (self->saving)
+        return;
+    bool failed = !self->pending_good && self->pending.step == self->place.step;
+    if (self->common.step != self->place.step && !failed)
+        s_save (self, true);
+    else if (self->stopping)
+        s_done (self);
+    else
+        s_finish (self);
 }
 
 //  --- steps ------------------------------------------------------------------------------------
@@ -214,17 +226,41 @@ s_open_step (tl_schedule_t *self)
 static void
 s_next (tl_schedule_t *self)
 {
-    if (self->stopping)
+    bool complete = self->place.round >= self->config.rounds;
+    if (self->stopping) {
         s_last_save (self);
-    else if (self->place.round >= self->config.rounds)
-        s_last_save (self);
-    else if (!self->worker || !s_live (self) ||
-             (!self->started && s_live (self) < self->config.clients))
-        s_go (self, TL_RUN_WAITING, "somebody is missing");
-    else {
-        self->started = true;
-        s_open_step (self);
+        return;
     }
+    //  Without a worker nothing that counts can be saved; a run of no steps, too, begins when all were here.
+    if (!self->worker || (!s_live (self) && !complete) ||
+        (!self->started && s_live (self) < self->config.clients)) {
+        s_go (self, TL_RUN_WAITING, "somebody is missing");
+        return;
+    }
+    self->started = true;
+    if (complete)
+        s_last_save (self);
+    else
+        s_open_step (self);
+}
+
+//  The open step changed nothing. Whoever left took its part with it and the next try is another one; but if everybody
+//  is there, it would be the same for ever.
+static void
+s_came_to_nothing (tl_schedule_t *self)
+{
+    bool someone = false;
+    for (size_t i = 0; i < self->config.clients; i++)
+        someone |= self->seats [i].member;
+    self->actions.abandoned (self->arg, self->place.step, "nothing of it was committed");
+    if (!someone || self->stopping || ++self->futile < MOST_FUTILE)
+        return;
+    self->stopping = true;
+    self->code = TL_FAILED;
+    snprintf (self->why, sizeof self->why,
+              "step %llu came to nothing %d times in a row: no client had a token to learn from; "
+              "look at the data and at train.max_length",
+              (unsigned long long) self->place.step, MOST_FUTILE);
 }
 
 void
@@ -233,10 +269,11 @@ tl_schedule_closed (tl_schedule_t *self, uint64_t step, uint64_t labels)
     if (self->state != TL_RUN_STEP || step != self->place.step)
         return;
     if (labels == 0)
-        self->actions.abandoned (self->arg, step, "nothing of it was committed");
+        s_came_to_nothing (self);
     for (size_t i = 0; i < self->config.clients; i++)
         self->seats [i].member = false;
     if (labels > 0) {
+        self->futile = 0;
         self->place.step++;
         if (self->config.serial && self->place.turn + 1 < self->config.clients)
             self->place.turn++;
@@ -244,9 +281,8 @@ tl_schedule_closed (tl_schedule_t *self, uint64_t step, uint64_t labels)
             self->place.turn = 0;
             self->place.round++;
         }
-        bool ends = self->place.round >= self->config.rounds || self->stopping;
-        if (self->config.save_every && self->place.step % self->config.save_every == 0 && !ends)
-            s_save (self, false);
+        if (self->place.round < self->config.rounds && !self->stopping)
+            s_save_now_and_then (self);
     }
     s_next (self);
 }
@@ -256,20 +292,27 @@ tl_schedule_closed (tl_schedule_t *self, uint64_t step, uint64_t labels)
 void
 tl_schedule_join (tl_schedule_t *self, size_t client)
 {
-    self->seats [client].live = true;
+    tl_seat_t *seat = &self->seats [client];
+    seat->live = true;
+    if (seat->behind)
+        self->actions.back (self->arg, client, seat->back_to);
+    seat->behind = false;
     if (self->state == TL_RUN_WAITING)
         s_next (self);
-    else if (self->state == TL_RUN_DONE)
-        return;
-    //  Else it joins at the next plan.
+    //  Else it takes part from the next plan on.
 }
 
 static void
 s_restored_one (tl_schedule_t *self, bool *awaited, bool good, const char *why)
 {
-    if (self->state != TL_RUN_RESTORING || !*awaited)
+    if (!*awaited)
         return;
     *awaited = false;
+    if (self->state != TL_RUN_RESTORING) {
+        //  A worker that came when the run was over: what it holds is all that is asked.
+        self->worker_lost = !good;
+        return;
+    }
     if (!good) {
         self->code = TL_FAILED;
         snprintf (self->why, sizeof self->why,
@@ -307,8 +350,10 @@ void
 tl_schedule_worker_join (tl_schedule_t *self)
 {
     self->worker = true;
-    if (self->state == TL_RUN_DONE && self->worker_used)
+    if (self->state == TL_RUN_DONE && self->worker_used) {
+        self->worker_restoring = true;
         self->actions.restore (self->arg, &self->common, "a new worker serves the finished run");
+    }
     if (self->state != TL_RUN_WAITING)
         return;
     if (!self->worker_used) {
@@ -319,26 +364,25 @@ tl_schedule_worker_join (tl_schedule_t *self)
     s_go (self, TL_RUN_RESTORING, "worker is back");
     self->place = self->common;
     self->worker_restoring = true;
-    for (size_t i = 0; i < self->config.clients; i++)
-        self->seats [i].restoring = self->seats [i].live;
+    for (size_t i = 0; i < self->config.clients; i++) {
+        tl_seat_t *seat = &self->seats [i];
+        seat->restoring = seat->live;
+        if (!seat->live && !seat->behind)
+            seat->back_to = self->common.step;
+        seat->behind |= !seat->live;
+    }
     self->actions.restore (self->arg, &self->common, "the worker that held the trunk was lost");
 }
 
-//  A save without the trunk doesn't count.
+//  A save without the trunk doesn't count; whatever the clients still say of it is ignored.
 static void
 s_lose_save (tl_schedule_t *self)
 {
-    if (!self->saving)
-        return;
-    self->pending_good = false;
-    self->worker_saving = false;
-    if (self->state == TL_RUN_SAVING) {
-        self->saving = false;
-        for (size_t i = 0; i < self->config.clients; i++)
-            self->seats [i].saving = false;
+    self->saving = self->worker_saving = false;
+    for (size_t i = 0; i < self->config.clients; i++)
+        self->seats [i].saving = false;
+    if (self->state == TL_RUN_SAVING)
         s_go (self, TL_RUN_WAITING, "worker left");
-    } else if (!s_awaits_save (self))
-        s_save_complete (self);
 }
 
 void
@@ -346,7 +390,7 @@ tl_schedule_worker_left (tl_schedule_t *self)
 {
     if (!self->worker)
         return;
-    self->worker = false;
+    self->worker = self->worker_restoring = self->worker_lost = false;
     s_lose_save (self);
     switch (self->state) {
     case TL_RUN_STEP:
@@ -358,7 +402,6 @@ tl_schedule_worker_left (tl_schedule_t *self)
     case TL_RUN_RESTORING:
         for (size_t i = 0; i < self->config.clients; i++)
             self->seats [i].restoring = false;
-        self->worker_restoring = false;
         s_go (self, TL_RUN_WAITING, "worker left");
         break;
     case TL_RUN_FINISHING:
@@ -443,8 +486,14 @@ tl_schedule_stop (tl_schedule_t *self, bool hurry, int code, const char *why)
             s_done (self);
         break;
     case TL_RUN_SAVING:
-        if (hurry)
+        if (hurry) {
+            self->code = TL_FAILED;
+            snprintf (self->why, sizeof self->why,
+                      "step %llu could not be saved in time; the last common save is of step %llu",
+                      (unsigned long long) self->place.step,
+                      (unsigned long long) self->common.step);
             s_done (self);
+        }
         break;
     default:
         s_done (self);
@@ -475,6 +524,12 @@ uint64_t
 tl_schedule_saved_step (const tl_schedule_t *self)
 {
     return self->common.step;
+}
+
+bool
+tl_schedule_serves (const tl_schedule_t *self)
+{
+    return self->worker && !self->worker_restoring && !self->worker_lost;
 }
 
 bool

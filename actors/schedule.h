@@ -37,6 +37,8 @@ typedef struct {
     void (*save) (void *arg, const tl_place_t *place, bool last);   //  order it of every live part
     void (*common) (void *arg, const tl_place_t *place);            //  all parts have it: it counts
     void (*restore) (void *arg, const tl_place_t *place, const char *why);   //  back to it, all live parts
+    //  This client was away when the run went back: its state of step or before, nothing newer.
+    void (*back) (void *arg, size_t client, uint64_t step);
     void (*finish) (void *arg);                                     //  clients: score your held-out text
     void (*done) (void *arg, int code, const char *text);           //  the run is over
 } tl_schedule_actions_t;
@@ -75,6 +77,7 @@ tl_run_state_t tl_schedule_state (const tl_schedule_t *self);
 const char *tl_schedule_state_name (const tl_schedule_t *self);
 tl_place_t tl_schedule_place (const tl_schedule_t *self);
 uint64_t tl_schedule_saved_step (const tl_schedule_t *self);   //  newest common save, 0 if none but the start
+bool tl_schedule_serves (const tl_schedule_t *self);   //  a worker is here, and its trunk is the run's
 bool tl_schedule_member (const tl_schedule_t *self, size_t client);   //  of the open step, and still in it
 bool tl_schedule_open (const tl_schedule_t *self, uint64_t step);     //  that step is open now
 

@@ -60,6 +60,7 @@ struct tl_supervisor {
     size_t count;
     FILE *log;
     bool over;                //  the broker said that the run is done, or ended
+    bool serving;             //  it said that it goes on serving: a worker is still needed
     int code;
     char text [1100];         //  why code is not 0
 };
@@ -97,8 +98,10 @@ s_on_event_line (tl_child_t *child, const char *line)
     json_t *event = json_loads (line, 0, &error);
     const char *name = event ? json_string_value (json_object_get (event, "event")) : NULL;
     if (name) {
-        if (strcmp (name, "done") == 0 && strcmp (child->role, "broker") == 0)
-            self->over = true;
+        if (strcmp (child->role, "broker") == 0) {
+            self->over |= strcmp (name, "done") == 0;
+            self->serving |= strcmp (name, "serving") == 0;
+        }
         self->options.on_event (self->options.arg, child->title, event);
     }
     json_decref (event);
@@ -282,7 +285,8 @@ s_died (tl_child_t *child, int status)
     }
     snprintf (text, sizeof text, "%s %s%s%s", child->title, how, *child->last ? ": " : "",
               child->last);
-    if (tl_actor_state (self->actor) == STOPPING || (self->over && !broker)) {
+    bool needed = !self->over || broker || (worker && self->serving);
+    if (tl_actor_state (self->actor) == STOPPING || !needed) {
         //  Whatever the parts say after the run's end follows from it.
         if (broker)
             s_fail (self, code, *child->last ? child->last : text);

@@ -108,8 +108,8 @@ static const tl_setting_t s_keys[] = {
 
     {"train", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with keys like steps and lr",
      "{steps: 200, lr: 2e-4}", "how it is trained", NULL},
-    {"train.steps", TL_SETTING_COUNT, OF (train.steps), 1, COUNTED, "100",
-     "a whole number of at least 1", NULL, "optimizer steps of the run", NULL},
+    {"train.steps", TL_SETTING_COUNT, OF (train.steps), 0, COUNTED, "100",
+     "a whole number of at least 0", NULL, "optimizer steps of the run", NULL},
     {"train.batch_size", TL_SETTING_COUNT, OF (train.batch_size), 1, 65536, "4",
      "a whole number from 1 to 65536", NULL, "sequences of each client in a step", NULL},
     {"train.micros", TL_SETTING_COUNT, OF (train.micros), 1, 1024, "1",
