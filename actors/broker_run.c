@@ -199,6 +199,17 @@ s_restore (void *arg, const tl_place_t *place, const char *why)
 }
 
 static void
+s_back (void *arg, size_t client, uint64_t step)
+{
+    tl_broker_t *self = arg;
+    tl_message_t restore;
+    tl_message_init (&restore, TL_RESTORE);
+    restore.step = step;
+    restore.body.restore.text = "the run went back while it was away";
+    s_send (self, tl_sessions_by_client (&self->sessions, (int) client), &restore);
+}
+
+static void
 s_finish (void *arg)
 {
     tl_broker_t *self = arg;
@@ -237,6 +248,7 @@ const tl_schedule_actions_t tl_broker_actions = {
     .save = s_save,
     .common = s_common,
     .restore = s_restore,
+    .back = s_back,
     .finish = s_finish,
     .done = s_done,
 };

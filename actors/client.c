@@ -303,7 +303,8 @@ s_on_saved (tl_site_job_t *job)
 {
     tl_client_t *self = job->owner;
     if (job->err.code == TL_OK)
-        tl_save_prune (self->directory, job->step, self->topology->checkpoint.keep + 1);
+        //  The common save may be two behind: one more is under way, and another was made when we left.
+        tl_save_prune (self->directory, job->step, self->topology->checkpoint.keep + 2);
     s_answer (job, TL_SAVED);
 }
 

@@ -10,12 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_SAVES = 10000 };   //  states looked at in one directory
+enum { MOST_SAVES = 10000 }; //  states looked at in one directory
 
 static char *
 s_path (const char *directory, uint64_t step)
 {
-    return tl_format ("%s/save-%08llu.state", directory, (unsigned long long) step);
+    return tl_format ("%s/save-%08llu.state", directory, (unsigned long long)step);
 }
 
 char *
@@ -35,12 +35,27 @@ s_list (const char *directory, uint64_t *steps)
         unsigned long long step;
         int end = 0;
         if (sscanf (entry->d_name, "save-%llu.state%n", &step, &end) == 1 && end &&
-            !entry->d_name [end])
-            steps [count++] = step;
+            !entry->d_name[end])
+            steps[count++] = step;
     }
     if (stream)
         closedir (stream);
     return count;
+}
+
+//  Removes the states of steps from first to last.
+static void
+s_remove (const char *directory, uint64_t first, uint64_t last)
+{
+    uint64_t *steps = tl_alloc (MOST_SAVES * sizeof *steps);
+    size_t count = s_list (directory, steps);
+    for (size_t i = 0; i < count; i++)
+        if (steps[i] >= first && steps[i] <= last) {
+            char *path = s_path (directory, steps[i]);
+            unlink (path);
+            free (path);
+        }
+    free (steps);
 }
 
 int
@@ -52,14 +67,8 @@ tl_save_open (const char *directory, tl_error_t *err)
     int rc = tl_file_write (probe, "", 0, 0644, err);
     unlink (probe);
     free (probe);
-    uint64_t *steps = tl_alloc (MOST_SAVES * sizeof *steps);
-    size_t count = rc ? 0 : s_list (directory, steps);
-    for (size_t i = 0; i < count; i++) {
-        char *path = s_path (directory, steps [i]);
-        unlink (path);
-        free (path);
-    }
-    free (steps);
+    if (rc == 0)
+        s_remove (directory, 0, UINT64_MAX);
     return rc;
 }
 
@@ -77,7 +86,7 @@ int
 tl_save_same_run (const char *directory, uint64_t run, tl_error_t *err)
 {
     char *path = tl_format ("%s/run", directory);
-    char *text = tl_format ("%016llx", (unsigned long long) run);
+    char *text = tl_format ("%016llx", (unsigned long long)run);
     int rc = s_is_of (path, text);
     if (!rc &&
         (tl_save_open (directory, err) || tl_file_write (path, text, strlen (text), 0644, err)))
@@ -91,7 +100,7 @@ bool
 tl_save_has (const char *directory, uint64_t run)
 {
     char *path = tl_format ("%s/run", directory);
-    char *text = tl_format ("%016llx", (unsigned long long) run);
+    char *text = tl_format ("%016llx", (unsigned long long)run);
     bool has = s_is_of (path, text) && tl_save_newest (directory, UINT64_MAX) >= 0;
     free (text);
     free (path);
@@ -99,7 +108,8 @@ tl_save_has (const char *directory, uint64_t run)
 }
 
 int
-tl_save_write (const char *directory, uint64_t step, const void *state, size_t size, tl_error_t *err)
+tl_save_write (const char *directory, uint64_t step, const void *state, size_t size,
+               tl_error_t *err)
 {
     char *path = s_path (directory, step);
     int rc = tl_file_write (path, state, size, 0600, err);
@@ -111,7 +121,7 @@ void *
 tl_save_read (const char *directory, uint64_t step, size_t *size, tl_error_t *err)
 {
     char *path = s_path (directory, step);
-    void *state = tl_file_read (path, (size_t) 16 << 30, size, err);
+    void *state = tl_file_read (path, (size_t)16 << 30, size, err);
     free (path);
     return state;
 }
@@ -123,29 +133,29 @@ tl_save_newest (const char *directory, uint64_t limit)
     size_t count = s_list (directory, steps);
     int64_t newest = -1;
     for (size_t i = 0; i < count; i++)
-        if (steps [i] <= limit && (int64_t) steps [i] > newest)
-            newest = (int64_t) steps [i];
+        if (steps[i] <= limit && (int64_t)steps[i] > newest)
+            newest = (int64_t)steps[i];
     free (steps);
     return newest;
 }
 
 void
+tl_save_forget_after (const char *directory, uint64_t step)
+{
+    if (step < UINT64_MAX)
+        s_remove (directory, step + 1, UINT64_MAX);
+}
+
+void
 tl_save_prune (const char *directory, uint64_t step, size_t keep)
 {
-    int64_t kept = (int64_t) step;
+    int64_t kept = (int64_t)step;
     for (size_t i = 1; i < keep && kept > 0; i++) {
-        int64_t older = tl_save_newest (directory, (uint64_t) kept - 1);
+        int64_t older = tl_save_newest (directory, (uint64_t)kept - 1);
         if (older < 0)
             break;
         kept = older;
     }
-    uint64_t *steps = tl_alloc (MOST_SAVES * sizeof *steps);
-    size_t count = s_list (directory, steps);
-    for (size_t i = 0; i < count; i++)
-        if ((int64_t) steps [i] < kept) {
-            char *path = s_path (directory, steps [i]);
-            unlink (path);
-            free (path);
-        }
-    free (steps);
+    if (kept > 0)
+        s_remove (directory, 0, (uint64_t)kept - 1);
 }

@@ -21,6 +21,8 @@ int tl_save_write (const char *directory, uint64_t step, const void *state, size
 void *tl_save_read (const char *directory, uint64_t step, size_t *size, tl_error_t *err);
 //  Newest saved step <= limit, or -1.
 int64_t tl_save_newest (const char *directory, uint64_t limit);
+//  Removes states of later steps: the run went back to step, and makes them anew.
+void tl_save_forget_after (const char *directory, uint64_t step);
 //  Keeps the newest keep states up to step (at least that of step itself) and anything newer.
 void tl_save_prune (const char *directory, uint64_t step, size_t keep);
 

@@ -147,6 +147,7 @@ tl_site_job_restore (void *arg)
 {
     tl_site_job_t *job = arg;
     int64_t newest = job->step ? tl_save_newest (job->directory, job->step) : -1;
+    tl_save_forget_after (job->directory, job->step);
     if (newest <= 0) {
         tl_site_fresh (job->site, &job->err);
         snprintf (job->text, sizeof job->text, "at the start%s",
