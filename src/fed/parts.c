@@ -48,8 +48,7 @@ tl_split_check (const tl_topology_t *topology, const tl_model_t *model, tl_error
 bool
 tl_norm_is_joint (const tl_topology_t *topology)
 {
-    return topology->client_count == 1 ||
-           !(topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL));
+    return topology->client_count == 1 || !(topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL));
 }
 
 tl_part_t *
@@ -109,13 +108,18 @@ s_whole (tl_model_t *model, const tl_tune_t *tune, tl_error_t *err)
 }
 
 tl_chain_t *
+tl_chain_split (const tl_topology_t *topology, tl_model_t *model, tl_error_t *err)
+{
+    tl_part_t *client = tl_part_of_client (topology, model, err);
+    tl_part_t *trunk = client ? tl_part_of_worker (topology, model, err) : NULL;
+    return s_chain_new (model, client, trunk, true);
+}
+
+tl_chain_t *
 tl_chain_of (const tl_topology_t *topology, tl_model_t *model, tl_error_t *err)
 {
-    if (topology->tune.parts != TL_PART_ALL) {
-        tl_part_t *client = tl_part_of_client (topology, model, err);
-        tl_part_t *trunk = client ? tl_part_of_worker (topology, model, err) : NULL;
-        return s_chain_new (model, client, trunk, true);
-    }
+    if (topology->tune.parts != TL_PART_ALL)
+        return tl_chain_split (topology, model, err);
     tl_tune_t tune;
     s_tune (topology, true, &tune);
     return s_chain_new (model, s_whole (model, &tune, err), NULL, false);
@@ -211,6 +215,19 @@ tl_chain_score (tl_chain_t *self, const tl_batch_t *batch, double *nll, uint64_t
     tl_tape_t *tapes[TL_CHAIN_SEGMENTS] = {NULL};
     s_forward (self, batch, 0, false, tapes, nll, labels);
     s_destroy_tapes (self, tapes);
+}
+
+int
+tl_chain_extend (tl_chain_t *self, tl_cache_t *const *caches, const tl_batch_t *batch, size_t count,
+                 float *rows, float *logits, tl_error_t *err)
+{
+    for (size_t i = 0; i < self->segment_count; i++)
+        if (tl_segment_extend (self->segments[i], caches[i], batch, count, i ? rows : NULL, rows,
+                               err) != 0)
+            return -1;
+    tl_segment_head (self->segments[self->segment_count - 1], rows + (count - 1) * self->hidden, 1,
+                     logits);
+    return 0;
 }
 
 void

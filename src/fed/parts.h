@@ -36,6 +36,8 @@ typedef struct {
 
 //  The whole model as one part, or as client's and worker's when only some parts train.
 tl_chain_t *tl_chain_of (const tl_topology_t *topology, tl_model_t *model, tl_error_t *err);
+//  The whole model as client's part and worker's, whatever trains: what a run of several processes saves apart.
+tl_chain_t *tl_chain_split (const tl_topology_t *topology, tl_model_t *model, tl_error_t *err);
 //  The whole model as one frozen part; with adapter (a directory, or NULL) that adapter is in it.
 tl_chain_t *tl_chain_plain (tl_model_t *model, const char *adapter, tl_error_t *err);
 void tl_chain_destroy (tl_chain_t **self_p);
@@ -51,6 +53,11 @@ void tl_chain_score (tl_chain_t *self, const tl_batch_t *batch, double *nll, uin
 //  is changed then.
 int tl_chain_update (tl_chain_t *self, uint64_t labels, double clip, double lr, double *norm,
                      tl_error_t *err);
+
+//  For generation: reads count ids after those that caches [segment_count] hold; batch as for tl_segment_extend, rows
+//  [count, hidden] is scratch. logits [vocab] are those after the last id. -1 when the caches have no room.
+int tl_chain_extend (tl_chain_t *self, tl_cache_t *const *caches, const tl_batch_t *batch, size_t count,
+                     float *rows, float *logits, tl_error_t *err);
 
 //  The part that trains, or NULL when none or several do.
 tl_part_t *tl_chain_trained (const tl_chain_t *self);

@@ -1,14 +1,13 @@
 #include "site.h"
 
 #include "base/assert.h"
+#include "fed/evaluate.h"
 #include "fed/parts.h"
 #include "memory.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { SCORE_ROWS = 512 };   //  a scoring slice has at most so many rows (or one example)
 
 //  One micro of the open step.
 typedef struct {
@@ -172,7 +171,7 @@ size_t
 tl_site_rows (const tl_site_t *self)
 {
     size_t length = self->topology->train.max_length;
-    size_t score = SCORE_ROWS > length ? SCORE_ROWS : length;
+    size_t score = TL_EVALUATE_ROWS > length ? TL_EVALUATE_ROWS : length;
     size_t rows = self->data
                       ? tl_dataset_extent (self->data, self->topology->train.batch_size).rows
                       : 0;
@@ -389,7 +388,7 @@ s_slice (tl_site_t *self, tl_micro_t *micro, const float **rows, const tl_batch_
 tl_slice_t *
 tl_site_slice (tl_site_t *self, size_t *first, const float **rows, const tl_batch_t **batch)
 {
-    size_t count = self->held_out ? tl_dataset_fit (self->held_out, *first, SCORE_ROWS) : 0;
+    size_t count = self->held_out ? tl_dataset_fit (self->held_out, *first, TL_EVALUATE_ROWS) : 0;
     if (!count)
         return NULL;
     tl_micro_t *micro = tl_dataset_slice (self->held_out, *first, count);
