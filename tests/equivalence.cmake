@@ -12,8 +12,9 @@ endforeach ()
 #  split_test (name program arguments...)
 function (split_test name program)
     add_test (NAME ${name} COMMAND ${program} ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties (${name} PROPERTIES TIMEOUT 120 LABELS "equivalence;processes"
-                          ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline>")
+    set_tests_properties (${name} PROPERTIES TIMEOUT 240 LABELS "equivalence;processes")
+    set_property (TEST ${name} PROPERTY ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline>"
+                  "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
 endfunction ()
 
 #  Every family, split and method; clip, micros and mode so that nearly every three values of anything
@@ -42,3 +43,6 @@ foreach (family chatglm llama)
 endforeach ()
 split_test (split_wire split_wire)
 split_test (split_bytes split_bytes)
+#  These also show ThreadSanitizer what happens between loop, compute thread and sockets.
+set_tests_properties (split_one-chatglm-22-lora-0.1-3-serial split_one-llama-21-lora-0-3-batch split_sites-llama-3
+                      PROPERTIES LABELS "equivalence;processes;threads")

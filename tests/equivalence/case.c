@@ -227,6 +227,20 @@ s_take (const case_t *self, char *text, bool up, case_step_t *steps)
     free (text);
 }
 
+//  What a sanitizer finds in a part may come after the run is done and change nobody's exit code.
+static void
+s_check_log (const case_t *self)
+{
+    tl_error_t err;
+    char *path = tl_format ("%s/runs/case/trunkline.log", self->directory);
+    char *log = tl_file_read (path, MOST_OUTPUT, NULL, &err);
+    s_must (self, log != NULL, &err);
+    if (strstr (log, "Sanitizer") || strstr (log, "runtime error:"))
+        case_fail (self, "a part's sanitizer complains:\n%s", log);
+    free (log);
+    free (path);
+}
+
 void
 case_up (const case_t *self, const char *override, case_step_t *steps)
 {
@@ -239,6 +253,7 @@ case_up (const case_t *self, const char *override, case_step_t *steps)
         arguments[6] = override;
     }
     s_take (self, s_program (self, "up", arguments), true, steps);
+    s_check_log (self);
 }
 
 void
