@@ -27,6 +27,7 @@ struct tl_actor {
     tl_watch_t *watches;
     int signals;              //  signalfd of SIGTERM and SIGINT
     int stops;                //  how many have come
+    bool cut;                 //  the second one was the end
     tl_actor_fn *on_stop;
     void *arg;                //  of on_stop
     bool ended;
@@ -77,7 +78,8 @@ s_on_signal (void *arg)
     if (read (self->signals, &info, sizeof info) != sizeof info)
         return;
     if (self->stops++) {
-        tl_warn ("second %s: ending at once", strsignal ((int) info.ssi_signo));
+        tl_warn ("second signal (%s): ending at once", strsignal ((int) info.ssi_signo));
+        self->cut = !self->ended;
         tl_actor_end (self, TL_FAILED);
     } else {
         tl_info ("%s: stopping", strsignal ((int) info.ssi_signo));
@@ -230,10 +232,14 @@ s_on_ended (zloop_t *loop, int timer, void *arg)
 }
 
 int
-tl_actor_run (tl_actor_t *self)
+tl_actor_run (tl_actor_t *self, tl_error_t *err)
 {
     if (!self->ended)
         zloop_start (self->loop);
+    if (self->cut)
+        tl_fail (err, (tl_code_t) self->code,
+                 "%s was cut short by a second signal; give one and wait, and everything is saved",
+                 self->name);
     return self->code;
 }
 

@@ -15,7 +15,7 @@
 typedef struct tl_actor tl_actor_t;
 typedef void (tl_actor_fn) (void *arg);
 
-//  state_names [state] are for the log. SIGTERM and SIGINT call on_stop (once; a second one ends the process
+//  state_names [state] are for the log. SIGTERM and SIGINT call on_stop (once; a second one ends the actor
 //  with code 1). Blocks these signals for the whole process: call before any thread is started.
 tl_actor_t *tl_actor_new (const char *name, const char *const *state_names, tl_actor_fn *on_stop,
                           void *arg);
@@ -34,8 +34,8 @@ void tl_actor_go (tl_actor_t *self, int state, const char *event);   //  transit
 int tl_actor_state (const tl_actor_t *self);
 const char *tl_actor_state_name (const tl_actor_t *self);
 
-//  Runs until tl_actor_end; returns its code.
-int tl_actor_run (tl_actor_t *self);
+//  Runs until tl_actor_end; returns its code. err gets a sentence if a second signal was the end; else it is not touched.
+int tl_actor_run (tl_actor_t *self, tl_error_t *err);
 void tl_actor_end (tl_actor_t *self, int code);
 
 #endif

@@ -93,7 +93,7 @@ s_ask (const tl_topology_t *topology, bool stop, int64_t timeout_ms, json_t **re
     self.peer = tl_peer_new (self.actor, topology, &config, err);
     if (self.peer) {
         tl_actor_timer (self.actor, (size_t) timeout_ms, 1, s_on_timeout, &self);
-        rc = tl_actor_run (self.actor) ? -1 : 0;
+        rc = tl_actor_run (self.actor, err) ? -1 : 0;
     }
     tl_peer_destroy (&self.peer);
     tl_actor_destroy (&self.actor);

@@ -454,8 +454,8 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
         tl_info ("up: control %s, clients %s, workers %s", tl_socket_endpoint (self->control),
                  tl_socket_endpoint (self->clients), tl_socket_endpoint (self->workers));
         tl_event ("up", "{ss}", "name", topology->name);
-        code = tl_actor_run (self->actor);
-        if (code)
+        code = tl_actor_run (self->actor, err);
+        if (code && *self->text)
             tl_fail (err, code, "%s", self->text);
     } else if (err->code)
         code = err->code;

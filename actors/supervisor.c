@@ -22,8 +22,10 @@ enum {
     LINE = 65536,             //  longest line of a child that is kept whole
     BACK_OFF_MS = 250,        //  before the first restart; doubled each time
     MOST_RESTARTS = 5,        //  of one part
-    GRACE_MS = 25000,         //  a polite stop may take so long
-    KILL_MS = 3000            //  and an impolite one so long
+    HEALTHY_MS = 60000,       //  who lived so long has all its restarts again
+    GRACE_MS = 25000,         //  the broker may take so long to end a run in order
+    BYE_MS = 2000,            //  parts hear its BYE within that, or are told to stop
+    KILL_MS = 10000           //  whoever was told must be gone by then
 };
 
 static const char *const s_states [] = {"running", "stopping"};
@@ -47,7 +49,9 @@ typedef struct {
     int pidfd;                //  -1: none
     tl_pipe_t out, err;       //  events; log
     int restarts;
+    int64_t born;             //  of its process, monotonic ms
     int timer;                //  of the next start, 0: none
+    bool told;                //  to stop; a second signal would cut it short
     bool failed;              //  for good
     char last [1024];         //  last error sentence it printed
 } tl_child_t;
@@ -59,6 +63,8 @@ struct tl_supervisor {
     tl_child_t *children;
     size_t count;
     FILE *log;
+    int grace;                //  timer: after it everybody is told to stop; 0: none
+    bool began;               //  a step was committed
     bool over;                //  the broker said that the run is done, or ended
     bool serving;             //  it said that it goes on serving: a worker is still needed
     int code;
@@ -100,6 +106,7 @@ s_on_event_line (tl_child_t *child, const char *line)
     if (name) {
         if (strcmp (child->role, "broker") == 0) {
             self->over |= strcmp (name, "done") == 0;
+            self->began |= strcmp (name, "closed") == 0;
             self->serving |= strcmp (name, "serving") == 0;
         }
         self->options.on_event (self->options.arg, child->title, event);
@@ -180,11 +187,40 @@ s_on_kill (void *arg)
 }
 
 static void
+s_tell (tl_child_t *child)
+{
+    if (child->pid && !child->told)
+        kill (child->pid, SIGTERM);
+    child->told = true;
+}
+
+static void
 s_on_grace (void *arg)
 {
     tl_supervisor_t *self = arg;
-    s_signal_all (self, SIGTERM);
+    self->grace = 0;
+    for (size_t i = 0; i < self->count; i++)
+        s_tell (&self->children [i]);
     tl_actor_timer (self->actor, KILL_MS, 1, s_on_kill, self);
+}
+
+static void
+s_grace (tl_supervisor_t *self, size_t ms)
+{
+    tl_actor_cancel (self->actor, self->grace);
+    self->grace = tl_actor_timer (self->actor, ms, 1, s_on_grace, self);
+}
+
+//  Nothing is started any more, and within grace_ms everything is to be over.
+static void
+s_wind_up (tl_supervisor_t *self, size_t grace_ms)
+{
+    tl_actor_go (self->actor, STOPPING, "stop");
+    for (size_t i = 0; i < self->count; i++) {
+        tl_actor_cancel (self->actor, self->children [i].timer);
+        self->children [i].timer = 0;
+    }
+    s_grace (self, grace_ms);
 }
 
 //  The broker ends the run politely and tells everybody; without a broker each part is told itself.
@@ -193,16 +229,11 @@ s_stop (tl_supervisor_t *self)
 {
     if (tl_actor_state (self->actor) == STOPPING)
         return;
-    tl_actor_go (self->actor, STOPPING, "stop");
-    for (size_t i = 0; i < self->count; i++)
-        tl_actor_cancel (self->actor, self->children [i].timer);
     tl_child_t *broker = &self->children [0];
     bool polite = broker->pid && strcmp (broker->role, "broker") == 0;
+    s_wind_up (self, polite ? GRACE_MS : 1);
     if (polite)
-        kill (broker->pid, SIGTERM);
-    else
-        s_signal_all (self, SIGTERM);
-    tl_actor_timer (self->actor, GRACE_MS, 1, s_on_grace, self);
+        s_tell (broker);
     s_check_all (self);
 }
 
@@ -268,35 +299,47 @@ s_worth_a_try (int status)
            WEXITSTATUS (status) == TL_TIMEOUT;
 }
 
+//  It is the run's end, whatever the other parts are doing: either it told them, or they are told now.
+static void
+s_broker_died (tl_supervisor_t *self, bool clean, int code, const char *text)
+{
+    self->over = true;
+    if (!clean)
+        s_fail (self, code, text);
+    s_wind_up (self, clean ? BYE_MS : 1);
+}
+
 static void
 s_died (tl_child_t *child, int status)
 {
     tl_supervisor_t *self = child->supervisor;
-    bool broker = strcmp (child->role, "broker") == 0, worker = strcmp (child->role, "worker") == 0;
-    int code = WIFEXITED (status) ? WEXITSTATUS (status) : TL_FAILED;
+    bool worker = strcmp (child->role, "worker") == 0, exited = WIFEXITED (status);
+    int code = exited ? WEXITSTATUS (status) : TL_FAILED;
     char how [128], text [1300];
     s_how (status, how, sizeof how);
-    if (broker)
-        self->over = true;
-    if (WIFEXITED (status) && code == 0) {
-        if (broker)
-            s_stop (self);
-        return;
-    }
     snprintf (text, sizeof text, "%s %s%s%s", child->title, how, *child->last ? ": " : "",
               child->last);
-    bool needed = !self->over || broker || (worker && self->serving);
-    if (tl_actor_state (self->actor) == STOPPING || !needed) {
-        //  Whatever the parts say after the run's end follows from it.
-        if (broker)
-            s_fail (self, code, *child->last ? child->last : text);
+    const char *why = *child->last && exited ? child->last : text;
+    if (strcmp (child->role, "broker") == 0) {
+        s_broker_died (self, exited && code == 0, code, why);
         return;
     }
-    if (broker) {
-        s_fail (self, code, *child->last && WIFEXITED (status) ? child->last : text);
-        s_signal_all (self, SIGTERM);
-        s_stop (self);
-    } else if (s_worth_a_try (status) && child->restarts < MOST_RESTARTS) {
+    //  Whatever the parts say after the run's end follows from it.
+    if (tl_actor_state (self->actor) == STOPPING || (self->over && !(worker && self->serving)))
+        return;
+    if (exited && code == 0) {
+        //  It was told to leave. Clients may; without the trunk there is no run.
+        s_say (self, "%s has left", child->title);
+        if (worker) {
+            s_fail (self, TL_FAILED, "the worker was told to leave before the run was over; what "
+                                     "was saved is in the run's directory");
+            s_stop (self);
+        }
+        return;
+    }
+    if (tl_clock_ms () - child->born > HEALTHY_MS)
+        child->restarts = 0;
+    if (s_worth_a_try (status) && child->restarts < MOST_RESTARTS) {
         int delay = BACK_OFF_MS << child->restarts++;
         s_say (self, "%s; starting it again in %.2f s (%d of %d)", text, delay / 1000.0,
                child->restarts, MOST_RESTARTS);
@@ -304,8 +347,9 @@ s_died (tl_child_t *child, int status)
     } else {
         child->failed = true;
         s_say (self, "%s", text);
-        s_fail (self, code, *child->last && WIFEXITED (status) ? child->last : text);
-        if (worker || self->topology->client_count == 1)
+        s_fail (self, code, why);
+        //  The others go on without a client, but the first step waits for all.
+        if (worker || self->topology->client_count == 1 || !self->began)
             s_stop (self);
     }
 }
@@ -335,8 +379,11 @@ s_spawn (tl_child_t *child, char *const *argv, const int out [2], const int err_
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
-    sigset_t none, ours;
-    sigemptyset (&none);
+    sigset_t stops, ours;
+    //  A stop that comes before the actor looks for it is kept for it, and doesn't kill it.
+    sigemptyset (&stops);
+    sigaddset (&stops, SIGTERM);
+    sigaddset (&stops, SIGINT);
     sigemptyset (&ours);
     sigaddset (&ours, SIGPIPE);
     posix_spawn_file_actions_init (&actions);
@@ -347,7 +394,7 @@ s_spawn (tl_child_t *child, char *const *argv, const int out [2], const int err_
     //  A group of its own: Ctrl-C on the terminal is for us, and we stop the run in order.
     posix_spawnattr_setflags (&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
                                                POSIX_SPAWN_SETSIGDEF);
-    posix_spawnattr_setsigmask (&attributes, &none);
+    posix_spawnattr_setsigmask (&attributes, &stops);
     posix_spawnattr_setsigdefault (&attributes, &ours);
     int rc = posix_spawn (&child->pid, child->supervisor->options.program, &actions, &attributes,
                           argv, environ);
@@ -403,6 +450,7 @@ s_start (tl_child_t *child, tl_error_t *err)
                         child->title, strerror (errno));
     }
     *child->last = 0;
+    child->born = tl_clock_ms ();
     rc = s_spawn (child, (char *const *) argv, out, err_pipe);
     close (out [1]);
     close (err_pipe [1]);
@@ -482,9 +530,10 @@ tl_supervisor_run (const tl_topology_t *topology, const tl_supervisor_options_t 
     self->topology = topology;
     self->options = *options;
     self->actor = tl_actor_new ("up", s_states, s_on_stop, self);
-    int code = s_open (self, err) == 0 ? tl_actor_run (self->actor) : (int) err->code;
-    if (self->code)
+    int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int) err->code;
+    if (self->code && code == self->code)
         tl_fail (err, (tl_code_t) self->code, "%s", self->text);
+    s_signal_all (self, SIGKILL);   //  a second signal leaves no time
     for (size_t i = 0; i < self->count; i++) {
         tl_child_t *child = &self->children [i];
         if (child->pid)

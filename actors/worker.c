@@ -429,7 +429,7 @@ tl_worker_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
     free (title);
     self->compute = tl_compute_new ();
     tl_actor_watch_fd (self->actor, tl_compute_fd (self->compute), s_on_computed, self);
-    int code = s_open (self, err) == 0 ? tl_actor_run (self->actor) : (int) err->code;
+    int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int) err->code;
     tl_compute_destroy (&self->compute);
     tl_peer_destroy (&self->peer);
     tl_worker_forget_step (self);
