@@ -42,7 +42,8 @@ foreach (family chatglm llama)
     endforeach ()
 endforeach ()
 split_test (split_wire split_wire)
-split_test (split_bytes split_bytes)
+split_test (split_bytes-4 split_bytes 4 1 1)
+split_test (split_bytes-20 split_bytes 20 2 2)
 #  These also show ThreadSanitizer what happens between loop, compute thread and sockets.
 set_tests_properties (split_one-chatglm-22-lora-0.1-3-serial split_one-llama-21-lora-0-3-batch split_sites-llama-3
                       PROPERTIES LABELS "equivalence;processes;threads")

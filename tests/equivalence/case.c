@@ -72,6 +72,7 @@ s_write_topology (const case_t *self)
 {
     int ports[3];
     tests_ports (ports, 3);
+    int threads = self->spec->threads ? self->spec->threads : 1;
     FILE *file = fopen (self->yaml, "w");
     if (!file)
         case_fail (self, "%s: %s", self->yaml, strerror (errno));
@@ -80,13 +81,13 @@ s_write_topology (const case_t *self)
              "checkpoint: {dir: %s/runs, every: %llu, keep: 2}\nkeys: %s/keys\n"
              "broker: {control: \"tcp://127.0.0.1:%d\", clients: \"tcp://127.0.0.1:%d\", "
              "workers: \"tcp://127.0.0.1:%d\"}\n"
-             "workers: [{name: trunk, threads: 1}]\nclients:\n",
+             "workers: [{name: trunk, threads: %d}]\nclients:\n",
              self->directory, self->spec->settings, self->directory,
              (unsigned long long)self->spec->save_every, self->directory, ports[0], ports[1],
-             ports[2]);
+             ports[2], threads);
     for (size_t i = 0; i < self->spec->sites; i++)
-        fprintf (file, "  - {name: site-%zu, threads: 1, data: %s/%zu.jsonl}\n", i, self->directory,
-                 i);
+        fprintf (file, "  - {name: site-%zu, threads: %d, data: %s/%zu.jsonl}\n", i, threads,
+                 self->directory, i);
     fclose (file);
 }
 
