@@ -13,7 +13,7 @@ enum { AT_ONCE = 4 }; //  slices of a task under way, so that both sides have so
 //  Rows that are at the worker.
 typedef struct {
     uint64_t request;  //  step field of its FORWARD; 0: free
-    tl_slice_t *slice; //  the compute thread's, kept here for it
+    tl_slice_t *slice; //  what they are rows of
     tl_assembly_t *in; //  the answer, coming in
 } s_asked_t;
 
@@ -44,13 +44,7 @@ s_collected (void *arg)
         else
             job->done (job);
     }
-    if (job->slice) {
-        //  Its result is void; its buffers go back on the thread they came from.
-        job->done = NULL;
-        tl_compute_submit (self->config.compute, tl_site_job_discard, s_collected, tl_site_job_free,
-                           job);
-    } else
-        tl_site_job_free (job);
+    tl_site_job_free (job);
 }
 
 static tl_site_job_t *
@@ -190,11 +184,7 @@ tl_ask_void (tl_ask_t *self)
     for (size_t i = 0; i < AT_ONCE; i++) {
         s_asked_t *asked = &self->asked[i];
         tl_assembly_destroy (&asked->in);
-        if (asked->slice) {
-            tl_site_job_t *job = s_job (self, NULL);
-            job->slice = asked->slice;
-            s_submit (self, tl_site_job_discard, job);
-        }
+        tl_slice_destroy (&asked->slice);
         *asked = (s_asked_t){0};
     }
 }
@@ -243,10 +233,7 @@ tl_ask_destroy (tl_ask_t **self_p)
     tl_ask_t *self = *self_p;
     if (!self)
         return;
-    for (size_t i = 0; i < AT_ONCE; i++) {
-        tl_slice_destroy (&self->asked[i].slice);
-        tl_assembly_destroy (&self->asked[i].in);
-    }
+    tl_ask_void (self);
     free (self);
     *self_p = NULL;
 }

@@ -222,10 +222,3 @@ tl_site_job_load (void *arg)
     else
         tl_site_fresh (job->site, &job->err);
 }
-
-void
-tl_site_job_discard (void *arg)
-{
-    tl_site_job_t *job = arg;
-    tl_slice_destroy (&job->slice);
-}

@@ -57,7 +57,6 @@ void tl_site_job_score (void *job);
 void tl_site_job_prompt (void *job);
 void tl_site_job_next (void *job);
 void tl_site_job_load (void *job);      //  the adapter in directory; NULL: the untrained one
-void tl_site_job_discard (void *job);   //  its slice, which only the compute thread may give back
-void tl_site_job_free (void *job);      //  any thread, once there is no slice or no compute thread
+void tl_site_job_free (void *job);      //  any thread
 
 #endif

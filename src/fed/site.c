@@ -29,6 +29,7 @@ struct tl_site {
     size_t micros;
     uint64_t round;
     uint64_t cursor;          //  own steps committed
+    tl_tape_t *slice_front;   //  of the last slice, for its rows
     uint64_t labels;          //  of the open step
     double nll;
     double own_norm;          //  of the open step's own gradient
@@ -41,6 +42,7 @@ s_part (tl_site_t *self, tl_error_t *err)
     tl_part_t *part = tl_part_of_client (self->topology, self->model, err);
     if (!part)
         return -1;
+    tl_tape_destroy (&self->slice_front);
     tl_part_destroy (&self->part);
     self->part = part;
     self->front = tl_part_segment (part, 0);
@@ -110,6 +112,7 @@ tl_site_destroy (tl_site_t **self_p)
     if (!self)
         return;
     s_close_open (self);
+    tl_tape_destroy (&self->slice_front);
     tl_dataset_destroy (&self->data);
     tl_dataset_destroy (&self->held_out);
     tl_part_destroy (&self->part);
@@ -354,7 +357,6 @@ tl_site_fresh (tl_site_t *self, tl_error_t *err)
 
 struct tl_slice {
     tl_micro_t *micro;        //  its own batch
-    tl_tape_t *front;
 };
 
 size_t
@@ -367,7 +369,6 @@ void
 tl_slice_destroy (tl_slice_t **self_p)
 {
     if (*self_p) {
-        tl_tape_destroy (&(*self_p)->front);
         tl_micro_destroy (&(*self_p)->micro);
         free (*self_p);
         *self_p = NULL;
@@ -379,8 +380,9 @@ s_slice (tl_site_t *self, tl_micro_t *micro, const float **rows, const tl_batch_
 {
     tl_slice_t *slice = tl_alloc (sizeof *slice);
     slice->micro = micro;
-    slice->front = tl_segment_forward (self->front, &micro->batch, 0, NULL, false);
-    *rows = tl_tape_output (slice->front);
+    tl_tape_destroy (&self->slice_front);
+    self->slice_front = tl_segment_forward (self->front, &micro->batch, 0, NULL, false);
+    *rows = tl_tape_output (self->slice_front);
     *batch = &micro->batch;
     return slice;
 }

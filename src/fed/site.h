@@ -50,12 +50,13 @@ int tl_site_fresh (tl_site_t *self, tl_error_t *err);    //  back to the start, 
 
 //  --- scoring held-out text, forward only. A slice is at most tl_site_rows rows.
 typedef struct tl_slice tl_slice_t;
-//  Next slice from example *first on (moved on); NULL at the end, or without held-out text. rows as tl_site_front.
+//  Next slice from example *first on (moved on); NULL at the end, or without held-out text. rows [batch->rows, hidden]
+//  are valid until the next slice or prompt.
 tl_slice_t *tl_site_slice (tl_site_t *self, size_t *first, const float **rows, const tl_batch_t **batch);
 //  Adds the slice's loss; frees it.
 void tl_site_score (tl_site_t *self, tl_slice_t *slice, const float *hidden, double *nll, uint64_t *labels);
 size_t tl_slice_rows (const tl_slice_t *self);           //  that must come in
-void tl_slice_destroy (tl_slice_t **self_p);
+void tl_slice_destroy (tl_slice_t **self_p);             //  on any thread
 //  Replaces the held-out text (a reader's own file).
 int tl_site_held_out (tl_site_t *self, const char *path, tl_error_t *err);
 

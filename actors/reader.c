@@ -1,0 +1,359 @@
+#include "reader.h"
+
+#include "actors/actor.h"
+#include "actors/agreement.h"
+#include "actors/ask.h"
+#include "actors/save.h"
+#include "actors/site_job.h"
+#include "actors/window.h"
+#include "clock.h"
+#include "log.h"
+#include "memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TICK_MS = 100,
+    GREETING_MS = 10000 //  a broker that is there says WELCOME at once
+};
+
+static const char *const s_states[] = {"joining", "loading", "asking", "over"};
+enum { JOINING, LOADING, ASKING, OVER };
+
+typedef struct {
+    const tl_topology_t *topology;
+    const tl_client_spec_t *spec;
+    tl_reader_options_t options;
+    tl_actor_t *actor;
+    tl_compute_t *compute;
+    tl_peer_t *peer;
+    tl_site_t *site; //  the compute thread's while jobs are pending
+    tl_ask_t *ask;
+    tl_writing_t *writing; //  NULL: the task is to score
+    uint64_t epoch;        //  of what is loaded: a load of an older one is void
+    int64_t heard;         //  last sign that it goes on, monotonic ms
+    double nll;            //  the result of scoring
+    uint64_t labels;
+    tl_error_t *err;
+} tl_reader_t;
+
+static void
+s_end (tl_reader_t *self, int code, const char *text)
+{
+    if (tl_actor_state (self->actor) == OVER)
+        return;
+    tl_actor_go (self->actor, OVER, "end");
+    if (code)
+        tl_fail (self->err, code, "%s", text);
+    tl_actor_end (self->actor, code);
+}
+
+static void
+s_on_failed (void *arg, int code, const char *text)
+{
+    s_end (arg, code, text);
+}
+
+//  --- the task ---------------------------------------------------------------------------------
+
+static void
+s_ask (tl_reader_t *self)
+{
+    tl_actor_go (self->actor, ASKING, "loaded");
+    self->heard = tl_clock_ms ();
+    if (!self->writing) {
+        tl_ask_score (self->ask);
+        return;
+    }
+    size_t count;
+    const int32_t *ids = tl_writing_ids (self->writing, &count);
+    tl_ask_next (self->ask, ids, count, tl_writing_context (self->writing),
+                 tl_writing_mask (self->writing));
+}
+
+static void
+s_on_scored (void *arg, double nll, uint64_t labels)
+{
+    tl_reader_t *self = arg;
+    self->nll = nll;
+    self->labels = labels;
+    s_end (self, 0, "");
+}
+
+static void
+s_on_logits (void *arg, const float *logits)
+{
+    tl_reader_t *self = arg;
+    if (tl_writing_take (self->writing, logits))
+        s_ask (self);
+    else
+        s_end (self, 0, "");
+}
+
+//  --- the site's front and tail ----------------------------------------------------------------
+
+static void
+s_on_loaded (void *arg)
+{
+    tl_site_job_t *job = arg;
+    tl_reader_t *self = job->owner;
+    if (job->epoch == self->epoch && tl_actor_state (self->actor) == LOADING) {
+        if (job->err.code)
+            s_end (self, (int)job->err.code, job->err.text);
+        else
+            s_ask (self);
+    }
+    tl_site_job_free (job);
+}
+
+//  The directory to load; NULL for the untrained adapter, or with err filled.
+static char *
+s_directory (tl_reader_t *self, tl_error_t *err)
+{
+    const char *given = self->options.adapter;
+    if (given || self->options.base || !tl_part_tensors (tl_site_part (self->site)))
+        return given ? tl_strdup (given) : NULL;
+    char *saves = tl_save_directory (self->topology, self->spec->name);
+    char *directory = NULL;
+    if (tl_save_has (saves, tl_peer_run (self->peer)))
+        directory = tl_format ("%s/adapter", saves);
+    else if (tl_peer_step (self->peer) > 0)
+        tl_fail (err, TL_BAD_INPUT,
+                 "%s holds nothing that %s saved in the run at %s, which has trained %llu steps: "
+                 "wait for its first save (checkpoint.every), or name its front and tail with "
+                 "--adapter DIR, or ask with --base",
+                 saves, self->spec->name, self->topology->broker.control,
+                 (unsigned long long)tl_peer_step (self->peer));
+    free (saves);
+    return directory;
+}
+
+//  Also begins the task anew: what was asked so far is void.
+static void
+s_load (tl_reader_t *self)
+{
+    tl_error_t err = {0};
+    tl_ask_void (self->ask);
+    self->epoch++;
+    char *directory = s_directory (self, &err);
+    if (err.code) {
+        s_end (self, (int)err.code, err.text);
+        return;
+    }
+    tl_actor_go (self->actor, LOADING, "session");
+    tl_debug ("front and tail: %s", directory ? directory : "untrained");
+    tl_site_job_t *job = tl_alloc (sizeof *job);
+    job->site = self->site;
+    job->epoch = self->epoch;
+    job->directory = directory;
+    job->owner = self;
+    tl_compute_submit (self->compute, tl_site_job_load, s_on_loaded, tl_site_job_free, job);
+}
+
+//  --- the conversation -------------------------------------------------------------------------
+
+static void
+s_on_ready (void *arg)
+{
+    tl_reader_t *self = arg;
+    self->heard = tl_clock_ms ();
+    s_load (self);
+}
+
+static void
+s_on_lost (void *arg)
+{
+    tl_reader_t *self = arg;
+    tl_ask_void (self->ask);
+    tl_actor_go (self->actor, JOINING, "session lost");
+}
+
+static void
+s_on_message (void *arg, const tl_message_t *message, const void *payload, size_t size)
+{
+    tl_reader_t *self = arg;
+    if (tl_actor_state (self->actor) == OVER)
+        return;
+    if (message->type == TL_FORWARDED) {
+        self->heard = tl_clock_ms ();
+        tl_ask_on_forwarded (self->ask, message, payload, size);
+    } else if (message->type == TL_RESTORE)
+        s_load (self);
+    else
+        tl_warn ("%s means nothing to a reader: ignored", tl_type_name (message->type));
+}
+
+static void
+s_on_end (void *arg, int code, const char *text)
+{
+    tl_reader_t *self = arg;
+    if (code) {
+        s_end (self, code, text);
+        return;
+    }
+    char sentence[1400];
+    snprintf (sentence, sizeof sentence,
+              "the run ended before the answer was there (%.1000s): keep it with `trunkline up "
+              "--stay`, and ask again",
+              *text ? text : "it is over");
+    s_end (self, TL_CONNECTION, sentence);
+}
+
+static void
+s_on_tick (void *arg)
+{
+    tl_reader_t *self = arg;
+    int64_t now = tl_clock_ms (), limit = self->options.timeout_ms;
+    bool joining = tl_actor_state (self->actor) == JOINING;
+    if (joining && limit > GREETING_MS)
+        limit = GREETING_MS;
+    if (tl_compute_pending (self->compute))
+        self->heard = now; //  we are what takes long
+    if (now - self->heard <= limit)
+        return;
+    char text[512];
+    double seconds = (double)limit / 1000;
+    if (joining)
+        snprintf (text, sizeof text,
+                  "nobody answered at %s within %g s: start the run with `trunkline up --stay`, or "
+                  "look whether broker.control names the right machine",
+                  self->topology->broker.control, seconds);
+    else
+        snprintf (text, sizeof text,
+                  "the broker at %s is there, but no worker answered within %g s: look with "
+                  "`trunkline status` whether one is, or give a slow one a longer --timeout",
+                  self->topology->broker.control, seconds);
+    s_end (self, TL_TIMEOUT, text);
+}
+
+static void
+s_on_stop (void *arg)
+{
+    s_end (arg, TL_FAILED, "interrupted: the run goes on; ask again when you want the answer");
+}
+
+static void
+s_on_computed (void *arg)
+{
+    tl_reader_t *self = arg;
+    tl_compute_collect (self->compute);
+}
+
+//  --- life -------------------------------------------------------------------------------------
+
+//  Rows of the longest request.
+static int
+s_rows (tl_reader_t *self, size_t *rows, tl_error_t *err)
+{
+    *rows = self->writing ? tl_writing_most (self->writing) : tl_site_rows (self->site);
+    size_t bytes =
+        *rows * tl_site_hidden (self->site) * tl_w_dtype_size (tl_wire_dtype (self->topology));
+    if (bytes <= self->topology->wire.max_message)
+        return 0;
+    return tl_fail (err, TL_BAD_INPUT,
+                    "%zu rows are %.1f MB and wire.max_message_mb allows %.1f: raise it, or make "
+                    "the text shorter",
+                    *rows, (double)bytes / 1e6, (double)self->topology->wire.max_message / 1e6);
+}
+
+static int
+s_open_text (tl_reader_t *self, const tl_writing_options_t *writing, tl_error_t *err)
+{
+    if (writing) {
+        self->writing =
+            tl_writing_new (tl_site_text (self->site), tl_site_config (self->site), writing, err);
+        return self->writing ? 0 : -1;
+    }
+    const char *data = self->options.data ? self->options.data : self->spec->eval;
+    if (!data)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s: client '%s' has no eval file; add 'eval: FILE' to it, or name a file",
+                        self->topology->source, self->spec->name);
+    return tl_site_held_out (self->site, data, err);
+}
+
+static int
+s_open (tl_reader_t *self, const tl_writing_options_t *writing, tl_error_t *err)
+{
+    const tl_topology_t *t = self->topology;
+    size_t rows;
+    self->site = tl_site_new (t, (size_t)(self->spec - t->clients), false, err);
+    if (!self->site || s_open_text (self, writing, err) || s_rows (self, &rows, err))
+        return -1;
+    uint64_t window = tl_window_bytes (t, rows, tl_site_hidden (self->site));
+    tl_agreements_t agreements;
+    tl_agreements_make (&agreements, t, tl_site_manifest (self->site),
+                        tl_site_tokenizer (self->site));
+    tl_peer_config_t config = {
+        .role = "reader",
+        .name = self->spec->name,
+        .agreements = agreements.items,
+        .agreement_count = agreements.count,
+        .window_bytes = window,
+        .window_messages = tl_window_messages (t, window),
+        .on_ready = s_on_ready,
+        .on_lost = s_on_lost,
+        .on_message = s_on_message,
+        .on_end = s_on_end,
+        .arg = self,
+    };
+    self->peer = tl_peer_new (self->actor, t, &config, err);
+    tl_agreements_clear (&agreements);
+    if (!self->peer)
+        return -1;
+    self->ask = tl_ask_new (&(tl_ask_config_t){.topology = t,
+                                               .site = self->site,
+                                               .compute = self->compute,
+                                               .peer = self->peer,
+                                               .on_scored = s_on_scored,
+                                               .on_logits = s_on_logits,
+                                               .on_failed = s_on_failed,
+                                               .arg = self});
+    self->heard = tl_clock_ms ();
+    tl_actor_timer (self->actor, TICK_MS, 0, s_on_tick, self);
+    return 0;
+}
+
+//  written is NULL when the task is to score.
+static int
+s_run (tl_reader_t *self, size_t client, const tl_writing_options_t *writing, tl_written_t *written)
+{
+    self->spec = &self->topology->clients[client];
+    char *title = tl_format ("reader/%s", self->spec->name);
+    self->actor = tl_actor_new (title, s_states, s_on_stop, self);
+    free (title);
+    self->compute = tl_compute_new ();
+    tl_actor_watch_fd (self->actor, tl_compute_fd (self->compute), s_on_computed, self);
+    int code = s_open (self, writing, self->err) == 0 ? tl_actor_run (self->actor, self->err)
+                                                      : (int)self->err->code;
+    tl_compute_destroy (&self->compute);
+    tl_peer_destroy (&self->peer);
+    tl_ask_destroy (&self->ask);
+    if (code == 0 && written)
+        tl_writing_end (self->writing, written);
+    tl_writing_destroy (&self->writing);
+    tl_site_destroy (&self->site);
+    tl_actor_destroy (&self->actor);
+    return code;
+}
+
+int
+tl_reader_score (const tl_topology_t *topology, size_t client, const tl_reader_options_t *options,
+                 double *nll, uint64_t *labels, tl_error_t *err)
+{
+    tl_reader_t self = {.topology = topology, .options = *options, .err = err};
+    int code = s_run (&self, client, NULL, NULL);
+    *nll = self.nll;
+    *labels = self.labels;
+    return code;
+}
+
+int
+tl_reader_write (const tl_topology_t *topology, size_t client, const tl_reader_options_t *options,
+                 const tl_writing_options_t *writing, tl_written_t *written, tl_error_t *err)
+{
+    tl_reader_t self = {.topology = topology, .options = *options, .err = err};
+    memset (written, 0, sizeof *written);
+    return s_run (&self, client, writing, written);
+}
