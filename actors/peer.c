@@ -217,7 +217,8 @@ s_on_refused (tl_peer_t *self, const tl_message_t *message)
 static void
 s_on_sequenced (tl_peer_t *self, const tl_message_t *message, tl_packet_t *packet)
 {
-    if (self->phase != LIVE || message->run != self->run)
+    //  A CREDIT is the link's own word and bears no run.
+    if (self->phase != LIVE || (message->type != TL_CREDIT && message->run != self->run))
         return;
     size_t size = packet->has_payload ? zmq_msg_size (&packet->payload) : 0;
     switch (tl_link_receive (self->link, message, size)) {
