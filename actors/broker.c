@@ -21,6 +21,7 @@ enum {
     REATTACH_MS = 3000,       //  a broken connection must be back within that
     BYE_MS = 1000,            //  a peer that reads nothing delays the end by no more than this
     STOP_MS = 10000,          //  a stop waits so long for the open step, then so long for the last save
+    SPARE = 1024,             //  messages that may wait for a peer above twice its window
     REPORT_LIMIT = 262144     //  bytes of REPORT's json
 };
 
@@ -238,10 +239,43 @@ s_dispatch (tl_broker_t *self, tl_socket_t *socket, tl_message_t *message, tl_pa
 }
 
 static void
+s_on_disconnected (tl_broker_t *self, const tl_socket_t *socket, int fd)
+{
+    bool control = socket == self->control;
+    for (tl_session_t *it = self->sessions.first; it && fd >= 0; it = it->next) {
+        tl_road_t *road = control ? &it->control : &it->data;
+        if (road->fd != fd || (!control && (it->role == TL_ROLE_WORKER) != (socket == self->workers)))
+            continue;
+        tl_debug ("%s connection of %s broke", control ? "control" : "data", it->label);
+        tl_road_close (road);
+        if (!control && it->link)
+            tl_link_detach (it->link);
+        if (!it->broken)
+            it->broken = tl_clock_ms ();
+    }
+}
+
+static void
+s_on_event (tl_broker_t *self, tl_socket_t *socket)
+{
+    tl_socket_event_t event;
+    while (tl_socket_event (socket, &event) == 1) {
+        if (event.event == TL_EVENT_DISCONNECTED)
+            s_on_disconnected (self, socket, event.fd);
+        else if (event.event == TL_EVENT_PLAIN) {
+            self->refused_plain++;
+            tl_warn ("refused a peer at %s that showed no key (plain text)", event.address);
+        }
+    }
+}
+
+static void
 s_receive (tl_broker_t *self, tl_socket_t *socket)
 {
     for (int i = 0; i < BURST; i++) {
         tl_packet_t packet;
+        //  The end of a connection before what comes over the next one: it may have the same descriptor.
+        s_on_event (self, socket);
         int rc = tl_socket_receive (socket, &packet);
         if (rc == 0)
             break;
@@ -291,37 +325,6 @@ s_on_workers (void *arg)
 //  --- connections and time ---------------------------------------------------------------------
 
 static void
-s_on_disconnected (tl_broker_t *self, int fd)
-{
-    for (tl_session_t *it = self->sessions.first; it && fd >= 0; it = it->next)
-        for (int i = 0; i < 2; i++) {
-            tl_road_t *road = i ? &it->data : &it->control;
-            if (road->fd != fd)
-                continue;
-            tl_debug ("%s connection of %s broke", i ? "data" : "control", it->label);
-            tl_road_close (road);
-            if (i && it->link)
-                tl_link_detach (it->link);
-            if (!it->broken)
-                it->broken = tl_clock_ms ();
-        }
-}
-
-static void
-s_on_event (tl_broker_t *self, tl_socket_t *socket)
-{
-    tl_socket_event_t event;
-    while (tl_socket_event (socket, &event) == 1) {
-        if (event.event == TL_EVENT_DISCONNECTED)
-            s_on_disconnected (self, event.fd);
-        else if (event.event == TL_EVENT_PLAIN) {
-            self->refused_plain++;
-            tl_warn ("refused a peer at %s that showed no key (plain text)", event.address);
-        }
-    }
-}
-
-static void
 s_on_control_event (void *arg)
 {
     tl_broker_t *self = arg;
@@ -356,18 +359,42 @@ s_on_disk (void *arg)
     tl_compute_collect (self->disk);
 }
 
+//  Whoever lives but takes nothing of what it is sent would hold up all others for ever, and what waits for it would pile
+//  up here. A part takes a message when it comes, whatever it computes, so its link always moves on.
+static bool
+s_stuck (const tl_broker_t *self, tl_session_t *session, int64_t now)
+{
+    uint64_t pending = session->link ? tl_link_pending (session->link) : 0;
+    uint64_t released = pending ? tl_link_released (session->link) : 0;
+    if (!pending || released != session->released || !session->moved) {
+        session->released = released;
+        session->moved = now;
+    }
+    return now - session->moved > 2 * self->topology->liveness.expire_ms ||
+           (session->role != TL_ROLE_WORKER && pending > 2 * session->granted_messages + SPARE);
+}
+
 static void
 s_on_tick (void *arg)
 {
     tl_broker_t *self = arg;
-    int64_t now = tl_clock_ms ();
+    int64_t now = tl_clock_ms (), expire = self->topology->liveness.expire_ms;
+    //  If it was us who slept, what the others said in the meantime is still to be read.
+    bool slept = self->ticked && now - self->ticked > expire / 2;
+    self->ticked = now;
     tl_session_t *next;
     for (tl_session_t *it = self->sessions.first; it; it = next) {
         next = it->next;
-        if (now - it->heard > self->topology->liveness.expire_ms)
+        if (slept) {
+            it->heard = it->moved = now;
+            it->broken = it->broken ? now : 0;
+        }
+        if (now - it->heard > expire)
             tl_broker_drop (self, it, "it has been silent for too long");
         else if (it->broken && now - it->broken > REATTACH_MS)
             tl_broker_drop (self, it, "its connection broke and did not come back");
+        else if (s_stuck (self, it, now))
+            tl_broker_drop (self, it, "it takes nothing of what it is sent");
         else {
             if (now - it->heard > self->topology->liveness.ping_ms &&
                 now - it->pinged > self->topology->liveness.ping_ms) {
@@ -460,6 +487,8 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     } else if (err->code)
         code = err->code;
     tl_sessions_clear (&self->sessions);
+    //  The last common save may not be noted yet.
+    tl_compute_finish (self->disk);
     tl_compute_destroy (&self->disk);
     tl_assembly_destroy (&self->state);
     tl_socket_destroy (&self->control);

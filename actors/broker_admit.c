@@ -247,6 +247,10 @@ tl_broker_on_hello (tl_broker_t *self, const tl_message_t *message, const tl_pac
         s_refuse (self, packet, &refusal);
         return;
     }
+    //  One connection, one session: else a peer could have as many as it likes.
+    known = tl_sessions_by_route (&self->sessions, true, &packet->routing);
+    if (known)
+        tl_broker_drop (self, known, "it began again");
     tl_session_t *session = tl_sessions_add (&self->sessions, role, name, packet->user);
     session->owner = self;
     session->index = index;

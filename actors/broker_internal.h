@@ -34,7 +34,7 @@ typedef struct {
     bool over;                //  the schedule is done
     int code;                 //  exit code of the run
     char text [1024];         //  its last sentence
-    int64_t began;            //  monotonic ms
+    int64_t began, ticked;    //  monotonic ms; of the last tick
 } tl_broker_t;
 
 //  broker_admit.c

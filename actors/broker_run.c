@@ -37,6 +37,11 @@ s_relay (tl_broker_t *self, tl_session_t *from, tl_session_t *to, tl_message_t *
          zmq_msg_t *payload)
 {
     uint64_t token = from->serial << TOKEN_BITS | message->sequence;
+    //  Nothing but its author's credit bounds how many requests wait at the worker.
+    if (message->type == TL_FORWARD) {
+        tl_session_asked (from, message->sequence);
+        token = 0;
+    }
     snprintf (message->sender, sizeof message->sender, "%s", from->label);
     s_stamp (self, message);
     tl_link_send (to->link, message, payload, token);
@@ -294,6 +299,9 @@ tl_broker_gone (tl_broker_t *self, tl_session_t *session)
         return;
     if (session->role == TL_ROLE_WORKER) {
         tl_assembly_destroy (&self->state);
+        for (tl_session_t *it = self->sessions.first; it; it = it->next)
+            while (it->asked_count)
+                tl_session_answered (it);   //  never, by this worker
         tl_schedule_worker_left (self->schedule);
     } else if (session->role == TL_ROLE_CLIENT)
         tl_schedule_left (self->schedule, (size_t) session->index);
@@ -445,6 +453,8 @@ s_from_worker (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
     case TL_GRAD_IN:
     case TL_FORWARDED:
         if (to && to->ready) {
+            if (message->type == TL_FORWARDED)
+                tl_session_answered (to);
             s_relay (self, session, to, message, payload);
             return true;
         }

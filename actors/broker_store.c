@@ -18,6 +18,7 @@ typedef struct {
     void *state;              //  to write, or as read
     size_t size;
     size_t keep;              //  how many saves stay
+    uint64_t worker;          //  fetch: serial of the session that is to have it
     tl_error_t err;           //  code TL_OK: it worked
 } tl_work_t;
 
@@ -79,6 +80,7 @@ static void
 s_run_fetch (void *arg)
 {
     tl_work_t *work = arg;
+    tl_save_forget_after (work->directory, work->place.step);
     work->state = tl_save_read (work->directory, work->place.step, &work->size, &work->err);
 }
 
@@ -86,7 +88,10 @@ static void
 s_done_fetch (void *arg)
 {
     tl_work_t *work = arg;
-    if (work->state)
+    tl_session_t *worker = tl_sessions_worker (&work->broker->sessions);
+    if (!worker || worker->serial != work->worker)
+        ;   //  it is gone; another one has a fetch of its own
+    else if (work->state)
         tl_broker_send_state (work->broker, &work->place, work->state, work->size);
     else
         tl_schedule_restored (work->broker->schedule, false, work->err.text);
@@ -96,7 +101,9 @@ s_done_fetch (void *arg)
 void
 tl_store_fetch (tl_broker_t *self, const tl_place_t *place)
 {
-    tl_compute_submit (self->disk, s_run_fetch, s_done_fetch, s_free, s_work (self, place));
+    tl_work_t *work = s_work (self, place);
+    work->worker = tl_sessions_worker (&self->sessions)->serial;
+    tl_compute_submit (self->disk, s_run_fetch, s_done_fetch, s_free, work);
 }
 
 static void

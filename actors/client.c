@@ -357,6 +357,8 @@ static void
 s_on_message (void *arg, const tl_message_t *message, const void *payload, size_t size)
 {
     tl_client_t *self = arg;
+    if (tl_actor_state (self->actor) >= STOPPING)
+        return;
     switch (message->type) {
     case TL_PLAN:
         s_on_plan (self, message);
@@ -427,6 +429,8 @@ static void
 s_on_ready (void *arg)
 {
     tl_client_t *self = arg;
+    if (tl_actor_state (self->actor) >= STOPPING)
+        return;
     if (self->run != tl_peer_run (self->peer))
         s_new_run (self);
     tl_actor_go (self->actor, IDLE, "session");
@@ -438,7 +442,8 @@ s_on_lost (void *arg)
 {
     tl_client_t *self = arg;
     s_void (self, "the session was lost");
-    tl_actor_go (self->actor, JOINING, "session lost");
+    if (tl_actor_state (self->actor) < STOPPING)
+        tl_actor_go (self->actor, JOINING, "session lost");
 }
 
 static void
@@ -449,6 +454,8 @@ s_end (tl_client_t *self, int code, const char *text)
     tl_actor_go (self->actor, OVER, "end");
     if (code)
         tl_fail (self->err, code, "%s", text);
+    if (code && self->peer)
+        tl_peer_bye (self->peer, code, text);
     else if (*text)
         tl_info ("%s", text);
     tl_actor_end (self->actor, code);
@@ -478,6 +485,7 @@ s_on_stop (void *arg)
     s_void (self, "we are stopping");
     tl_actor_go (self->actor, STOPPING, "signal");
     tl_site_job_t *job = s_job (self, s_on_stopped);
+    job->lasting = true;
     job->step = self->step;
     job->directory = tl_strdup (self->directory);
     s_submit (self, tl_site_job_save, job);

@@ -22,10 +22,12 @@ typedef struct {
 
 struct tl_compute {
     pthread_t thread;
-    pthread_mutex_t lock;     //  guards waiting, finished, ending
+    pthread_mutex_t lock;     //  guards waiting, finished, ending, busy
     pthread_cond_t work;      //  something waits, or ending
     tl_queue_t waiting, finished;
     bool ending;
+    bool busy;                //  a job runs
+    pthread_cond_t idle;      //  nothing waits or runs
     int event;                //  eventfd: something finished
     size_t pending;           //  loop thread only
 };
@@ -56,14 +58,18 @@ s_thread (void *arg)
     tl_compute_t *self = arg;
     pthread_mutex_lock (&self->lock);
     for (;;) {
-        while (!self->waiting.first && !self->ending)
+        while (!self->waiting.first && !self->ending) {
+            pthread_cond_signal (&self->idle);
             pthread_cond_wait (&self->work, &self->lock);
+        }
         if (self->ending)
             break;
         tl_job_t *job = s_take (&self->waiting);
+        self->busy = true;
         pthread_mutex_unlock (&self->lock);
         job->run (job->arg);
         pthread_mutex_lock (&self->lock);
+        self->busy = false;
         s_put (&self->finished, job);
         uint64_t one = 1;
         ssize_t wrote = write (self->event, &one, sizeof one);
@@ -83,6 +89,7 @@ tl_compute_new (void)
     tl_assert (self->event >= 0);
     pthread_mutex_init (&self->lock, NULL);
     pthread_cond_init (&self->work, NULL);
+    pthread_cond_init (&self->idle, NULL);
     //  Signals belong to the loop thread.
     sigset_t all, before;
     sigfillset (&all);
@@ -112,6 +119,7 @@ tl_compute_destroy (tl_compute_t **self_p)
     close (self->event);
     pthread_mutex_destroy (&self->lock);
     pthread_cond_destroy (&self->work);
+    pthread_cond_destroy (&self->idle);
     free (self);
     *self_p = NULL;
 }
@@ -126,6 +134,15 @@ tl_compute_submit (tl_compute_t *self, tl_job_fn *run, tl_job_fn *done, tl_job_f
     pthread_cond_signal (&self->work);
     pthread_mutex_unlock (&self->lock);
     self->pending++;
+}
+
+void
+tl_compute_finish (tl_compute_t *self)
+{
+    pthread_mutex_lock (&self->lock);
+    while (self->waiting.first || self->busy)
+        pthread_cond_wait (&self->idle, &self->lock);
+    pthread_mutex_unlock (&self->lock);
 }
 
 int

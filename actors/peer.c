@@ -417,9 +417,14 @@ s_on_timer (void *arg)
     }
     if (self->phase == GREETING) {
         s_say_waiting (self, now);
+        tl_socket_redial (self->control);
         s_hello (self);
         return;
     }
+    //  A connection that broke off in its handshake is not tried again by itself.
+    tl_socket_redial (self->control);
+    if (self->data)
+        tl_socket_redial (self->data);
     if (self->phase == ATTACHING)
         s_attach (self, self->data);
     else if (self->link)
@@ -501,17 +506,25 @@ s_close (tl_peer_t *self, tl_socket_t **socket)
 }
 
 void
+tl_peer_bye (tl_peer_t *self, int code, const char *text)
+{
+    if (self->phase != LIVE)
+        return;
+    tl_message_t bye;
+    tl_message_init (&bye, TL_BYE);
+    bye.body.bye.code = (uint64_t) code;
+    bye.body.bye.text = text;
+    tl_peer_control (self, &bye);
+    s_phase (self, OVER, "BYE");
+}
+
+void
 tl_peer_destroy (tl_peer_t **self_p)
 {
     tl_peer_t *self = *self_p;
     if (!self)
         return;
-    if (self->phase == LIVE) {
-        tl_message_t bye;
-        tl_message_init (&bye, TL_BYE);
-        bye.body.bye.text = "done";
-        tl_peer_control (self, &bye);
-    }
+    tl_peer_bye (self, 0, "done");
     tl_actor_cancel (self->actor, self->timer);
     tl_link_destroy (&self->link);
     s_close (self, &self->control);

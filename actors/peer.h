@@ -33,7 +33,9 @@ typedef struct {
 //  Opens the sockets and begins. The topology must outlive it.
 tl_peer_t *tl_peer_new (tl_actor_t *actor, const tl_topology_t *topology,
                         const tl_peer_config_t *config, tl_error_t *err);
-//  Says BYE when a session lives.
+//  Tells the broker, if a session lives, that we end: code 0, or why not.
+void tl_peer_bye (tl_peer_t *self, int code, const char *text);
+//  Says BYE (0) when a session lives.
 void tl_peer_destroy (tl_peer_t **self_p);
 uint64_t tl_peer_run (const tl_peer_t *self);        //  run id, 0 before the first WELCOME
 uint64_t tl_peer_step (const tl_peer_t *self);       //  steps that were committed when the session began

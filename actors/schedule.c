@@ -258,8 +258,8 @@ s_came_to_nothing (tl_schedule_t *self)
     self->stopping = true;
     self->code = TL_FAILED;
     snprintf (self->why, sizeof self->why,
-              "step %llu came to nothing %d times in a row: no client had a token to learn from; "
-              "look at the data and at train.max_length",
+              "step %llu came to nothing %d times in a row: no client had a token to learn from, or "
+              "gradients were no finite numbers; look at the worker's log, the data and train.lr",
               (unsigned long long) self->place.step, MOST_FUTILE);
 }
 

@@ -49,6 +49,7 @@ tl_sessions_remove (tl_sessions_t *self, tl_session_t *session)
         if (*link == session) {
             *link = session->next;
             tl_link_destroy (&session->link);
+            free (session->asked);
             tl_road_close (&session->control);
             tl_road_close (&session->data);
             sodium_memzero (session->id, sizeof session->id);
@@ -122,6 +123,32 @@ tl_session_t *
 tl_sessions_by_route (tl_sessions_t *self, bool control, const zmq_msg_t *routing)
 {
     FIND (s_same (control ? &it->control : &it->data, routing));
+}
+
+void
+tl_session_asked (tl_session_t *self, uint64_t sequence)
+{
+    if (self->asked_count == self->asked_room) {
+        size_t room = self->asked_room ? 2 * self->asked_room : 16;
+        uint64_t *ring = tl_alloc (room * sizeof *ring);
+        for (size_t i = 0; i < self->asked_count; i++)
+            ring [i] = self->asked [(self->asked_first + i) % self->asked_room];
+        free (self->asked);
+        self->asked = ring;
+        self->asked_room = room;
+        self->asked_first = 0;
+    }
+    self->asked [(self->asked_first + self->asked_count++) % self->asked_room] = sequence;
+}
+
+void
+tl_session_answered (tl_session_t *self)
+{
+    if (!self->asked_count)
+        return;
+    tl_link_release (self->link, self->asked [self->asked_first]);
+    self->asked_first = (self->asked_first + 1) % self->asked_room;
+    self->asked_count--;
 }
 
 void

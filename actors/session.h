@@ -37,6 +37,10 @@ typedef struct tl_session {
     uint64_t granted_bytes, granted_messages;   //  window, both ways
     uint64_t late;            //  step that it was last told is over, +1; 0: none
     uint64_t bytes;           //  payload bytes that came from it
+    uint64_t released;        //  of our messages, when its link was last seen moving on
+    int64_t moved;            //  monotonic ms of that, 0: never looked
+    uint64_t *asked;          //  [asked_room] ring of its FORWARDs' sequences that are not answered yet
+    size_t asked_room, asked_first, asked_count;
     void *owner;              //  the broker: for the link's callbacks
 } tl_session_t;
 
@@ -59,6 +63,10 @@ tl_session_t *tl_sessions_by_client (tl_sessions_t *self, int index);   //  trai
 tl_session_t *tl_sessions_worker (tl_sessions_t *self);                 //  the ready one
 //  By the routing id of a packet on the control or a data socket.
 tl_session_t *tl_sessions_by_route (tl_sessions_t *self, bool control, const zmq_msg_t *routing);
+
+//  A FORWARD was passed on; its memory is the worker's until it is answered, so only then it is released.
+void tl_session_asked (tl_session_t *self, uint64_t sequence);
+void tl_session_answered (tl_session_t *self);   //  the oldest one; nothing if there is none
 
 void tl_road_attach (tl_road_t *self, const zmq_msg_t *routing, int fd);
 void tl_road_close (tl_road_t *self);

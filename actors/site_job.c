@@ -2,6 +2,7 @@
 
 #include "actors/save.h"
 #include "file.h"
+#include "kernels/kernels.h"
 #include "log.h"
 #include "memory.h"
 
@@ -82,7 +83,14 @@ tl_site_job_tail (void *arg)
     float *input = tl_assembly_take (job->in, NULL);
     float *gradient = tl_alloc_aligned (rows * hidden * sizeof (float));
     job->labels = tl_site_tail (job->site, job->micro, input, gradient);
-    job->out = tl_pack (gradient, rows, hidden, job->dtype);
+    //  Nothing that is not a number may leave: it would end up in the trunk of all.
+    if (tl_kernels ()->all_finite (gradient, rows * hidden))
+        job->out = tl_pack (gradient, rows, hidden, job->dtype);
+    else
+        tl_fail (&job->err, TL_FAILED,
+                 "the loss has no finite gradient at step %llu: the last good adapter is kept; lower "
+                 "train.lr or look at the data",
+                 (unsigned long long) job->step);
     free (gradient);
     free (input);
 }

@@ -1,6 +1,7 @@
 #include "trunk_job.h"
 
 #include "base/assert.h"
+#include "kernels/kernels.h"
 #include "memory.h"
 
 #include <stdio.h>
@@ -51,19 +52,30 @@ s_batch (const tl_trunk_job_t *job, tl_batch_t *batch)
     return number;
 }
 
+//  A share's rows as they came. One member's NaN would be in everybody's trunk after the update: it counts as zeros.
+static float *
+s_take (tl_share_t *share, size_t hidden)
+{
+    float *rows = tl_assembly_take (share->in, NULL);
+    share->bad = !tl_kernels ()->all_finite (rows, share->rows * hidden);
+    if (share->bad)
+        memset (rows, 0, share->rows * hidden * sizeof (float));
+    return rows;
+}
+
 //  The shares' rows one after another; zeros for whoever is gone. A single share is passed on as it came.
 static float *
 s_join (tl_trunk_job_t *job, size_t rows)
 {
     size_t hidden = tl_trunk_hidden (job->trunk);
     if (job->share_count == 1 && job->shares [0].in)
-        return tl_assembly_take (job->shares [0].in, NULL);
+        return s_take (&job->shares [0], hidden);
     float *joined = tl_alloc_aligned (rows * hidden * sizeof (float));
     float *at = joined;
     for (size_t i = 0; i < job->share_count; i++) {
         size_t bytes = job->shares [i].rows * hidden * sizeof (float);
         if (job->shares [i].in) {
-            float *part = tl_assembly_take (job->shares [i].in, NULL);
+            float *part = s_take (&job->shares [i], hidden);
             memcpy (at, part, bytes);
             free (part);
         } else
@@ -125,7 +137,8 @@ tl_trunk_job_update (void *arg)
 {
     tl_trunk_job_t *job = arg;
     job->norm = tl_trunk_norm (job->trunk, job->terms, job->term_count, job->labels);
-    tl_trunk_update (job->trunk, job->labels, job->norm, &job->err);
+    if (tl_trunk_update (job->trunk, job->labels, job->norm, &job->err))
+        snprintf (job->text, sizeof job->text, "%.500s", job->err.text);
 }
 
 void

@@ -15,6 +15,7 @@ typedef struct {
     tl_sequence_t *sequences; //  forward; owned
     size_t sequence_count;
     tl_packed_t *out;         //  owned
+    bool bad;                 //  in held something that is no finite number; zeros were taken instead
 } tl_share_t;
 
 typedef struct tl_trunk_job tl_trunk_job_t;

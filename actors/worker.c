@@ -30,6 +30,8 @@ tl_worker_end (tl_worker_t *self, int code, const char *text)
     tl_actor_go (self->actor, TL_WORKER_OVER, "end");
     if (code)
         tl_fail (self->err, code, "%s", text);
+    if (code && self->peer)
+        tl_peer_bye (self->peer, code, text);
     else if (*text)
         tl_info ("%s", text);
     tl_actor_end (self->actor, code);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 static void s_advance (tl_worker_t *self);
+static void s_expel (tl_worker_t *self, tl_seat_t *seat, const tl_error_t *err);
 
 //  --- the open step ----------------------------------------------------------------------------
 
@@ -80,12 +81,21 @@ tl_worker_on_plan (tl_worker_t *self, const tl_message_t *message)
 
 //  --- forward ----------------------------------------------------------------------------------
 
+//  Rows that are not numbers were taken for zeros; whoever sent them is out.
 static void
 s_send_shares (tl_trunk_job_t *job, tl_type_t type)
 {
     tl_worker_t *self = job->owner;
     for (size_t i = 0; i < job->share_count; i++) {
         tl_seat_t *seat = &self->seats [job->shares [i].member];
+        if (job->shares [i].bad && !seat->left) {
+            tl_error_t err;
+            tl_fail (&err, TL_CONNECTION,
+                     "what it sent for micro %llu of step %llu is not made of finite numbers; lower "
+                     "train.lr, look at its data, or set wire.dtype: fp32",
+                     (unsigned long long) job->micro, (unsigned long long) job->step);
+            s_expel (self, seat, &err);
+        }
         if (!seat->left && job->shares [i].out)
             tl_worker_send_rows (self, type, job, seat->name, &job->shares [i].out);
     }
@@ -95,6 +105,7 @@ static void
 s_on_forward (tl_trunk_job_t *job)
 {
     s_send_shares (job, TL_HIDDEN);
+    s_advance (job->owner);
 }
 
 //  True if every member that is still here has delivered its rows of that micro.
@@ -138,6 +149,11 @@ static void
 s_on_backward (tl_trunk_job_t *job)
 {
     tl_worker_t *self = job->owner;
+    for (size_t i = 0; i < job->share_count; i++) {
+        tl_seat_t *seat = &self->seats [job->shares [i].member];
+        if (job->shares [i].bad)
+            seat->labels -= seat->slots [job->micro].labels;
+    }
     s_send_shares (job, TL_GRAD_IN);
     self->computed++;
     s_advance (self);
@@ -217,7 +233,12 @@ s_close (tl_worker_t *self, uint64_t labels, double norm)
 static void
 s_on_update (tl_trunk_job_t *job)
 {
-    s_close (job->owner, job->labels, job->norm);
+    if (job->err.code) {
+        tl_warn ("step %llu changes nothing: %s", (unsigned long long) job->step, job->err.text);
+        tl_worker_submit (job->owner, tl_trunk_job_drop, tl_worker_job (job->owner, NULL));
+        s_close (job->owner, 0, 0);
+    } else
+        s_close (job->owner, job->labels, job->norm);
 }
 
 static void
@@ -283,6 +304,19 @@ s_expel (tl_worker_t *self, tl_seat_t *seat, const tl_error_t *err)
     tl_peer_send (self->peer, &message);
 }
 
+//  A member's micro is never more than its whole batch: memory is planned for that.
+static int
+s_check_size (const tl_worker_t *self, size_t count, uint64_t rows, tl_error_t *err)
+{
+    size_t batch = self->topology->train.batch_size, most = batch * self->topology->train.max_length;
+    if (count <= batch && rows <= most)
+        return 0;
+    return tl_fail (err, TL_CONNECTION,
+                    "%zu sequences of %llu rows came in one ACTIVATION: expected at most %zu of %zu, "
+                    "as train.batch_size and train.max_length say",
+                    count, (unsigned long long) rows, batch, most);
+}
+
 static void
 s_on_activation (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message,
                  const void *payload, size_t size)
@@ -295,7 +329,8 @@ s_on_activation (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message
     if (descriptor->offset == 0) {
         size_t count = message->body.activation.sequences_count;
         if (tl_worker_check_sequences (self, message->body.activation.sequences, count, descriptor->rows,
-                               &err)) {
+                                       &err) ||
+            s_check_size (self, count, descriptor->rows, &err)) {
             s_expel (self, seat, &err);
             return;
         }
@@ -320,6 +355,12 @@ s_on_gradient (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message,
     if (message->body.gradient.tensor.rows != slot->row_count) {
         tl_fail (&err, TL_CONNECTION, "its GRADIENT has %llu rows, its ACTIVATION had %zu",
                  (unsigned long long) message->body.gradient.tensor.rows, slot->row_count);
+        s_expel (self, seat, &err);
+        return;
+    }
+    if (message->body.gradient.labels > slot->row_count) {
+        tl_fail (&err, TL_CONNECTION, "its GRADIENT counts %llu label tokens in %zu rows",
+                 (unsigned long long) message->body.gradient.labels, slot->row_count);
         s_expel (self, seat, &err);
         return;
     }

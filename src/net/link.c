@@ -302,6 +302,12 @@ s_take_ack (tl_link_t *self, uint64_t ack)
 }
 
 uint64_t
+tl_link_released (const tl_link_t *self)
+{
+    return self->acked;
+}
+
+uint64_t
 tl_link_pending (const tl_link_t *self)
 {
     return self->last - self->acked;

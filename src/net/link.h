@@ -55,6 +55,7 @@ void tl_link_release (tl_link_t *self, uint64_t sequence);
 //  and no sender.
 void tl_link_tick (tl_link_t *self, bool now);
 
+uint64_t tl_link_released (const tl_link_t *self);   //  highest sequence out that the far end has released
 uint64_t tl_link_pending (const tl_link_t *self);    //  messages out, not yet released by the far end
 uint64_t tl_link_bytes_held (const tl_link_t *self); //  payload bytes held for sending or resending
 
