@@ -198,7 +198,7 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
         .max_new = (size_t)options->max_new,
         .sampling = {options->temperature, options->top_p, (size_t)options->top_k, options->seed},
         .on_piece = stream ? s_on_piece : NULL};
-    tl_written_t written = {NULL};
+    tl_written_t written = {0};
     int64_t begin = tl_clock_us ();
     int rc = options->of.live ? s_write_live (&self, &writing, &written, err)
                               : s_write_here (&self, &writing, &written, err);
