@@ -1,0 +1,33 @@
+#   Every topology/*.yaml runs: two steps of all its parts, on this machine, with a tiny random model in place of its own.
+. tests/cli/lib.sh
+
+make_model models/tiny-glm
+mkdir -p data
+for site in animals plants substances motion; do
+    make_text data/$site.jsonl 12 $site
+    make_text data/$site.eval.jsonl 4 $site
+done
+count=0
+for file in "$root"/topology/*.yaml; do
+    read -r control clients workers <<END
+$("$TL_TESTS/free_ports" 3)
+END
+    name=$(sed -n 's/^name: *//p' "$file")
+    sites=$(sed -n '/^clients:/,$s/^ *- {name: \([a-z]*\),.*/\1/p' "$file")
+    set --
+    index=0
+    for site in $sites; do
+        set -- "$@" --set clients.$index.host=localhost
+        index=$((index + 1))
+    done
+    expect 0 "adapters and summary.json are in runs/$name" "$TRUNKLINE" up "$file" --set train.steps=2 \
+        --set broker.host=localhost --set workers.0.host=localhost "$@" \
+        --set broker.control=tcp://127.0.0.1:$control --set broker.clients=tcp://127.0.0.1:$clients \
+        --set broker.workers=tcp://127.0.0.1:$workers
+    for part in $sites trunk-1; do
+        [ -s "runs/$name/$part/adapter/adapter_model.safetensors" ] || fail "$name: $part saved no adapter"
+    done
+    grep -q '"steps": 2' "runs/$name/summary.json" || fail "$name: the summary has no two steps"
+    count=$((count + 1))
+done
+[ $count -ge 4 ] || fail "only $count topologies were run"
