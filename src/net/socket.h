@@ -1,6 +1,5 @@
 /*  socket: CURVE ROUTERs and DEALERs with the options that every one of ours needs (linger, mandatory,
-    HWM, max message size, heartbeat, ZAP domain enforced), and their connection events. Contexts must
-    have one I/O thread, libzmq's default: which peer an event is about is told from the events' order.
+    HWM, max message size, heartbeat, ZAP domain enforced), and their connection events.
 
     All sockets of this file are CURVE; there is no plain variant. Nothing blocks.                  */
 
@@ -14,8 +13,8 @@
 typedef enum {
     TL_EVENT_CONNECTED,      //  DEALER: handshake done (first time or again); fd is the TCP socket
     TL_EVENT_DISCONNECTED,   //  a connection that was up is gone; fd says which
-    TL_EVENT_PLAIN,          //  ROUTER: a peer that showed no key (no CURVE, no ZMTP, or CURVE with another broker's key)
-                             //  knocked and was put out; address is its own. Who only connects and leaves isn't told
+    TL_EVENT_PLAIN,          //  ROUTER: a peer came and is gone without having shown a key: no CURVE, no ZMTP, CURVE with
+                             //  another broker's key, or just a port scan; address is its own
     TL_EVENT_REFUSED,        //  DEALER: the broker's ZAP handler refused our key
     TL_EVENT_DENIED,         //  ROUTER: ZAP refused a peer (fd -1, no address; the ZAP handler has logged both)
     TL_EVENT_RETRIED,        //  DEALER: nobody listens yet, trying again

@@ -6,18 +6,19 @@
 
 #include "socket.h"
 
+//  A ROUTER's peer: has shown no key yet; a key that was refused; a good one.
+typedef enum { STRANGER, DENIED, ADMITTED } standing_t;
+
 //  What one TCP connection was when last looked at.
 typedef struct {
-    bool used;         //  the descriptor is one of this socket's connections
-    bool known;        //  it showed a key, good or not
-    uint64_t cookie;   //  kernel's name of the TCP socket; tells when a descriptor was reused
-    uint64_t bytes;    //  both ways, last reading
+    bool used;           //  the descriptor is one of this socket's connections
+    standing_t standing; //  what is known of who is at the other end
+    bool ended;      //  its DISCONNECTED came before its ACCEPTED: with several I/O threads it can
+    uint64_t cookie; //  kernel's name of the TCP socket; tells when a descriptor was reused
+    uint64_t bytes;  //  both ways, last reading
     uint64_t received; //  of them from the peer
     char address[64];  //  remote, "" if unknown
 } connection_t;
-
-//  What the last handshake event said about the DISCONNECTED that follows it.
-typedef enum { VERDICT_NONE, VERDICT_QUIET, VERDICT_PLAIN } verdict_t;
 
 struct tl_socket {
     void *zmq;                 //  ROUTER (router is true) or DEALER
@@ -27,7 +28,6 @@ struct tl_socket {
     connection_t *connections; //  by file descriptor
     size_t room;               //  length of connections
     uint64_t bytes_gone;       //  of connections that are closed
-    verdict_t verdict;         //  for the next DISCONNECTED
     int listener;              //  ROUTER: the listening descriptor, -1 if not known yet
     uint64_t unclaimed;        //  ROUTER: handshakes with a key not yet matched to a descriptor
     int fd;                    //  DEALER: its connection, -1 if none

@@ -1,11 +1,10 @@
 /*  socket_monitor: connections of a socket, their events and their bytes; see socket.h.
 
     libzmq's monitor (its stable version 1) names the file descriptor in ACCEPTED, CONNECTED and
-    DISCONNECTED only; the handshake's events name our own endpoint. With one I/O thread, as our contexts
-    have, a handshake that fails is followed at once by its DISCONNECTED, so the pair tells which peer it
-    was. Peers that speak no ZMTP at all are dropped without a handshake event; they are recognised by
-    what is missing: they were accepted, but no key was shown and no message came. A peer that connects
-    and leaves, as port scanners do, makes a handshake event without detail and isn't reported.   */
+    DISCONNECTED only; the handshake's events name our own endpoint. So they are matched: the connection
+    that has shown a key is one that has sent as much as a key takes, and whoever is gone without that is
+    a stranger. What a stranger tried isn't told apart: a plain-text ZeroMQ peer, too, may have left
+    before the part of its greeting came that says so, and then looks like a port scanner.        */
 
 #include "socket_internal.h"
 
@@ -79,18 +78,22 @@ s_forget (tl_socket_t *self, int fd)
 }
 
 static void
+s_grow (tl_socket_t *self, int fd)
+{
+    if ((size_t)fd < self->room)
+        return;
+    size_t room = (size_t)fd + 64;
+    self->connections = realloc (self->connections, room * sizeof *self->connections);
+    tl_assert (self->connections);
+    memset (self->connections + self->room, 0, (room - self->room) * sizeof *self->connections);
+    self->room = room;
+}
+
+static void
 s_remember (tl_socket_t *self, int fd)
 {
-    if (fd < 0)
-        return;
     s_forget (self, fd);
-    if ((size_t)fd >= self->room) {
-        size_t room = (size_t)fd + 64;
-        self->connections = realloc (self->connections, room * sizeof *self->connections);
-        tl_assert (self->connections);
-        memset (self->connections + self->room, 0, (room - self->room) * sizeof *self->connections);
-        self->room = room;
-    }
+    s_grow (self, fd);
     connection_t *connection = &self->connections[fd];
     connection->used = true;
     connection->cookie = s_cookie (fd);
@@ -102,9 +105,9 @@ void
 tl_socket_heard (tl_socket_t *self, int fd)
 {
     connection_t *connection = s_connection (self, fd);
-    if (connection == NULL || connection->known)
+    if (connection == NULL || connection->standing != STRANGER)
         return;
-    connection->known = true;
+    connection->standing = ADMITTED;
     if (self->unclaimed > 0)
         self->unclaimed--;
 }
@@ -186,69 +189,77 @@ s_store (tl_socket_t *self, tl_socket_event_t *event, tl_event_t type, int fd)
 //  Some connection has shown a key. It is one that has sent as much as CURVE's HELLO and INITIATE are; if
 //  it is closed again already, the claim waits for its DISCONNECTED.
 static void
-s_claim (tl_socket_t *self)
+s_claim (tl_socket_t *self, standing_t standing)
 {
     enum { GREETING = 64, HELLO = 2 + 200, INITIATE = 2 + 257 };
     for (size_t fd = 0; fd < self->room; fd++) {
         connection_t *connection = &self->connections[fd];
-        if (!connection->used || connection->known)
+        if (!connection->used || connection->standing != STRANGER)
             continue;
         s_count (connection, (int)fd);
         if (connection->received >= GREETING + HELLO + INITIATE) {
-            connection->known = true;
+            connection->standing = standing;
             return;
         }
     }
     self->unclaimed++;
 }
 
-//  A ROUTER's connection ended: was it ever one of ours?
+//  A ROUTER's connection ended: did it ever show a key? If none is known of, one may have been shown whose
+//  connection was gone before it could be found.
 static bool
 s_router_lost (tl_socket_t *self, int fd, tl_socket_event_t *event)
 {
     const connection_t *connection = s_connection (self, fd);
-    bool known = connection && connection->known;
-    tl_event_t type = TL_EVENT_DISCONNECTED;
-    if (self->verdict == VERDICT_QUIET)
-        return false;
-    if (self->verdict == VERDICT_PLAIN)
-        type = TL_EVENT_PLAIN;
-    else if (!known && self->unclaimed > 0)
+    bool stranger = connection->standing == STRANGER;
+    if (stranger && self->unclaimed > 0) {
         self->unclaimed--;
-    else if (!known)
-        type = TL_EVENT_PLAIN;
-    return s_store (self, event, type, fd);
+        stranger = false;
+    }
+    return s_store (self, event, stranger ? TL_EVENT_PLAIN : TL_EVENT_DISCONNECTED, fd);
+}
+
+//  DISCONNECTED, in its place after ACCEPTED or, as several I/O threads may have it, before.
+static bool
+s_router_gone (tl_socket_t *self, int fd, tl_socket_event_t *event)
+{
+    if (s_connection (self, fd) == NULL) {
+        s_grow (self, fd);
+        self->connections[fd].ended = true;
+        return false;
+    }
+    bool stored = s_router_lost (self, fd, event);
+    s_forget (self, fd);
+    return stored;
+}
+
+static bool
+s_router_accepted (tl_socket_t *self, int fd, tl_socket_event_t *event)
+{
+    s_grow (self, fd);
+    bool ended = self->connections[fd].ended;
+    self->connections[fd].ended = false;
+    s_remember (self, fd);
+    return ended && s_router_gone (self, fd, event);
 }
 
 //  One of libzmq's events of a ROUTER; true if it makes one of ours.
 static bool
 s_router_event (tl_socket_t *self, uint16_t number, int value, tl_socket_event_t *event)
 {
-    bool stored = false;
     switch (number) {
     case ZMQ_EVENT_ACCEPTED:
-        s_remember (self, value);
-        break;
+        return s_router_accepted (self, value, event);
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-        s_claim (self);
-        break;
+        s_claim (self, ADMITTED);
+        return false;
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-        s_claim (self);
-        stored = s_store (self, event, TL_EVENT_DENIED, -1);
-        break;
-    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-        self->verdict = VERDICT_PLAIN;
-        break;
-    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-        self->verdict = VERDICT_QUIET;
-        break;
+        s_claim (self, DENIED);
+        return s_store (self, event, TL_EVENT_DENIED, -1);
     case ZMQ_EVENT_DISCONNECTED:
-        stored = s_router_lost (self, value, event);
-        self->verdict = VERDICT_NONE;
-        s_forget (self, value);
-        break;
+        return s_router_gone (self, value, event);
     }
-    return stored;
+    return false;
 }
 
 //  The same of a DEALER.

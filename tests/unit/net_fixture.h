@@ -52,7 +52,7 @@ net_make (const char *directory, const char *role, const char *name, tl_pair_t *
 }
 
 static inline int
-net_setup (void **state)
+net_setup_threads (void **state, int io_threads)
 {
     net_t *self = tl_alloc (sizeof *self);
     char elsewhere[256];
@@ -66,8 +66,22 @@ net_setup (void **state)
     assert_int_equal (tl_remove_tree (elsewhere), 0);
     self->context = zmq_ctx_new ();
     assert_non_null (self->context);
+    assert_int_equal (zmq_ctx_set (self->context, ZMQ_IO_THREADS, io_threads), 0);
     *state = self;
     return 0;
+}
+
+static inline int
+net_setup (void **state)
+{
+    return net_setup_threads (state, 1);
+}
+
+//  As a busy broker has it: what happens to two connections is then told in any order.
+static inline int
+net_setup_many (void **state)
+{
+    return net_setup_threads (state, 4);
 }
 
 //  Also shows that every socket was closed: ending the context would wait for it for ever.
