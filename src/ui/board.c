@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 enum { REDRAW_MS = 100, LOG_MS = 10000 };
@@ -16,26 +17,27 @@ enum { REDRAW_MS = 100, LOG_MS = 10000 };
 //  One client, as far as it told.
 typedef struct {
     const char *name;
-    uint64_t steps;           //  committed
-    uint64_t labels;          //  label tokens trained on
-    double first_loss, loss;  //  of its first and latest step
-    double rate;              //  label tokens a second, smoothed
-    double seconds;           //  sum of its steps
-    uint64_t bytes;           //  on its wire, both ways, in training
-    double nll;               //  of its held-out text, summed
-    uint64_t held_out;        //  label tokens of it; 0: not scored
+    uint64_t steps;          //  committed
+    uint64_t labels;         //  label tokens trained on
+    double first_loss, loss; //  of its first and latest step
+    double rate;             //  label tokens a second, smoothed
+    double seconds;          //  sum of its steps
+    uint64_t bytes;          //  on its wire, both ways, in training
+    double nll;              //  of its held-out text, summed
+    uint64_t held_out;       //  label tokens of it; 0: not scored
 } tl_line_t;
 
 struct tl_board {
     const tl_topology_t *topology;
     tl_format_t format;
-    tl_line_t *lines;         //  [client_count]
-    bool terminal;            //  stderr is one
-    size_t drawn;             //  lines that stand on the terminal
-    int64_t began, last;      //  monotonic ms
-    double up_s;              //  until the first finished step, 0: none yet
-    uint64_t closed;          //  trunk steps
-    json_t *memory;           //  {part: {planned, peak}}
+    tl_line_t *lines;    //  [client_count]
+    bool terminal;       //  stderr is one
+    size_t drawn;        //  lines that stand on the terminal
+    int64_t began, last; //  monotonic ms
+    double up_s;         //  until the first finished step, 0: none yet
+    double trained_s;    //  until the latest finished step
+    uint64_t closed;     //  trunk steps
+    json_t *memory;      //  {part: {planned, peak}}
 };
 
 tl_board_t *
@@ -46,7 +48,7 @@ tl_board_new (const tl_topology_t *topology, tl_format_t format)
     self->format = format;
     self->lines = tl_alloc (topology->client_count * sizeof *self->lines);
     for (size_t i = 0; i < topology->client_count; i++)
-        self->lines [i].name = topology->clients [i].name;
+        self->lines[i].name = topology->clients[i].name;
     self->terminal = isatty (STDERR_FILENO);
     self->began = tl_clock_ms ();
     self->memory = json_object ();
@@ -75,13 +77,19 @@ static uint64_t
 s_count (const json_t *event, const char *key)
 {
     json_int_t value = json_integer_value (json_object_get (event, key));
-    return value > 0 ? (uint64_t) value : 0;
+    return value > 0 ? (uint64_t)value : 0;
 }
 
 static double
 s_elapsed (const tl_board_t *self)
 {
-    return (double) (tl_clock_ms () - self->began) / 1000;
+    return (double)(tl_clock_ms () - self->began) / 1000;
+}
+
+static double
+s_perplexity (const tl_line_t *line)
+{
+    return line->held_out ? exp (line->nll / (double)line->held_out) : NAN;
 }
 
 //  --- the screen -------------------------------------------------------------------------------
@@ -93,11 +101,34 @@ s_erase (tl_board_t *self)
         fputs ("\033[A\033[2K", stderr);
 }
 
+//  What a client is at, after its name: training with the time left, or its score.
 static void
-s_left (const tl_board_t *self, const tl_line_t *line, char text [16])
+s_tell (const tl_board_t *self, const tl_line_t *line, char *text, size_t size)
 {
-    double done = (double) line->steps, all = (double) self->topology->train.steps;
-    tl_duration (text, done > 0 ? (s_elapsed (self) - self->up_s) * (all - done) / done : NAN);
+    uint64_t all = self->topology->train.steps;
+    char loss[16] = "     -", end[40] = "";
+    if (line->steps)
+        snprintf (loss, sizeof loss, "%6.3f", line->loss);
+    if (line->held_out)
+        snprintf (end, sizeof end, "held-out perplexity %.2f", s_perplexity (line));
+    else if (line->steps && line->steps < all) {
+        double each = (s_elapsed (self) - self->up_s) / (double)line->steps;
+        tl_duration (end, each * (double)(all - line->steps));
+        strcat (end, " left");
+    } else if (line->steps)
+        snprintf (end, sizeof end, "scoring");
+    snprintf (text, size, "%-12s step %*llu/%llu  loss %s  %5.0f tokens/s  %7.2f MB  %s",
+              line->name, (int)snprintf (NULL, 0, "%llu", (unsigned long long)all),
+              (unsigned long long)line->steps, (unsigned long long)all, loss, line->rate,
+              (double)line->bytes / 1e6, end);
+}
+
+//  Columns of the terminal: a line that is broken could not be taken back.
+static size_t
+s_columns (void)
+{
+    struct winsize size;
+    return ioctl (STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1U : 79;
 }
 
 static void
@@ -109,13 +140,11 @@ s_draw (tl_board_t *self)
     self->last = now;
     s_erase (self);
     for (size_t i = 0; i < self->topology->client_count; i++) {
-        const tl_line_t *line = &self->lines [i];
-        char left [16];
-        s_left (self, line, left);
-        fprintf (stderr, "%-12s step %4llu/%llu  loss %7.4f  %6.0f tokens/s  %8.2f MB  %s left\n",
-                 line->name, (unsigned long long) line->steps,
-                 (unsigned long long) self->topology->train.steps, line->loss, line->rate,
-                 (double) line->bytes / 1e6, left);
+        char text[256];
+        s_tell (self, &self->lines[i], text, sizeof text);
+        if (self->terminal && strlen (text) > s_columns ())
+            text[s_columns ()] = 0;
+        fprintf (stderr, "%s\n", text);
         self->drawn += self->terminal;
     }
 }
@@ -136,10 +165,11 @@ tl_board_line (tl_board_t *self, const char *text)
 static void
 s_on_step (tl_board_t *self, tl_line_t *line, const json_t *event)
 {
-    double seconds = s_real (event, "seconds"), labels = (double) s_count (event, "labels");
+    double seconds = s_real (event, "seconds"), labels = (double)s_count (event, "labels");
     double rate = seconds > 0 ? labels / seconds : 0;
+    self->trained_s = s_elapsed (self);
     if (self->up_s == 0)
-        self->up_s = s_elapsed (self);
+        self->up_s = self->trained_s;
     line->loss = s_real (event, "loss");
     if (line->steps++ == 0)
         line->first_loss = line->loss;
@@ -154,18 +184,18 @@ static void
 s_on_memory (tl_board_t *self, const char *part, const json_t *event)
 {
     json_object_set_new (self->memory, part,
-                         json_pack ("{sIsI}", "planned", (json_int_t) s_count (event, "planned"),
-                                    "peak", (json_int_t) s_count (event, "peak")));
+                         json_pack ("{sIsI}", "planned", (json_int_t)s_count (event, "planned"),
+                                    "peak", (json_int_t)s_count (event, "peak")));
 }
 
 void
 tl_board_event (tl_board_t *self, const char *part, const json_t *event)
 {
     const char *name = json_string_value (json_object_get (event, "event"));
-    int index = strncmp (part, "client/", 7) == 0 ? tl_topology_client (self->topology, part + 7)
-                                                  : -1;
+    int index =
+        strncmp (part, "client/", 7) == 0 ? tl_topology_client (self->topology, part + 7) : -1;
     if (self->format == TL_FORMAT_JSONL) {
-        json_t *copy = json_copy ((json_t *) event);
+        json_t *copy = json_copy ((json_t *)event);
         json_object_set_new (copy, "part", json_string (part));
         char *text = json_dumps (copy, JSON_COMPACT | JSON_REAL_PRECISION (17));
         puts (text);
@@ -174,10 +204,11 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
         json_decref (copy);
     }
     if (strcmp (name, "step") == 0 && index >= 0)
-        s_on_step (self, &self->lines [index], event);
+        s_on_step (self, &self->lines[index], event);
     else if (strcmp (name, "scored") == 0 && index >= 0) {
-        self->lines [index].nll = s_real (event, "nll");
-        self->lines [index].held_out = s_count (event, "labels");
+        self->lines[index].nll = s_real (event, "nll");
+        self->lines[index].held_out = s_count (event, "labels");
+        s_draw (self);
     } else if (strcmp (name, "closed") == 0)
         self->closed++;
     else if (strcmp (name, "memory") == 0)
@@ -194,33 +225,27 @@ s_all (const tl_board_t *self)
 {
     tl_line_t all = {.name = "all"};
     for (size_t i = 0; i < self->topology->client_count; i++) {
-        const tl_line_t *line = &self->lines [i];
+        const tl_line_t *line = &self->lines[i];
         all.labels += line->labels;
         all.bytes += line->bytes;
         all.nll += line->nll;
         all.held_out += line->held_out;
-        all.first_loss += line->first_loss / (double) self->topology->client_count;
-        all.loss += line->loss / (double) self->topology->client_count;
+        all.first_loss += line->first_loss / (double)self->topology->client_count;
+        all.loss += line->loss / (double)self->topology->client_count;
         if (line->steps > all.steps)
             all.steps = line->steps;
     }
     return all;
 }
 
-static double
-s_perplexity (const tl_line_t *line)
-{
-    return line->held_out ? exp (line->nll / (double) line->held_out) : NAN;
-}
-
 static json_t *
 s_line_json (const tl_line_t *line)
 {
-    json_t *json = json_pack ("{sssIsIsfsfsIsfsfsI}", "name", line->name, "steps",
-                              (json_int_t) line->steps, "labels", (json_int_t) line->labels,
-                              "first_loss", line->first_loss, "last_loss", line->loss, "bytes",
-                              (json_int_t) line->bytes, "seconds", line->seconds, "nll", line->nll,
-                              "held_out_labels", (json_int_t) line->held_out);
+    json_t *json =
+        json_pack ("{sssIsIsfsfsIsfsfsI}", "name", line->name, "steps", (json_int_t)line->steps,
+                   "labels", (json_int_t)line->labels, "first_loss", line->first_loss, "last_loss",
+                   line->loss, "bytes", (json_int_t)line->bytes, "seconds", line->seconds, "nll",
+                   line->nll, "held_out_labels", (json_int_t)line->held_out);
     if (line->held_out)
         json_object_set_new (json, "perplexity", json_real (s_perplexity (line)));
     return json;
@@ -237,10 +262,11 @@ tl_board_summary (const tl_board_t *self)
         json_string (self->topology->schedule.mode == TL_MODE_SERIAL ? "serial" : "batch"));
     json_object_set_new (summary, "seconds", json_real (s_elapsed (self)));
     json_object_set_new (summary, "first_step_s", json_real (self->up_s));
-    json_object_set_new (summary, "trunk_steps", json_integer ((json_int_t) self->closed));
+    json_object_set_new (summary, "trained_s", json_real (self->trained_s));
+    json_object_set_new (summary, "trunk_steps", json_integer ((json_int_t)self->closed));
     json_t *clients = json_array ();
     for (size_t i = 0; i < self->topology->client_count; i++)
-        json_array_append_new (clients, s_line_json (&self->lines [i]));
+        json_array_append_new (clients, s_line_json (&self->lines[i]));
     json_object_set_new (summary, "clients", clients);
     json_object_set (summary, "memory", self->memory);
     return summary;
@@ -255,16 +281,16 @@ s_row (tl_table_t *table, const tl_line_t *line)
     tl_table_real (table, line->steps ? line->first_loss : NAN);
     tl_table_real (table, line->steps ? line->loss : NAN);
     tl_table_real (table, s_perplexity (line));
-    tl_table_real (table, (double) line->bytes / 1e6);
+    tl_table_real (table, (double)line->bytes / 1e6);
 }
 
 void
 tl_board_end (tl_board_t *self)
 {
-    static const tl_column_t columns [] = {
-        {"client", "client", 0},         {"steps", "steps", 0},
-        {"labels", "label tokens", 0},   {"first_loss", "first loss", 4},
-        {"last_loss", "last loss", 4},   {"perplexity", "held-out perplexity", 2},
+    static const tl_column_t columns[] = {
+        {"client", "client", 0},           {"steps", "steps", 0},
+        {"labels", "label tokens", 0},     {"first_loss", "first loss", 4},
+        {"last_loss", "last loss", 4},     {"perplexity", "held-out perplexity", 2},
         {"megabytes", "MB on the wire", 2}};
     self->last = 0;
     if (self->terminal || self->closed)
@@ -281,7 +307,7 @@ tl_board_end (tl_board_t *self)
         return;
     tl_table_t *table = tl_table_new ("clients", columns, sizeof columns / sizeof *columns);
     for (size_t i = 0; i < self->topology->client_count; i++)
-        s_row (table, &self->lines [i]);
+        s_row (table, &self->lines[i]);
     tl_line_t all = s_all (self);
     if (self->topology->client_count > 1)
         s_row (table, &all);
