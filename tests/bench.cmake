@@ -1,0 +1,5 @@
+#  Benchmarks of whole runs; scripts/bench starts them.
+add_executable (bench_split bench/bench_split.c bench/bench_run.c)
+target_link_libraries (bench_split PRIVATE tl_base PkgConfig::JANSSON)
+target_include_directories (bench_split PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+set_target_properties (bench_split PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
