@@ -221,6 +221,8 @@ s_dispatch (tl_broker_t *self, tl_socket_t *socket, tl_message_t *message, tl_pa
         return;
     }
     tl_session_t *session = tl_sessions_by_route (&self->sessions, control, &packet->routing);
+    if (!session && control && message->type == TL_BYE)
+        session = tl_sessions_by_last_route (&self->sessions, &packet->routing);
     if (!session || strcmp (session->user, packet->user) != 0) {
         tl_broker_invalid (self, socket, &packet->routing, false, "this connection is not attached");
         return;

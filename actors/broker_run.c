@@ -30,21 +30,47 @@ s_send (tl_broker_t *self, tl_session_t *to, tl_message_t *message)
         tl_link_send (to->link, message, NULL, 0);
 }
 
+static void
+s_pass (tl_broker_t *self, tl_session_t *from, tl_session_t *to, tl_message_t *message,
+        zmq_msg_t *payload, uint64_t token)
+{
+    snprintf (message->sender, sizeof message->sender, "%s", from->label);
+    s_stamp (self, message);
+    tl_link_send (to->link, message, payload, token);
+}
+
+static uint64_t
+s_token (const tl_session_t *session, uint64_t sequence)
+{
+    return session->serial << TOKEN_BITS | sequence;
+}
+
 //  What came from a session is released only when whoever it was for has released it, so that nobody can make
 //  the broker hold more than the credit it granted.
 static void
 s_relay (tl_broker_t *self, tl_session_t *from, tl_session_t *to, tl_message_t *message,
          zmq_msg_t *payload)
 {
-    uint64_t token = from->serial << TOKEN_BITS | message->sequence;
-    //  Nothing but its author's credit bounds how many requests wait at the worker.
-    if (message->type == TL_FORWARD) {
-        tl_session_asked (from, message->sequence);
-        token = 0;
-    }
-    snprintf (message->sender, sizeof message->sender, "%s", from->label);
-    s_stamp (self, message);
-    tl_link_send (to->link, message, payload, token);
+    s_pass (self, from, to, message, payload, s_token (from, message->sequence));
+}
+
+//  A FORWARD is on its author's credit all the way: until it is answered, for nothing else bounds how many wait at the
+//  worker, and until its author has taken the answer, which else might pile up here. The worker's credit has no part in it:
+//  who asks and takes nothing holds up nobody.
+static void
+s_relay_forward (tl_broker_t *self, tl_session_t *from, tl_session_t *worker, tl_message_t *message,
+                 zmq_msg_t *payload)
+{
+    tl_session_asked (from, message->sequence);
+    s_pass (self, from, worker, message, payload, 0);
+}
+
+static void
+s_relay_forwarded (tl_broker_t *self, tl_session_t *worker, tl_session_t *to, tl_message_t *message,
+                   zmq_msg_t *payload)
+{
+    uint64_t asked = tl_session_answered (to);
+    s_pass (self, worker, to, message, payload, asked ? s_token (to, asked) : 0);
 }
 
 void
@@ -301,7 +327,7 @@ tl_broker_gone (tl_broker_t *self, tl_session_t *session)
         tl_assembly_destroy (&self->state);
         for (tl_session_t *it = self->sessions.first; it; it = it->next)
             while (it->asked_count)
-                tl_session_answered (it);   //  never, by this worker
+                tl_link_release (it->link, tl_session_answered (it));   //  this worker never will
         tl_schedule_worker_left (self->schedule);
     } else if (session->role == TL_ROLE_CLIENT)
         tl_schedule_left (self->schedule, (size_t) session->index);
@@ -327,8 +353,6 @@ static bool
 s_timely (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
 {
     size_t client = (size_t) session->index;
-    if (message->type == TL_FORWARD)
-        return tl_schedule_serves (self->schedule);
     if (tl_schedule_open (self->schedule, message->step) &&
         tl_schedule_member (self->schedule, client) &&
         message->micro < self->topology->train.micros)
@@ -353,9 +377,14 @@ s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
     case TL_ACTIVATION:
     case TL_GRADIENT:
     case TL_COMMIT:
-    case TL_FORWARD:
         if (worker && s_timely (self, session, message)) {
             s_relay (self, session, worker, message, payload);
+            return true;
+        }
+        break;
+    case TL_FORWARD:
+        if (worker && tl_schedule_serves (self->schedule)) {
+            s_relay_forward (self, session, worker, message, payload);
             return true;
         }
         break;
@@ -451,13 +480,14 @@ s_from_worker (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
         //  fall through
     case TL_HIDDEN:
     case TL_GRAD_IN:
-    case TL_FORWARDED:
         if (to && to->ready) {
-            if (message->type == TL_FORWARDED)
-                tl_session_answered (to);
             s_relay (self, session, to, message, payload);
             return true;
         }
+        break;
+    case TL_FORWARDED:
+        if (to && to->ready)
+            s_relay_forwarded (self, session, to, message, payload);
         break;
     case TL_LEAVE:
         s_on_expelled (self, message);

@@ -42,6 +42,8 @@ tl_sessions_add (tl_sessions_t *self, tl_role_t role, const char *name, const ch
     return session;
 }
 
+static void s_forget (tl_road_t *self);
+
 void
 tl_sessions_remove (tl_sessions_t *self, tl_session_t *session)
 {
@@ -50,8 +52,8 @@ tl_sessions_remove (tl_sessions_t *self, tl_session_t *session)
             *link = session->next;
             tl_link_destroy (&session->link);
             free (session->asked);
-            tl_road_close (&session->control);
-            tl_road_close (&session->data);
+            s_forget (&session->control);
+            s_forget (&session->data);
             sodium_memzero (session->id, sizeof session->id);
             free (session);
             return;
@@ -115,14 +117,21 @@ static bool
 s_same (const tl_road_t *road, const zmq_msg_t *routing)
 {
     zmq_msg_t *theirs = (zmq_msg_t *) routing, *ours = (zmq_msg_t *) &road->routing;
-    return road->attached && zmq_msg_size (ours) == zmq_msg_size (theirs) &&
+    return road->known && zmq_msg_size (ours) == zmq_msg_size (theirs) &&
            memcmp (zmq_msg_data (ours), zmq_msg_data (theirs), zmq_msg_size (ours)) == 0;
 }
 
 tl_session_t *
 tl_sessions_by_route (tl_sessions_t *self, bool control, const zmq_msg_t *routing)
 {
-    FIND (s_same (control ? &it->control : &it->data, routing));
+    FIND ((control ? &it->control : &it->data)->attached &&
+          s_same (control ? &it->control : &it->data, routing));
+}
+
+tl_session_t *
+tl_sessions_by_last_route (tl_sessions_t *self, const zmq_msg_t *routing)
+{
+    FIND (s_same (&it->control, routing));
 }
 
 void
@@ -141,31 +150,39 @@ tl_session_asked (tl_session_t *self, uint64_t sequence)
     self->asked [(self->asked_first + self->asked_count++) % self->asked_room] = sequence;
 }
 
-void
+uint64_t
 tl_session_answered (tl_session_t *self)
 {
     if (!self->asked_count)
-        return;
-    tl_link_release (self->link, self->asked [self->asked_first]);
+        return 0;
+    uint64_t sequence = self->asked [self->asked_first];
     self->asked_first = (self->asked_first + 1) % self->asked_room;
     self->asked_count--;
+    return sequence;
 }
 
 void
 tl_road_close (tl_road_t *self)
 {
-    if (self->attached)
-        zmq_msg_close (&self->routing);
     self->attached = false;
     self->fd = -1;
+}
+
+static void
+s_forget (tl_road_t *self)
+{
+    tl_road_close (self);
+    if (self->known)
+        zmq_msg_close (&self->routing);
+    self->known = false;
 }
 
 void
 tl_road_attach (tl_road_t *self, const zmq_msg_t *routing, int fd)
 {
-    tl_road_close (self);
+    s_forget (self);
     zmq_msg_init (&self->routing);
     zmq_msg_copy (&self->routing, (zmq_msg_t *) routing);
-    self->attached = true;
+    self->known = self->attached = true;
     self->fd = fd;
 }

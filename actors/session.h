@@ -12,8 +12,9 @@ typedef enum { TL_ROLE_CLIENT, TL_ROLE_WORKER, TL_ROLE_READER, TL_ROLE_ADMIN } t
 
 //  One of a session's two connections.
 typedef struct {
-    zmq_msg_t routing;        //  routing id of the attached connection
-    bool attached;            //  routing is set
+    zmq_msg_t routing;        //  routing id of the attached connection, or of the last one
+    bool known;               //  routing is set
+    bool attached;            //  the connection is up
     int fd;                   //  TCP socket it came from, -1 if unknown
 } tl_road_t;
 
@@ -64,9 +65,12 @@ tl_session_t *tl_sessions_worker (tl_sessions_t *self);                 //  the 
 //  By the routing id of a packet on the control or a data socket.
 tl_session_t *tl_sessions_by_route (tl_sessions_t *self, bool control, const zmq_msg_t *routing);
 
-//  A FORWARD was passed on; its memory is the worker's until it is answered, so only then it is released.
+//  A FORWARD was passed on; its memory is the worker's until it is answered, so it isn't released yet.
 void tl_session_asked (tl_session_t *self, uint64_t sequence);
-void tl_session_answered (tl_session_t *self);   //  the oldest one; nothing if there is none
+uint64_t tl_session_answered (tl_session_t *self);   //  takes the oldest one out; 0 if there is none
+
+//  By the routing id of the last control connection, also if that is closed: its last words may be read after its end.
+tl_session_t *tl_sessions_by_last_route (tl_sessions_t *self, const zmq_msg_t *routing);
 
 void tl_road_attach (tl_road_t *self, const zmq_msg_t *routing, int fd);
 void tl_road_close (tl_road_t *self);
