@@ -33,6 +33,7 @@ struct tl_board {
     tl_line_t *lines;    //  [client_count]
     bool terminal;       //  stderr is one
     size_t drawn;        //  lines that stand on the terminal
+    bool settled;        //  training is over: its lines stay as they are
     int64_t began, last; //  monotonic ms
     double up_s;         //  until the first finished step, 0: none yet
     double trained_s;    //  until the latest finished step
@@ -111,11 +112,11 @@ s_tell (const tl_board_t *self, const tl_line_t *line, char *text, size_t size)
         snprintf (loss, sizeof loss, "%6.3f", line->loss);
     if (line->held_out)
         snprintf (end, sizeof end, "held-out perplexity %.2f", s_perplexity (line));
-    else if (line->steps && line->steps < all) {
-        double each = (s_elapsed (self) - self->up_s) / (double)line->steps;
+    else if (line->steps > 1 && line->steps < all) {
+        double each = (s_elapsed (self) - self->up_s) / (double)(line->steps - 1);
         tl_duration (end, each * (double)(all - line->steps));
         strcat (end, " left");
-    } else if (line->steps)
+    } else if (line->steps == all)
         snprintf (end, sizeof end, "scoring");
     snprintf (text, size, "%-12s step %*llu/%llu  loss %s  %5.0f tokens/s  %7.2f MB  %s",
               line->name, (int)snprintf (NULL, 0, "%llu", (unsigned long long)all),
@@ -135,7 +136,8 @@ static void
 s_draw (tl_board_t *self)
 {
     int64_t now = tl_clock_ms ();
-    if (self->last && now - self->last < (self->terminal ? REDRAW_MS : LOG_MS))
+    int64_t pause = self->terminal ? REDRAW_MS : LOG_MS;
+    if (self->settled || (self->last && now - self->last < pause))
         return;
     self->last = now;
     s_erase (self);
@@ -147,6 +149,16 @@ s_draw (tl_board_t *self)
         fprintf (stderr, "%s\n", text);
         self->drawn += self->terminal;
     }
+}
+
+//  Draws for the last time; others may then write below.
+static void
+s_settle (tl_board_t *self)
+{
+    self->last = 0;
+    s_draw (self);
+    self->drawn = 0;
+    self->settled = true;
 }
 
 void
@@ -213,8 +225,10 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
         self->closed++;
     else if (strcmp (name, "memory") == 0)
         s_on_memory (self, part, event);
-    else if (strcmp (name, "serving") == 0)
+    else if (strcmp (name, "serving") == 0) {
+        s_settle (self);
         tl_board_line (self, "trained; serving eval and generate until `trunkline down`");
+    }
 }
 
 //  --- the result -------------------------------------------------------------------------------
@@ -292,10 +306,8 @@ tl_board_end (tl_board_t *self)
         {"labels", "label tokens", 0},     {"first_loss", "first loss", 4},
         {"last_loss", "last loss", 4},     {"perplexity", "held-out perplexity", 2},
         {"megabytes", "MB on the wire", 2}};
-    self->last = 0;
-    if (self->terminal || self->closed)
-        s_draw (self);
-    self->drawn = 0;
+    if (self->closed)
+        s_settle (self);
     if (self->format == TL_FORMAT_JSON) {
         json_t *summary = tl_board_summary (self);
         char *text = json_dumps (summary, JSON_INDENT (2) | JSON_REAL_PRECISION (17));
