@@ -1,2 +1,18 @@
 #  Actors: the schedule as it is, and whole runs of real processes under faults (chaos).
 tl_test (test_schedule SOURCES unit/test_schedule.c LIBRARIES tl_actors)
+
+#  chaos_test (program test ...): a program over the stage, each of its tests by name.
+function (chaos_test program)
+    add_executable (chaos_${program} chaos/${program}.c chaos/stage.c)
+    target_link_libraries (chaos_${program} PRIVATE tests_case tl_actors)
+    set_target_properties (chaos_${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    foreach (name ${ARGN})
+        add_test (NAME chaos_${program}-${name} COMMAND chaos_${program} ${name}
+                  WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+        set_tests_properties (chaos_${program}-${name} PROPERTIES TIMEOUT 120 LABELS "chaos;processes"
+                              ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline>")
+    endforeach ()
+endfunction ()
+
+chaos_test (lost client_batch client_serial client_alone worker_before_a_step worker_before_a_save
+            worker_after_a_save worker_again stop_without_worker broker supervisor)

@@ -1,0 +1,255 @@
+/*  Parts that are killed: the run says so, goes on without them or goes back with all parts, and comes to the
+    same end. Every fault is placed on an event.                                                    */
+
+#include "chaos/stage.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+static case_spec_t
+s_spec (size_t sites, uint64_t steps)
+{
+    return (case_spec_t){.model = tiny_llama (false),
+                         .sites = sites,
+                         .examples = 16,
+                         .letters = {40, 24, 12},
+                         .steps = steps,
+                         .save_every = 5,
+                         .settings = ""};
+}
+
+//  Settings of every case here, with its number of steps.
+static char s_settings[512];
+
+static case_spec_t
+s_case (size_t sites, uint64_t steps, const char *mode)
+{
+    case_spec_t spec = s_spec (sites, steps);
+    snprintf (s_settings, sizeof s_settings,
+              "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.05}\n"
+              "train: {steps: %d, batch_size: 8, micros: 2, max_length: 64, lr: 2e-3, warmup: 3, "
+              "clip: 1.0}\nwire: {dtype: fp32}\nschedule: {mode: %s}\n"
+              "liveness: {ping_ms: 300, expire_ms: 3000}\n",
+              (int)steps, mode);
+    spec.settings = s_settings;
+    return spec;
+}
+
+static bool
+s_same_bits (const json_t *event, const case_step_t *step)
+{
+    return json_number_value (json_object_get (event, "loss")) == step->loss &&
+           json_number_value (json_object_get (event, "norm")) == step->norm;
+}
+
+//  --- client
+
+//  Kill -9 of one of three in a step: the others go on, its labels leave the batch, it is started again and comes back
+//  with its own newest save, and the run completes.
+static void
+s_client (const char *mode, bool serial)
+{
+    case_spec_t spec = s_case (3, 60, mode);
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event_of (up, "ready", "part", "client/site-1");
+    part_event (up, "closed", "step", 12);
+    pid_t victim = part_child (up, "client", "site-1");
+    kill (victim, SIGKILL);
+    part_log (up, "client/site-1 was killed by signal 9");
+    part_event_of (up, "ready", "part", "client/site-1");
+    part_event_of (up, "step", "part", "client/site-1");
+    stage_check (stage, part_child (up, "client", "site-1") != victim, "another process");
+    const json_t *done = part_event (up, "done", NULL, 0);
+    stage_check (stage, part_int (done, "code") == 0, "the run ends well");
+    stage_check (stage, part_int (done, "steps") >= (serial ? 3 * 60 - 60 : 60), "all steps");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_check (stage, part_count (up, "restore") == 0, "nobody goes back");
+    //  In batch every step without it has fewer labels
+    size_t fewer = 0, most = 0;
+    for (size_t i = 0; part_at (up, i); i++)
+        if (part_is (part_at (up, i), "closed") && !serial) {
+            size_t labels = (size_t)part_int (part_at (up, i), "labels");
+            most = labels > most ? labels : most;
+        }
+    for (size_t i = 0; part_at (up, i); i++)
+        fewer += part_is (part_at (up, i), "closed") &&
+                 3 * (size_t)part_int (part_at (up, i), "labels") < 2 * most + most / 2;
+    stage_check (stage, serial || fewer >= 1, "a step without the lost client's labels");
+    stage_end (&stage);
+}
+
+static void
+s_client_batch (void)
+{
+    s_client ("batch", false);
+}
+
+static void
+s_client_serial (void)
+{
+    s_client ("serial", true);
+}
+
+//  The only client is lost: the run waits for it, and goes on.
+static void
+s_client_alone (void)
+{
+    case_spec_t spec = s_case (1, 30, "batch");
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "closed", "step", 7);
+    kill (part_child (up, "client", "site-0"), SIGKILL);
+    part_event_of (up, "ready", "part", "client/site-0");
+    stage_check (stage, part_int (part_event (up, "done", NULL, 0), "steps") == 30, "30 steps");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_end (&stage);
+}
+
+//  --- worker
+
+//  One client, fp32: whatever was lost is repeated bit for bit.
+static void
+s_worker_at (uint64_t step, uint64_t back_to)
+{
+    case_spec_t spec = s_case (1, 24, "batch");
+    case_step_t steps[24];
+    stage_t *stage = stage_new (&spec);
+    stage_undisturbed (stage, steps);
+    part_t *up = stage_up (stage, NULL);
+    if (step)
+        part_event (up, "closed", "step", (int64_t)step - 1);
+    else
+        part_event_of (up, "ready", "part", "client/site-0");
+    if (back_to)
+        part_event (up, "saved", "step", (int64_t)back_to);
+    kill (part_child (up, "worker", "trunk"), SIGKILL);
+    part_log (up, "worker/trunk was killed by signal 9");
+    if (step) {
+        part_log (up, back_to ? "all parts go back to the common save of step" : "(the start)");
+        const json_t *restore = part_event (up, "restore", NULL, 0);
+        stage_check (stage, part_int (restore, "step") >= (int64_t)back_to,
+                     "back to the last save");
+        stage_check (stage, part_int (restore, "step") % 5 == 0, "back to a common save");
+    }
+    part_event (up, "done", NULL, 0);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    size_t repeated = 0;
+    for (size_t i = 0; part_at (up, i); i++) {
+        const json_t *it = part_at (up, i);
+        if (!part_is (it, "step"))
+            continue;
+        repeated++;
+        stage_check (stage, s_same_bits (it, &steps[part_int (it, "step")]),
+                     "every step has the loss and norm of the undisturbed run");
+    }
+    stage_check (stage, repeated >= 24 && repeated <= 24 + 10, "at most two saves' steps again");
+    stage_check (stage, stage_same (stage, "trunk"), "the same trunk at the end");
+    stage_check (stage, stage_same (stage, "site-0"), "the same front and tail at the end");
+    stage_end (&stage);
+}
+
+static void
+s_worker_before_a_step (void)
+{
+    s_worker_at (0, 0);
+}
+
+static void
+s_worker_before_a_save (void)
+{
+    s_worker_at (3, 0);
+}
+
+static void
+s_worker_after_a_save (void)
+{
+    s_worker_at (8, 5);
+}
+
+//  Twice, and a client beside it: two sites, which both go back.
+static void
+s_worker_again (void)
+{
+    case_spec_t spec = s_case (2, 60, "batch");
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "saved", "step", 10);
+    kill (part_child (up, "worker", "trunk"), SIGKILL);
+    part_event (up, "restore", "step", 10);
+    part_event (up, "saved", "step", 20);
+    kill (part_child (up, "client", "site-0"), SIGKILL);
+    kill (part_child (up, "worker", "trunk"), SIGKILL);
+    part_event (up, "restore", "step", 20);
+    const json_t *done = part_event (up, "done", NULL, 0);
+    stage_check (stage, part_int (done, "steps") == 60 && part_int (done, "code") == 0,
+                 "60 steps in the end");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_end (&stage);
+}
+
+//  While the supervisor waits to start the worker again, the run is stopped.
+static void
+s_stop_without_worker (void)
+{
+    case_spec_t spec = s_case (1, 5000, "batch");
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "saved", "step", 5);
+    kill (part_child (up, "worker", "trunk"), SIGKILL);
+    part_log (up, "starting it again");
+    int64_t began = stage_ms ();
+    part_kill (up, SIGTERM);
+    part_wait (up);
+    stage_check (stage, stage_ms () - began < 5000, "the end within seconds");
+    stage_end (&stage);
+}
+
+//  --- broker and supervisor
+
+static void
+s_broker (void)
+{
+    case_spec_t spec = s_case (2, 5000, "batch");
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "closed", "step", 7);
+    int64_t began = stage_ms ();
+    kill (part_child (up, "broker", ""), SIGKILL);
+    stage_check (stage, part_wait (up) == 1, "code 1");
+    stage_check (stage, strstr (part_err (up), "broker was killed by signal 9"), "a sentence");
+    stage_check (stage, stage_ms () - began < 8000, "the end within seconds");
+    stage_end (&stage);
+}
+
+static void
+s_supervisor (void)
+{
+    case_spec_t spec = s_case (2, 5000, "batch");
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "closed", "step", 7);
+    part_kill (up, SIGKILL);
+    stage_check (stage, part_wait (up) == 128 + SIGKILL, "killed");
+    stage_end (&stage); //  waits for the parts, which end by themselves
+}
+
+int
+main (int argc, char **argv)
+{
+    static const stage_test_t tests[] = {
+        {"client_batch", s_client_batch},
+        {"client_serial", s_client_serial},
+        {"client_alone", s_client_alone},
+        {"worker_before_a_step", s_worker_before_a_step},
+        {"worker_before_a_save", s_worker_before_a_save},
+        {"worker_after_a_save", s_worker_after_a_save},
+        {"worker_again", s_worker_again},
+        {"stop_without_worker", s_stop_without_worker},
+        {"broker", s_broker},
+        {"supervisor", s_supervisor},
+        {NULL, NULL},
+    };
+    return stage_main (argc, argv, tests);
+}
