@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { ANSWER_MS = 5000 };   //  a broker that is there answers HELLO within that
+
 static const char *const s_states [] = {"asking"};
 
 typedef struct {
@@ -14,14 +16,41 @@ typedef struct {
     tl_peer_t *peer;
     bool stop;                //  STOP, else STATUS
     bool asked;
+    int64_t timeout_ms;       //  for the answer
+    int timer;                //  of whatever is waited for
     json_t *report;
     tl_error_t *err;
 } tl_admin_t;
 
 static void
+s_on_timeout (void *arg)
+{
+    tl_admin_t *self = arg;
+    self->timer = 0;
+    if (self->asked)
+        tl_fail (self->err, TL_TIMEOUT,
+                 "the broker at %s did not answer in time: ask again, or look at its log",
+                 self->topology->broker.control);
+    else
+        tl_fail (self->err, TL_TIMEOUT,
+                 "nobody answered at %s: start the run with `trunkline up`, or look whether "
+                 "broker.control names the right machine",
+                 self->topology->broker.control);
+    tl_actor_end (self->actor, TL_TIMEOUT);
+}
+
+static void
+s_wait (tl_admin_t *self, int64_t ms)
+{
+    tl_actor_cancel (self->actor, self->timer);
+    self->timer = tl_actor_timer (self->actor, (size_t) ms, 1, s_on_timeout, self);
+}
+
+static void
 s_on_ready (void *arg)
 {
     tl_admin_t *self = arg;
+    s_wait (self, self->timeout_ms);
     tl_message_t message;
     tl_message_init (&message, self->stop ? TL_STOP : TL_STATUS);
     if (self->stop)
@@ -58,17 +87,6 @@ s_on_end (void *arg, int code, const char *text)
 }
 
 static void
-s_on_timeout (void *arg)
-{
-    tl_admin_t *self = arg;
-    tl_fail (self->err, TL_TIMEOUT,
-             "nobody answered at %s: start the run with `trunkline up`, or look whether "
-             "broker.control names the right machine",
-             self->topology->broker.control);
-    tl_actor_end (self->actor, TL_TIMEOUT);
-}
-
-static void
 s_on_signal (void *arg)
 {
     tl_admin_t *self = arg;
@@ -80,7 +98,7 @@ static int
 s_ask (const tl_topology_t *topology, bool stop, int64_t timeout_ms, json_t **report,
        tl_error_t *err)
 {
-    tl_admin_t self = {.topology = topology, .stop = stop, .err = err};
+    tl_admin_t self = {.topology = topology, .stop = stop, .timeout_ms = timeout_ms, .err = err};
     self.actor = tl_actor_new ("admin", s_states, s_on_signal, &self);
     tl_peer_config_t config = {.role = "admin",
                                .name = "admin",
@@ -92,7 +110,7 @@ s_ask (const tl_topology_t *topology, bool stop, int64_t timeout_ms, json_t **re
     int rc = -1;
     self.peer = tl_peer_new (self.actor, topology, &config, err);
     if (self.peer) {
-        tl_actor_timer (self.actor, (size_t) timeout_ms, 1, s_on_timeout, &self);
+        s_wait (&self, timeout_ms < ANSWER_MS ? timeout_ms : ANSWER_MS);
         rc = tl_actor_run (self.actor, err) ? -1 : 0;
     }
     tl_peer_destroy (&self.peer);
