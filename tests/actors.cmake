@@ -16,3 +16,4 @@ endfunction ()
 
 chaos_test (lost client_batch client_serial client_alone worker_before_a_step worker_before_a_save
             worker_after_a_save worker_again stop_without_worker broker supervisor)
+chaos_test (stop moments served twice alone down client worker all_clients)
