@@ -3,13 +3,18 @@
 #   before, after, WordNet's; all but site are JSON strings already. Exit code 1, after a sentence, when a row saw other label
 #   tokens than the rest, or federated training is not what it should be.
 
+#   Columns of site i.
+function wide (i) {
+    return length (site [i]) > 7 ? length (site [i]) + 2 : 9
+}
+
 BEGIN {
     FS = "\t"
     n = split (sites, site, " ")
     printf "\nHeld-out perplexity, lower is better\n%-17s", ""
     for (i = 1; i <= n; i++)
-        printf "%11s", site [i]
-    print "     seconds  MB on the wire  label tokens"
+        printf "%" wide (i) "s", site [i]
+    print "  seconds  MB sent  label tokens"
     printf "{\n  \"rows\": [" > json
 }
 
@@ -18,15 +23,15 @@ FNR == 1 { file++ }
 
 file == 1 {
     printf "%-17s", $1
-    printf "%s\n    {\"name\": \"%s\", \"perplexity\": {", NR > 1 ? "," : "", $1 > json
+    printf "%s\n    {\"name\": \"%s\", \"perplexity\": {", (NR > 1 ? "," : ""), $1 > json
     for (i = 1; i <= n; i++) {
-        printf "%11.2f", $(1 + i)
-        printf "%s\"%s\": %s", i > 1 ? ", " : "", site [i], $(1 + i) > json
+        printf "%" wide (i) ".2f", $(1 + i)
+        printf "%s\"%s\": %s", (i > 1 ? ", " : ""), site [i], $(1 + i) > json
     }
     labels = $(n + 2)
     seconds = $(n + 3)
     bytes = $(n + 4)
-    printf "%12s%16s%14s\n", seconds ? sprintf ("%.1f", seconds) : "-", bytes ? sprintf ("%.1f", bytes / 1e6) : "-",
+    printf "%9s%9s%14s\n", seconds ? sprintf ("%.1f", seconds) : "-", bytes ? sprintf ("%.1f", bytes / 1e6) : "-",
         labels ? labels : "-"
     printf "}, \"label_tokens\": %s, \"seconds\": %s, \"bytes\": %s}", labels, seconds, bytes > json
     all [$1] = $(n + 1)
@@ -41,7 +46,7 @@ file == 2 {
         print "\nHeld-out words, defined before and after"
         printf "\n  ],\n  \"definitions\": [" > json
     }
-    printf "%s\n    {\"site\": \"%s\", \"prompt\": %s, \"before\": %s, \"after\": %s, \"wordnet\": %s}", FNR > 1 ? "," : "",
+    printf "%s\n    {\"site\": \"%s\", \"prompt\": %s, \"before\": %s, \"after\": %s, \"wordnet\": %s}", (FNR > 1 ? "," : ""),
         $1, $2, $3, $4, $5 > json
     for (i = 2; i <= 5; i++)
         $i = substr ($i, 2, length ($i) - 2)
@@ -63,13 +68,13 @@ END {
     for (i = 1; i < n && !why; i++)
         if (!beats (ours, site [i] " alone", 1))
             why = ours " is no better over all sites than " site [i] " alone"
-    printf "\n  ],\n  \"good\": %s\n}\n", why ? "false" : "true" > json
+    printf "\n  ],\n  \"good\": %s\n}\n", (why ? "false" : "true") > json
     if (why)
         print "\n" why
     else {
         printf "\nEvery trained row saw the same %d label tokens. Over all sites %s is better than the base model (%.1f %%)\n",
             spent, ours, 100 - 100 * all [ours] / all ["base model"]
-        printf "and than every site alone, and has %.1f %% of the perplexity of centralised training.\n",
+        printf "and than every site alone, and comes to %.1f %% of the perplexity of centralised training.\n",
             100 * all [ours] / all ["centralised"]
     }
     exit why != ""
