@@ -3,7 +3,7 @@ tl_test (test_schedule SOURCES unit/test_schedule.c LIBRARIES tl_actors)
 
 #  chaos_test (program test ...): a program over the stage, each of its tests by name.
 function (chaos_test program)
-    add_executable (chaos_${program} chaos/${program}.c chaos/stage.c)
+    add_executable (chaos_${program} chaos/${program}.c chaos/stage.c chaos/proxy.c)
     target_link_libraries (chaos_${program} PRIVATE tests_case tl_actors)
     set_target_properties (chaos_${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
     foreach (name ${ARGN})
@@ -17,3 +17,4 @@ endfunction ()
 chaos_test (lost client_batch client_serial client_alone worker_before_a_step worker_before_a_save
             worker_after_a_save worker_again stop_without_worker broker supervisor)
 chaos_test (stop moments served twice alone down client worker all_clients)
+chaos_test (links cut_client cut_worker cut_short asleep broker_asleep order name_taken)

@@ -1,0 +1,247 @@
+/*  Connections that break, peers that sleep, parts that start in any order: the run goes on where it was.  */
+
+#include "chaos/proxy.h"
+#include "chaos/stage.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STEPS = 30 };
+
+static char s_settings[512];
+
+static case_spec_t
+s_case (size_t sites, uint64_t steps, int expire_ms)
+{
+    snprintf (s_settings, sizeof s_settings,
+              "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.05}\n"
+              "train: {steps: %d, batch_size: 8, micros: 2, max_length: 64, lr: 2e-3, warmup: 3, "
+              "clip: 1.0}\nwire: {dtype: fp32}\nschedule: {mode: batch}\n"
+              "liveness: {ping_ms: %d, expire_ms: %d}\n",
+              (int)steps, expire_ms / 6, expire_ms);
+    return (case_spec_t){.model = tiny_llama (false),
+                         .sites = sites,
+                         .examples = 16,
+                         .letters = {40, 24, 12},
+                         .steps = steps,
+                         .save_every = 5,
+                         .settings = s_settings};
+}
+
+static int
+s_port (const char *endpoint)
+{
+    return atoi (strrchr (endpoint, ':') + 1);
+}
+
+//  Two relays before a peer's two sockets, and the settings that lead it there.
+typedef struct {
+    proxy_t *control, *data;
+    char set_control[128], set_data[128];
+} detour_t;
+
+static detour_t
+s_detour (const stage_t *stage, bool worker, uint64_t seed, uint64_t least, uint64_t most,
+          size_t cuts)
+{
+    const tl_topology_t *t = stage_case (stage)->topology;
+    detour_t self;
+    self.control = proxy_new (s_port (t->broker.control), seed, 400, 4000, cuts / 4);
+    self.data = proxy_new (s_port (worker ? t->broker.workers : t->broker.clients), seed + 1, least,
+                           most, cuts);
+    snprintf (self.set_control, sizeof self.set_control, "broker.control=tcp://127.0.0.1:%d",
+              proxy_port (self.control));
+    snprintf (self.set_data, sizeof self.set_data, "broker.%s=tcp://127.0.0.1:%d",
+              worker ? "workers" : "clients", proxy_port (self.data));
+    return self;
+}
+
+//  One client, fp32: with connections that break after so many bytes, of the client or of the worker, every step and the
+//  adapters have the bits of the undisturbed run. No session ends.
+static void
+s_cuts (bool worker_breaks, uint64_t seed, uint64_t least, uint64_t most, size_t cuts)
+{
+    case_spec_t spec = s_case (1, STEPS, 10000);
+    case_step_t steps[STEPS];
+    stage_t *stage = stage_new (&spec);
+    stage_undisturbed (stage, steps);
+    detour_t detour = s_detour (stage, worker_breaks, seed, least, most, cuts);
+    part_t *broker = stage_run (stage, "broker", NULL, NULL);
+    part_event (broker, "up", NULL, 0);
+    const char *set = worker_breaks ? "--set" : NULL, *other = worker_breaks ? NULL : "--set";
+    part_t *worker = stage_run (stage, "worker", "trunk", set, detour.set_control, "--set",
+                                detour.set_data, NULL);
+    part_t *client = stage_run (stage, "client", "site-0", other, detour.set_control, "--set",
+                                detour.set_data, NULL);
+    const json_t *done = part_event (broker, "done", NULL, 0);
+    stage_check (stage, part_int (done, "steps") == STEPS && part_int (done, "code") == 0,
+                 "all steps");
+    stage_check (stage,
+                 part_wait (client) == 0 && part_wait (worker) == 0 && part_wait (broker) == 0,
+                 "code 0 of all");
+    size_t seen = 0;
+    for (size_t i = 0; part_at (client, i); i++) {
+        const json_t *it = part_at (client, i);
+        if (!part_is (it, "step"))
+            continue;
+        const case_step_t *step = &steps[part_int (it, "step")];
+        seen++;
+        stage_check (stage,
+                     json_number_value (json_object_get (it, "loss")) == step->loss &&
+                         json_number_value (json_object_get (it, "norm")) == step->norm,
+                     "the loss and norm of the undisturbed run");
+    }
+    stage_check (stage, seen == STEPS, "each step once");
+    stage_check (stage, stage_same (stage, "trunk") && stage_same (stage, "site-0"),
+                 "the adapters of the undisturbed run");
+    stage_check (stage,
+                 !strstr (part_err (client), "session lost") &&
+                     !strstr (part_err (worker), "session lost"),
+                 "sessions that outlive their connections");
+    if (proxy_cuts (detour.data) < cuts / 2)
+        stage_fail (stage, "only %zu of %zu connections were broken", proxy_cuts (detour.data),
+                    cuts);
+    proxy_destroy (&detour.control);
+    proxy_destroy (&detour.data);
+    stage_end (&stage);
+}
+
+static void
+s_cut_client (void)
+{
+    s_cuts (false, 1, 900, 120000, 16);
+}
+
+static void
+s_cut_worker (void)
+{
+    s_cuts (true, 2, 900, 120000, 16);
+}
+
+//  So short that some end in the handshake, before anything of ours is said.
+static void
+s_cut_short (void)
+{
+    s_cuts (false, 3, 1, 3000, 16);
+}
+
+//  Stopped for longer than expire_ms: expelled, and the others go on. When it wakes it comes back.
+static void
+s_asleep (void)
+{
+    case_spec_t spec = s_case (2, 100000, 1500);
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "closed", "step", 6);
+    pid_t sleeper = part_child (up, "client", "site-1");
+    kill (sleeper, SIGSTOP);
+    const json_t *peer = part_event_of (up, "peer", "state", "left");
+    stage_check (stage, strcmp (part_text (peer, "name"), "site-1") == 0,
+                 "the sleeper is expelled");
+    int64_t before = part_int (part_event_of (up, "step", "name", "site-0"), "step");
+    part_event (up, "closed", "step", before + 10);
+    kill (sleeper, SIGCONT);
+    part_event_of (up, "ready", "part", "client/site-1");
+    const json_t *step = part_event_of (up, "step", "name", "site-1");
+    stage_check (stage, part_int (step, "step") > before, "a later step");
+    stage_check (stage, part_child (up, "client", "site-1") == sleeper, "the same process");
+    part_kill (up, SIGTERM);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_end (&stage);
+}
+
+//  The broker itself sleeps (a laptop that was closed): nobody is expelled for it.
+static void
+s_broker_asleep (void)
+{
+    case_spec_t spec = s_case (2, 100000, 1500);
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "closed", "step", 6);
+    pid_t broker = part_child (up, "broker", "");
+    kill (broker, SIGSTOP);
+    //  Another process's life is a clock: this one takes longer than expire_ms
+    part_t *status = stage_verb (stage, "status", NULL);
+    stage_check (stage, part_wait (status) == 3, "code 3: nobody answers");
+    kill (broker, SIGCONT);
+    int64_t now = part_int (part_event (up, "closed", NULL, 0), "step");
+    part_event (up, "closed", "step", now + 100);
+    for (size_t i = 0; part_at (up, i); i++)
+        stage_check (stage, strcmp (part_text (part_at (up, i), "state"), "left") != 0,
+                     "that nobody leaves");
+    part_kill (up, SIGTERM);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_end (&stage);
+}
+
+static void
+s_make_keys (stage_t *stage)
+{
+    part_t *make = stage_up (stage, "--set", "train.steps=1", NULL);
+    stage_check (stage, part_wait (make) == 0, "code 0");
+}
+
+//  Client first, worker next, broker last; and a second client much later, for whom the first step waits.
+static void
+s_order (void)
+{
+    case_spec_t spec = s_case (2, 10, 3000);
+    stage_t *stage = stage_new (&spec);
+    s_make_keys (stage);
+    part_t *site_0 = stage_run (stage, "client", "site-0", NULL);
+    part_log (site_0, "waiting for the broker");
+    part_t *worker = stage_run (stage, "worker", "trunk", NULL);
+    part_log (worker, "waiting for the broker");
+    part_t *broker = stage_run (stage, "broker", NULL, NULL);
+    part_event_of (broker, "peer", "name", "trunk");
+    part_event_of (site_0, "ready", "name", "site-0");
+    part_t *site_1 = stage_run (stage, "client", "site-1", NULL);
+    int64_t labels = part_int (part_event (broker, "closed", "step", 0), "labels");
+    int64_t own_0 = part_int (part_event (site_0, "step", NULL, 0), "labels");
+    int64_t own_1 = part_int (part_event (site_1, "step", NULL, 0), "labels");
+    stage_check (stage, own_0 + own_1 == labels, "a first step of both");
+    stage_check (stage, part_int (part_event (broker, "done", NULL, 0), "steps") == 10, "10 steps");
+    stage_check (stage,
+                 part_wait (site_0) == 0 && part_wait (site_1) == 0 && part_wait (worker) == 0 &&
+                     part_wait (broker) == 0,
+                 "code 0 of all");
+    stage_end (&stage);
+}
+
+//  A second process of a name that is alive waits, and takes its place when it is gone.
+static void
+s_name_taken (void)
+{
+    case_spec_t spec = s_case (1, 100000, 3000);
+    stage_t *stage = stage_new (&spec);
+    s_make_keys (stage);
+    part_t *broker = stage_run (stage, "broker", NULL, NULL);
+    part_t *worker = stage_run (stage, "worker", "trunk", NULL);
+    part_t *first = stage_run (stage, "client", "site-0", NULL);
+    part_event (first, "step", "step", 3);
+    part_t *second = stage_run (stage, "client", "site-0", NULL);
+    part_log (second, "is connected already");
+    part_event (first, "step", "step", 6);
+    part_kill (first, SIGKILL);
+    part_wait (first);
+    part_event (second, "step", "step", 6);
+    part_kill (broker, SIGTERM);
+    stage_check (stage,
+                 part_wait (broker) == 0 && part_wait (worker) == 0 && part_wait (second) == 0,
+                 "code 0 of all");
+    stage_end (&stage);
+}
+
+int
+main (int argc, char **argv)
+{
+    static const stage_test_t tests[] = {
+        {"cut_client", s_cut_client},       {"cut_worker", s_cut_worker},
+        {"cut_short", s_cut_short},         {"asleep", s_asleep},
+        {"broker_asleep", s_broker_asleep}, {"order", s_order},
+        {"name_taken", s_name_taken},       {NULL, NULL},
+    };
+    return stage_main (argc, argv, tests);
+}
