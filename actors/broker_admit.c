@@ -158,10 +158,10 @@ s_check_hello (tl_broker_t *self, const tl_message_t *message, tl_role_t role, c
     if (message->body.hello.window_bytes > LARGEST_WINDOW ||
         (self->topology->wire.credit &&
          message->body.hello.window_bytes > self->topology->wire.credit)) {
-        refusal->field = "wire.credit";
+        refusal->field = "wire.credit_mb";
         snprintf (refusal->text, sizeof refusal->text,
                   "%s needs %.1f MB of credit for one step and the broker grants %.1f MB: raise "
-                  "wire.credit or lower train.batch_size or train.max_length",
+                  "wire.credit_mb or lower train.batch_size or train.max_length",
                   name, (double) message->body.hello.window_bytes / 1e6,
                   (double) (self->topology->wire.credit ? self->topology->wire.credit
                                                         : LARGEST_WINDOW) /
