@@ -141,6 +141,7 @@ tl_broker_end (tl_broker_t *self)
     if (tl_actor_state (self->actor) == ENDING)
         return;
     tl_actor_go (self->actor, ENDING, "end");
+    tl_event ("ending", "{}");
     tl_message_t bye;
     tl_message_init (&bye, TL_BYE);
     bye.body.bye.code = (uint64_t) self->code;
@@ -382,7 +383,7 @@ s_on_tick (void *arg)
     tl_broker_t *self = arg;
     int64_t now = tl_clock_ms (), expire = self->topology->liveness.expire_ms;
     //  If it was us who slept, what the others said in the meantime is still to be read.
-    bool slept = self->ticked && now - self->ticked > expire / 2;
+    bool slept = now - self->ticked > expire / 2;
     self->ticked = now;
     tl_session_t *next;
     for (tl_session_t *it = self->sessions.first; it; it = next) {
@@ -463,7 +464,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_broker_t *self = tl_alloc (sizeof *self);
     self->topology = topology;
     self->options = *options;
-    self->began = tl_clock_ms ();
+    self->began = self->ticked = tl_clock_ms ();
     self->actor = tl_actor_new ("broker", s_states, s_on_signal, self);
     self->disk = tl_compute_new ();
     self->context = zmq_ctx_new ();
