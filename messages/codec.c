@@ -150,10 +150,10 @@ tl_tensor_fault (const tl_tensor_wire_t *tensor)
         tensor->rows * tensor->columns * width != tensor->bytes)
         return "bytes that aren't rows x columns x size of its dtype";
     if (tensor->offset % TL_CHUNK_BYTES || tensor->offset >= tensor->bytes)
-        return "a chunk that doesn't start at a multiple of 1 MiB inside it";
+        return "a chunk that doesn't start at a multiple of 64 KiB inside it";
     uint64_t rest = tensor->bytes - tensor->offset;
     if (tensor->size != (rest < TL_CHUNK_BYTES ? rest : TL_CHUNK_BYTES))
-        return "a chunk that is neither 1 MiB nor what is left";
+        return "a chunk that is neither 64 KiB nor what is left";
     return NULL;
 }
 

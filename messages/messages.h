@@ -13,7 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TL_PROTOCOL_VERSION = 1, TL_CHUNK_BYTES = 1 << 20, TL_NAME_LIMIT = 64 };
+//  A chunk is small enough that a step's tensor is several: both encryptions and the broker's forwarding then
+//  work on different chunks at the same time (docs/performance.md).
+enum { TL_PROTOCOL_VERSION = 1, TL_CHUNK_BYTES = 1 << 16, TL_NAME_LIMIT = 64 };
 
 typedef enum { TL_W_F32 = 1, TL_W_BF16 = 2, TL_W_F16 = 3, TL_W_U8 = 4 } tl_w_dtype_t;
 

@@ -1,5 +1,5 @@
 /*  tensor_wire: see the header. Narrowing and widening are tl_kernels'; a chunk boundary never cuts an
-    element, since 1 MiB is a multiple of every dtype's size.
+    element, since 64 KiB is a multiple of every dtype's size.
 
     An assembly holds every chunk to the first one's descriptor and to its order.                   */
 

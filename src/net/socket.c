@@ -14,7 +14,7 @@
 #include <string.h>
 
 enum {
-    FRAME_BYTES = 2 << 20, //  largest frame taken: a chunk is 1 MiB, a full COMMIT 1.2 MiB
+    FRAME_BYTES = 2 << 20, //  largest frame taken: a chunk is 64 KiB, a full COMMIT 1.2 MiB
     SPARE_MESSAGES = 256,  //  HWM above a peer's window: CREDIT, PING and the like
     BACKLOG = 1024,        //  connections that wait for accept: many peers start at once
     LINGER_MS = 200,       //  a BYE may still leave; destroying the context waits no longer

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KIB = 1 << 10, MIB = 1 << 20, OPEN = 1024 };
+enum { KIB = 1 << 10, CHUNK = TL_CHUNK_BYTES, OPEN = 1024 };
 
 typedef struct frame {
     struct frame *next; //  behind this one

@@ -8,10 +8,10 @@ static void
 test_messages_arrive_in_order_with_their_payloads (void **state)
 {
     end_t *a, *b;
-    s_pair (&a, &b, 4 * MIB, 100);
+    s_pair (&a, &b, 4 * CHUNK, 100);
     for (int i = 0; i < 10; i++) {
         s_say (a, i % 2 ? 1000 : 0);
-        s_say (b, 64 * KIB);
+        s_say (b, CHUNK / 16);
     }
     s_settle (a, b);
     s_destroy (a);
@@ -21,16 +21,16 @@ test_messages_arrive_in_order_with_their_payloads (void **state)
 static void
 test_nothing_leaves_before_attach_and_window (void **state)
 {
-    end_t *a = s_end (MIB, 10);
+    end_t *a = s_end (CHUNK, 10);
     a->connected = true;
     s_say (a, 0);
     assert_int_equal (a->frames, 0);
     assert_int_equal (tl_link_attach (a->link, 0), 0);
     assert_int_equal (a->frames, 0);
-    assert_int_equal (tl_link_window (a->link, MIB - 1, 10), -1); //  no room for a chunk
-    assert_int_equal (tl_link_window (a->link, MIB, 0), -1);
+    assert_int_equal (tl_link_window (a->link, CHUNK - 1, 10), -1); //  no room for a chunk
+    assert_int_equal (tl_link_window (a->link, CHUNK, 0), -1);
     assert_int_equal (a->frames, 0);
-    assert_int_equal (tl_link_window (a->link, MIB, 10), 0);
+    assert_int_equal (tl_link_window (a->link, CHUNK, 10), 0);
     assert_int_equal (a->frames, 1);
     s_destroy (a);
 }
@@ -39,20 +39,21 @@ static void
 test_sending_is_bounded_by_bytes (void **state)
 {
     end_t *a, *b;
-    s_pair (&a, &b, 2 * MIB + 100, 100);
+    s_pair (&a, &b, 2 * CHUNK + 100, 100);
     for (int i = 0; i < 5; i++)
-        s_say (a, MIB);
+        s_say (a, CHUNK);
     assert_int_equal (a->frames, 2);
     s_say (a, 1); //  would fit, but order is kept
     assert_int_equal (a->frames, 2);
-    assert_int_equal (tl_link_window (a->link, 2 * MIB - 1, 100), -1); //  2 MiB are in flight
+    assert_int_equal (tl_link_window (a->link, 2 * CHUNK - 1, 100),
+                      -1); //  two chunks are in flight
     s_deliver_all (a);
     s_let_go (b, 0);
     tl_link_tick (b->link, false);
     s_deliver_all (b);
     assert_int_equal (a->frames, 3);
     assert_int_equal (tl_link_pending (a->link), 5);
-    assert_int_equal (tl_link_bytes_held (a->link), 4 * MIB + 1);
+    assert_int_equal (tl_link_bytes_held (a->link), 4 * CHUNK + 1);
     s_settle (a, b);
     s_destroy (a);
     s_destroy (b);
@@ -62,7 +63,7 @@ static void
 test_sending_is_bounded_by_messages (void **state)
 {
     end_t *a, *b;
-    s_pair (&a, &b, MIB, 3);
+    s_pair (&a, &b, CHUNK, 3);
     for (int i = 0; i < 10; i++)
         s_say (a, 0);
     assert_int_equal (a->frames, 3);
@@ -80,7 +81,7 @@ static void
 test_releases_in_any_order_become_one_cumulative_ack (void **state)
 {
     end_t *a, *b;
-    s_pair (&a, &b, MIB, 100);
+    s_pair (&a, &b, CHUNK, 100);
     for (int i = 0; i < 4; i++)
         s_say (a, 0);
     s_deliver_all (a);
@@ -105,7 +106,7 @@ static void
 test_acks_ride_on_messages (void **state)
 {
     end_t *a, *b;
-    s_pair (&a, &b, MIB, 4);
+    s_pair (&a, &b, CHUNK, 4);
     for (int i = 0; i < 4; i++)
         s_say (a, 0);
     s_deliver_all (a);
@@ -123,9 +124,9 @@ static void
 test_credit_of_its_own_at_half_a_window_or_when_the_sender_is_stuck (void **state)
 {
     end_t *a, *b;
-    s_pair (&a, &b, 8 * MIB, 100);
+    s_pair (&a, &b, 8 * CHUNK, 100);
     for (int i = 0; i < 8; i++)
-        s_say (a, i < 5 ? MIB : 10);
+        s_say (a, i < 5 ? CHUNK : 10);
     s_deliver_all (a);
     for (uint64_t sequence = 1; sequence <= 3; sequence++)
         s_let_sequence_go (b, sequence);
@@ -135,9 +136,9 @@ test_credit_of_its_own_at_half_a_window_or_when_the_sender_is_stuck (void **stat
     tl_link_tick (b->link, false);
     assert_int_equal (b->frames, 1);
     s_deliver_all (b);
-    //  1 MiB and 30 bytes are held here; 6 more leave the sender without room for a chunk
+    //  a chunk and 30 bytes are held here; 6 more leave the sender without room for a chunk
     for (int i = 0; i < 7; i++)
-        s_say (a, MIB);
+        s_say (a, CHUNK);
     s_deliver_all (a);
     s_let_sequence_go (b, 5);
     tl_link_tick (b->link, false);
@@ -152,13 +153,13 @@ static void
 test_payloads_are_shared_not_copied (void **state)
 {
     end_t *a, *b;
-    s_pair (&a, &b, 4 * MIB, 10);
+    s_pair (&a, &b, 4 * CHUNK, 10);
     tl_message_t message;
     zmq_msg_t payload;
     tl_message_init (&message, TL_STATE);
-    message.body.state.tensor =
-        (tl_tensor_wire_t){.dtype = TL_W_U8, .rows = MIB, .columns = 1, .bytes = MIB, .size = MIB};
-    zmq_msg_init_size (&payload, MIB);
+    message.body.state.tensor = (tl_tensor_wire_t){
+        .dtype = TL_W_U8, .rows = CHUNK, .columns = 1, .bytes = CHUNK, .size = CHUNK};
+    zmq_msg_init_size (&payload, CHUNK);
     const void *data = zmq_msg_data (&payload);
     tl_link_send (a->link, &message, &payload, 0);
     assert_ptr_equal (a->last_payload, data);
@@ -185,7 +186,7 @@ s_forge (tl_link_t *link, tl_type_t type, uint64_t sequence, uint64_t ack, size_
 static void
 test_gaps_and_duplicates_are_told_apart (void **state)
 {
-    end_t *a = s_end (MIB, 10);
+    end_t *a = s_end (CHUNK, 10);
     assert_int_equal (s_forge (a->link, TL_LATE, 2, 0, 0), TL_LINK_GAP);
     assert_int_equal (s_forge (a->link, TL_LATE, 1, 0, 0), TL_LINK_NEW);
     assert_int_equal (s_forge (a->link, TL_LATE, 1, 0, 0), TL_LINK_DUPLICATE);
@@ -200,7 +201,7 @@ static void
 test_duplicates_are_acked_again (void **state)
 {
     end_t *a, *b;
-    s_pair (&a, &b, MIB, 10);
+    s_pair (&a, &b, CHUNK, 10);
     s_say (a, 0);
     s_deliver_all (a);
     s_let_all_go (b);
@@ -217,11 +218,11 @@ test_duplicates_are_acked_again (void **state)
 static void
 test_more_than_the_window_is_a_violation (void **state)
 {
-    end_t *a = s_end (2 * MIB, 3);
-    assert_int_equal (s_forge (a->link, TL_STATE, 1, 0, MIB), TL_LINK_NEW);
-    assert_int_equal (s_forge (a->link, TL_STATE, 2, 0, MIB + 1), TL_LINK_VIOLATION);
+    end_t *a = s_end (2 * CHUNK, 3);
+    assert_int_equal (s_forge (a->link, TL_STATE, 1, 0, CHUNK), TL_LINK_NEW);
+    assert_int_equal (s_forge (a->link, TL_STATE, 2, 0, CHUNK + 1), TL_LINK_VIOLATION);
     assert_int_equal (s_forge (a->link, TL_STATE, 2, 0, SIZE_MAX), TL_LINK_VIOLATION);
-    assert_int_equal (s_forge (a->link, TL_STATE, 2, 0, MIB), TL_LINK_NEW);
+    assert_int_equal (s_forge (a->link, TL_STATE, 2, 0, CHUNK), TL_LINK_NEW);
     assert_int_equal (s_forge (a->link, TL_LATE, 3, 0, 0), TL_LINK_NEW);
     assert_int_equal (s_forge (a->link, TL_LATE, 4, 0, 0), TL_LINK_VIOLATION);
     tl_link_release (a->link, 1);
@@ -233,7 +234,7 @@ static void
 test_acks_of_what_was_never_sent_are_violations (void **state)
 {
     end_t *a, *b;
-    s_pair (&a, &b, MIB, 2);
+    s_pair (&a, &b, CHUNK, 2);
     for (int i = 0; i < 3; i++)
         s_say (a, 0);
     assert_int_equal (a->frames, 2); //  the third waits for credit
@@ -251,7 +252,7 @@ test_acks_of_what_was_never_sent_are_violations (void **state)
 static void
 test_types_and_sequences_must_agree (void **state)
 {
-    end_t *a = s_end (MIB, 10);
+    end_t *a = s_end (CHUNK, 10);
     assert_int_equal (s_forge (a->link, TL_CREDIT, 1, 0, 0), TL_LINK_VIOLATION);
     assert_int_equal (s_forge (a->link, TL_LATE, 0, 0, 0), TL_LINK_VIOLATION);
     assert_int_equal (s_forge (a->link, TL_PING, 1, 0, 0), TL_LINK_VIOLATION);
@@ -263,7 +264,7 @@ static void
 test_attach_takes_only_what_can_be (void **state)
 {
     end_t *a, *b;
-    s_pair (&a, &b, MIB, 10);
+    s_pair (&a, &b, CHUNK, 10);
     for (int i = 0; i < 4; i++)
         s_say (a, 0);
     s_deliver_all (a);

@@ -7,7 +7,7 @@ static void
 test_a_refused_send_detaches_and_keeps_the_message (void **state)
 {
     end_t *a, *b;
-    s_pair (&a, &b, MIB, 10);
+    s_pair (&a, &b, CHUNK, 10);
     a->connected = false;
     s_say (a, 100);
     assert_false (tl_link_attached (a->link));
@@ -30,7 +30,7 @@ s_move (end_t *a, end_t *b, int at)
     switch (at % 11) {
     case 0:
     case 1:
-        s_say (a, 600 * KIB);
+        s_say (a, CHUNK * 6 / 10);
         break;
     case 2:
         s_say (b, 0);
@@ -46,7 +46,7 @@ s_move (end_t *a, end_t *b, int at)
             s_deliver (b);
         break;
     case 5:
-        s_say (b, 300 * KIB);
+        s_say (b, CHUNK * 3 / 10);
         break;
     case 6:
         if (b->open_count)
@@ -69,7 +69,7 @@ static void
 s_run_with_break (int moves, int broken_at, int how)
 {
     end_t *a, *b;
-    s_pair (&a, &b, 3 * MIB / 2, 6);
+    s_pair (&a, &b, 3 * CHUNK / 2, 6);
     for (int at = 0; at < moves; at++) {
         if (at == broken_at) {
             if ((how & 1) != 0)
@@ -117,7 +117,7 @@ static void
 s_run_random (uint64_t seed)
 {
     end_t *a, *b;
-    uint64_t bytes = MIB + s_draw (&seed, 3 * MIB), messages = 1 + s_draw (&seed, 40);
+    uint64_t bytes = CHUNK + s_draw (&seed, 3 * CHUNK), messages = 1 + s_draw (&seed, 40);
     s_pair (&a, &b, bytes, messages);
     for (int move = 0; move < 600; move++) {
         end_t *end = s_draw (&seed, 2) ? a : b;
@@ -128,7 +128,7 @@ s_run_random (uint64_t seed)
             s_say (end, s_draw (&seed, 3) ? s_draw (&seed, 40 * KIB) : 0);
             break;
         case 3:
-            s_say (end, s_draw (&seed, 20) ? 0 : MIB);
+            s_say (end, s_draw (&seed, 20) ? 0 : CHUNK);
             break;
         case 4:
         case 5:
@@ -187,7 +187,7 @@ static void
 test_a_long_burst_passes_every_width_of_sequence (void **state)
 {
     end_t *a, *b;
-    s_pair (&a, &b, MIB, 500);
+    s_pair (&a, &b, CHUNK, 500);
     for (int i = 0; i < 70000; i++) //  beyond 16 bits
         s_say (a, 0);
     s_settle (a, b);

@@ -13,7 +13,7 @@
 #include "memory.h"
 #include "messages/tensor_wire.h"
 
-enum { MIB = TL_CHUNK_BYTES, LIMIT = 64 << 20 };
+enum { CHUNK = TL_CHUNK_BYTES, LIMIT = 64 << 20 };
 
 static float *
 s_rows (size_t count)
@@ -47,7 +47,7 @@ s_carry (tl_packed_t *packed, size_t columns, size_t *bytes)
     tl_error_t err;
     tl_assembly_t *assembly = NULL;
     size_t chunks = tl_packed_chunks (packed);
-    uint8_t *frame = malloc (MIB + 1);
+    uint8_t *frame = malloc (CHUNK + 1);
     for (size_t i = 0; i < chunks; i++) {
         tl_tensor_wire_t descriptor;
         const void *chunk = tl_packed_chunk (packed, i, &descriptor);
@@ -71,8 +71,8 @@ s_carry (tl_packed_t *packed, size_t columns, size_t *bytes)
 static void
 test_rows_come_back_through_every_dtype (void **state)
 {
-    static const size_t shapes[][2] = {{1, 1},           {3, 7},      {1, MIB / 4}, {256, 576},
-                                       {1, MIB / 2 + 1}, {701, 1031}, {4099, 129}};
+    static const size_t shapes[][2] = {
+        {1, 1}, {3, 7}, {1, CHUNK / 4}, {256, 576}, {1, CHUNK / 2 + 1}, {701, 1031}, {4099, 129}};
     static const tl_w_dtype_t dtypes[] = {TL_W_F32, TL_W_BF16, TL_W_F16};
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
         for (size_t d = 0; d < 3; d++) {
@@ -81,7 +81,7 @@ test_rows_come_back_through_every_dtype (void **state)
             tl_packed_t *packed = tl_pack (sent, rows, columns, dtypes[d]);
             memset (sent, 0, count * sizeof *sent); //  packed: the rows are free to change
             size_t width = tl_w_dtype_size (dtypes[d]);
-            assert_int_equal (tl_packed_chunks (packed), (count * width + MIB - 1) / MIB);
+            assert_int_equal (tl_packed_chunks (packed), (count * width + CHUNK - 1) / CHUNK);
             float *got = s_carry (packed, columns, &bytes);
             assert_int_equal (bytes, count * sizeof *got);
             assert_memory_equal (got, expected, bytes);
@@ -95,7 +95,7 @@ test_rows_come_back_through_every_dtype (void **state)
 static void
 test_raw_bytes_come_back (void **state)
 {
-    static const size_t sizes[] = {1, 5, MIB - 1, MIB, MIB + 1, 3 * MIB + 17};
+    static const size_t sizes[] = {1, 5, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 17};
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         uint8_t *sent = malloc (sizes[s]);
         for (size_t i = 0; i < sizes[s]; i++)
@@ -140,8 +140,8 @@ test_descriptors_pass_the_codec (void **state)
 static void
 test_chunks_outlive_their_maker (void **state)
 {
-    float *rows = s_rows (MIB);
-    tl_packed_t *packed = tl_pack (rows, 1024, MIB / 1024, TL_W_F32);
+    float *rows = s_rows (CHUNK);
+    tl_packed_t *packed = tl_pack (rows, 1024, CHUNK / 1024, TL_W_F32);
     enum { CHUNKS = 4 };
     zmq_msg_t frames[CHUNKS];
     tl_tensor_wire_t descriptor;
@@ -155,7 +155,7 @@ test_chunks_outlive_their_maker (void **state)
     assert_null (packed);
     tl_packed_destroy (&packed);
     for (size_t i = 0; i < CHUNKS; i++) {
-        assert_memory_equal (zmq_msg_data (&frames[i]), (uint8_t *)rows + i * MIB, MIB);
+        assert_memory_equal (zmq_msg_data (&frames[i]), (uint8_t *)rows + i * CHUNK, CHUNK);
         zmq_msg_close (&frames[i]);
     }
     free (rows);
@@ -164,7 +164,7 @@ test_chunks_outlive_their_maker (void **state)
 //  --- refusals
 
 typedef struct {
-    tl_packed_t *packed;       //  [3, MIB / 4] fp32: three whole chunks
+    tl_packed_t *packed;       //  [3, CHUNK / 4] fp32: three whole chunks
     const uint8_t *chunks[3];  //  by reference
     tl_tensor_wire_t parts[3]; //  their descriptors
     tl_assembly_t *assembly;   //  fresh
@@ -175,11 +175,11 @@ static int
 s_setup (void **state)
 {
     tl_bench_t *self = tl_alloc (sizeof *self);
-    float *rows = s_rows (3 * MIB / 4);
-    self->packed = tl_pack (rows, 3, MIB / 4, TL_W_F32);
+    float *rows = s_rows (3 * CHUNK / 4);
+    self->packed = tl_pack (rows, 3, CHUNK / 4, TL_W_F32);
     for (size_t i = 0; i < 3; i++)
         self->chunks[i] = tl_packed_chunk (self->packed, i, &self->parts[i]);
-    self->assembly = tl_assembly_new (&self->parts[0], MIB / 4, LIMIT, &self->err);
+    self->assembly = tl_assembly_new (&self->parts[0], CHUNK / 4, LIMIT, &self->err);
     free (rows);
     *state = self;
     return self->assembly ? 0 : -1;
@@ -216,10 +216,10 @@ test_order_is_kept (void **state)
 {
     tl_bench_t *self = *state;
     assert_int_equal (s_add (self, 1), -1); //  the first is missing
-    s_says (self, "where 1048576 bytes at 0 were due");
+    s_says (self, "where 65536 bytes at 0 were due");
     assert_int_equal (s_add (self, 0), 0);
     assert_int_equal (s_add (self, 0), -1); //  once more
-    s_says (self, "at 1048576 were due");
+    s_says (self, "at 65536 were due");
     assert_int_equal (s_add (self, 2), -1); //  a gap
     assert_int_equal (s_add (self, 1), 0);
     assert_int_equal (s_add (self, 2), 1);
@@ -231,13 +231,13 @@ test_frame_must_have_the_stated_size (void **state)
 {
     tl_bench_t *self = *state;
     assert_int_equal (
-        tl_assembly_add (self->assembly, &self->parts[0], self->chunks[0], MIB - 1, &self->err),
+        tl_assembly_add (self->assembly, &self->parts[0], self->chunks[0], CHUNK - 1, &self->err),
         -1);
-    s_says (self, "a chunk of 1048575 bytes (1048576 stated)");
+    s_says (self, "a chunk of 65535 bytes (65536 stated)");
     tl_tensor_wire_t short_part = self->parts[0];
-    short_part.size = MIB - 1;
+    short_part.size = CHUNK - 1;
     assert_int_equal (
-        tl_assembly_add (self->assembly, &short_part, self->chunks[0], MIB - 1, &self->err), -1);
+        tl_assembly_add (self->assembly, &short_part, self->chunks[0], CHUNK - 1, &self->err), -1);
     assert_int_equal (tl_assembly_add (self->assembly, &self->parts[0], self->chunks[0], 0, NULL),
                       -1);
 }
@@ -272,7 +272,7 @@ static void
 test_shape_and_limit_before_memory (void **state)
 {
     tl_bench_t *self = *state;
-    tl_tensor_wire_t huge = {TL_W_U8, (uint64_t)1 << 40, 1, (uint64_t)1 << 40, 0, 0, MIB};
+    tl_tensor_wire_t huge = {TL_W_U8, (uint64_t)1 << 40, 1, (uint64_t)1 << 40, 0, 0, CHUNK};
     assert_null (tl_assembly_new (&huge, 1, LIMIT, &self->err));
     s_says (self, "max_message_mb");
     assert_null (tl_assembly_new (&self->parts[0], 576, LIMIT, &self->err));
@@ -283,7 +283,7 @@ test_shape_and_limit_before_memory (void **state)
     wrong = self->parts[0];
     wrong.dtype = 9;
     assert_null (tl_assembly_new (&wrong, 0, SIZE_MAX, &self->err));
-    tl_assembly_t *any = tl_assembly_new (&self->parts[0], 0, 3 * MIB, &self->err);
+    tl_assembly_t *any = tl_assembly_new (&self->parts[0], 0, 3 * CHUNK, &self->err);
     assert_non_null (any);
     assert_int_equal (tl_assembly_rows (any), 3);
     tl_assembly_destroy (&any);
