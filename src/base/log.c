@@ -10,6 +10,8 @@
 static const char *const s_names[] = {"error", "warn", "info", "debug"};
 static char s_name[64];
 static int s_level = -1;
+static void (*s_sink) (void *arg, const char *line);
+static void *s_arg;
 
 void
 tl_log_name (const char *name)
@@ -21,6 +23,13 @@ void
 tl_log_level (tl_log_level_t level)
 {
     s_level = (int)level;
+}
+
+void
+tl_log_to (void (*sink) (void *arg, const char *line), void *arg)
+{
+    s_sink = sink;
+    s_arg = arg;
 }
 
 static int
@@ -55,6 +64,11 @@ tl_log (tl_log_level_t level, const char *format, ...)
     used += text < 0 ? 0 : text;
     if (used > (int)sizeof line - 2)
         used = sizeof line - 2;
+    if (s_sink) {
+        line[used] = 0;
+        s_sink (s_arg, line);
+        return;
+    }
     line[used++] = '\n';
     //  One write a line, so that lines of several processes never mix.
     if (write (STDERR_FILENO, line, (size_t)used) < 0)

@@ -10,6 +10,9 @@ typedef enum { TL_LOG_ERROR, TL_LOG_WARN, TL_LOG_INFO, TL_LOG_DEBUG } tl_log_lev
 //  Name that stands before every line of this process, e.g. "client/north". Copied, 63 bytes kept.
 void tl_log_name (const char *name);
 void tl_log_level (tl_log_level_t level);
+//  Lines, without their newline, go to sink in place of stderr; NULL: to stderr again. For a process of one thread that
+//  has a screen of its own there.
+void tl_log_to (void (*sink) (void *arg, const char *line), void *arg);
 void tl_log (tl_log_level_t level, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
 
 #define tl_error(...) tl_log (TL_LOG_ERROR, __VA_ARGS__)

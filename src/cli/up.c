@@ -4,6 +4,7 @@
 
 #include "actors/supervisor.h"
 #include "file.h"
+#include "log.h"
 #include "memory.h"
 #include "net/keys.h"
 #include "ui/board.h"
@@ -60,13 +61,20 @@ s_on_line (void *arg, const char *line)
     tl_board_line (arg, line);
 }
 
+//  Prints the result and writes summary.json beside the adapters.
 static int
-s_write_summary (const tl_board_t *board, const tl_topology_t *topology, tl_error_t *err)
+s_finish (tl_board_t *board, const tl_topology_t *topology, tl_error_t *err)
 {
+    tl_board_end (board);
     json_t *summary = tl_board_summary (board);
+    unsigned long long steps =
+        (unsigned long long)json_integer_value (json_object_get (summary, "steps"));
     char *text = json_dumps (summary, JSON_INDENT (2) | JSON_REAL_PRECISION (17));
     char *path = tl_format ("%s/%s/summary.json", topology->checkpoint.dir, topology->name);
     int rc = tl_file_write (path, text, strlen (text), 0644, err);
+    if (rc == 0 && steps > 0 && steps < topology->train.steps)
+        fprintf (stderr, "stopped after step %llu of %llu\n", steps,
+                 (unsigned long long)topology->train.steps);
     free (path);
     free (text);
     json_decref (summary);
@@ -74,35 +82,42 @@ s_write_summary (const tl_board_t *board, const tl_topology_t *topology, tl_erro
 }
 
 static int
-s_run (const tl_arguments_t *arguments, tl_error_t *err)
+s_supervise (const tl_arguments_t *arguments, const tl_topology_t *topology, tl_error_t *err)
 {
     const s_options_t *options = arguments->options;
-    tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[0], err);
-    if (!topology)
-        return -1;
     char program[4096];
     ssize_t length = readlink ("/proc/self/exe", program, sizeof program - 1);
     program[length > 0 ? length : 0] = 0;
-    int rc = s_make_keys (topology, err);
-    if (rc == 0) {
-        tl_board_t *board = tl_board_new (topology, arguments->format);
-        tl_supervisor_options_t supervisor = {.program = program,
-                                              .topology = arguments->words[0],
-                                              .overrides = arguments->overrides,
-                                              .override_count = arguments->override_count,
-                                              .stay = options->stay,
-                                              .on_event = s_on_event,
-                                              .on_line = s_on_line,
-                                              .arg = board};
-        rc = tl_supervisor_run (topology, &supervisor, err) ? -1 : 0;
-        tl_board_end (board);
-        tl_error_t other;
-        if (s_write_summary (board, topology, &other) && rc == 0) {
-            *err = other;
-            rc = -1;
-        }
-        tl_board_destroy (&board);
+    tl_board_t *board = tl_board_new (topology, arguments->format);
+    tl_supervisor_options_t supervisor = {.program = program,
+                                          .topology = arguments->words[0],
+                                          .overrides = arguments->overrides,
+                                          .override_count = arguments->override_count,
+                                          .stay = options->stay,
+                                          .on_event = s_on_event,
+                                          .on_line = s_on_line,
+                                          .arg = board};
+    tl_log_to (s_on_line, board);
+    int rc = tl_supervisor_run (topology, &supervisor, err) ? -1 : 0;
+    tl_log_to (NULL, NULL);
+    tl_error_t other;
+    if (s_finish (board, topology, &other) != 0 && rc == 0) {
+        *err = other;
+        rc = -1;
     }
+    tl_board_destroy (&board);
+    return rc;
+}
+
+static int
+s_run (const tl_arguments_t *arguments, tl_error_t *err)
+{
+    tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[0], err);
+    if (!topology)
+        return -1;
+    int rc = s_make_keys (topology, err);
+    if (rc == 0)
+        rc = s_supervise (arguments, topology, err);
     if (rc == 0)
         fprintf (stderr, "adapters and summary.json are in %s/%s\n", topology->checkpoint.dir,
                  topology->name);
@@ -122,8 +137,9 @@ const tl_verb_t tl_verb_up = {
     .min_words = 1,
     .max_words = 1,
     .help = "start broker, workers and clients of a topology and train",
-    .more = "Parts whose host is localhost are started here, each as a process of its own; missing\n"
-            "keys are made. Ctrl-C ends the run in order: the open step ends, all parts save.",
+    .more =
+        "Parts whose host is localhost are started here, each as a process of its own; missing\n"
+        "keys are made. Ctrl-C ends the run in order: the open step ends, all parts save.",
     .options = s_table,
     .defaults = &s_defaults,
     .options_size = sizeof s_defaults,

@@ -315,7 +315,7 @@ tl_board_end (tl_board_t *self)
         free (text);
         json_decref (summary);
     }
-    if (self->format != TL_FORMAT_TEXT)
+    if (self->format != TL_FORMAT_TEXT || !self->closed)
         return;
     tl_table_t *table = tl_table_new ("clients", columns, sizeof columns / sizeof *columns);
     for (size_t i = 0; i < self->topology->client_count; i++)

@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <libsmartcols.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -86,6 +87,16 @@ s_set_cell (struct libscols_line *line, const tl_column_t *column, size_t index,
         scols_line_set_data (line, index, "-");
 }
 
+static bool
+s_has_text (const tl_table_t *self, size_t column)
+{
+    for (size_t r = 0; r < json_array_size (self->rows); r++)
+        if (json_is_string (
+                json_object_get (json_array_get (self->rows, r), self->columns[column].name)))
+            return true;
+    return false;
+}
+
 static void
 s_print_text (const tl_table_t *self)
 {
@@ -93,9 +104,7 @@ s_print_text (const tl_table_t *self)
     struct libscols_table *table = scols_new_table ();
     tl_assert (table);
     for (size_t i = 0; i < self->count; i++) {
-        const json_t *first =
-            json_object_get (json_array_get (self->rows, 0), self->columns[i].name);
-        int flags = json_is_number (first) ? SCOLS_FL_RIGHT : 0;
+        int flags = s_has_text (self, i) ? 0 : SCOLS_FL_RIGHT;
         scols_table_new_column (table, self->columns[i].header, 0, flags);
     }
     scols_table_enable_maxout (table, 0);
