@@ -183,7 +183,7 @@ s_fail_shape (const line_t *line)
     return tl_fail (
         line->err, TL_BAD_INPUT,
         "%s:%zu: the line has the keys [%s], expected %s and %s, or %s, or %s and %s, or "
-        "%s; rename them or set columns: in the topology",
+        "%s; rename them",
         line->name, line->line, keys, columns->prompt, columns->completion, columns->messages,
         columns->instruction, columns->output, columns->text);
 }

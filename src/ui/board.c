@@ -117,7 +117,8 @@ s_tell (const tl_board_t *self, const tl_line_t *line, char *text, size_t size)
         tl_duration (end, each * (double)(all - line->steps));
         strcat (end, " left");
     } else if (line->steps == all)
-        snprintf (end, sizeof end, "scoring");
+        snprintf (end, sizeof end, "%s",
+                  self->topology->clients[line - self->lines].eval ? "scoring" : "done");
     snprintf (text, size, "%-12s step %*llu/%llu  loss %s  %5.0f tokens/s  %7.2f MB  %s",
               line->name, (int)snprintf (NULL, 0, "%llu", (unsigned long long)all),
               (unsigned long long)line->steps, (unsigned long long)all, loss, line->rate,
