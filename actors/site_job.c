@@ -44,6 +44,18 @@ s_pack (tl_site_job_t *job, const float *rows, const tl_batch_t *batch)
     job->sequence_count = batch->sequences;
 }
 
+//  Nothing that is no number may leave: it would end up in the trunk of all.
+static int
+s_check_finite (tl_site_job_t *job, const float *values, size_t count, const char *what)
+{
+    if (tl_kernels ()->all_finite (values, count))
+        return 0;
+    return tl_fail (&job->err, TL_FAILED,
+                    "%s is not finite at step %llu: the last good adapter is kept; lower train.lr or "
+                    "look at the data",
+                    what, (unsigned long long) job->step);
+}
+
 void
 tl_site_job_begin (void *arg)
 {
@@ -57,7 +69,8 @@ tl_site_job_front (void *arg)
     tl_site_job_t *job = arg;
     const tl_batch_t *batch;
     const float *rows = tl_site_front (job->site, job->micro, &batch);
-    s_pack (job, rows, batch);
+    if (s_check_finite (job, rows, batch->rows * tl_site_hidden (job->site), "the front's output") == 0)
+        s_pack (job, rows, batch);
 }
 
 //  What came from outside must be the rows that are due: the arithmetic reads as many as it expects.
@@ -83,14 +96,8 @@ tl_site_job_tail (void *arg)
     float *input = tl_assembly_take (job->in, NULL);
     float *gradient = tl_alloc_aligned (rows * hidden * sizeof (float));
     job->labels = tl_site_tail (job->site, job->micro, input, gradient);
-    //  Nothing that is not a number may leave: it would end up in the trunk of all.
-    if (tl_kernels ()->all_finite (gradient, rows * hidden))
+    if (s_check_finite (job, gradient, rows * hidden, "the loss's gradient") == 0)
         job->out = tl_pack (gradient, rows, hidden, job->dtype);
-    else
-        tl_fail (&job->err, TL_FAILED,
-                 "the loss has no finite gradient at step %llu: the last good adapter is kept; lower "
-                 "train.lr or look at the data",
-                 (unsigned long long) job->step);
     free (gradient);
     free (input);
 }

@@ -107,7 +107,8 @@ s_on_event_line (tl_child_t *child, const char *line)
         if (strcmp (child->role, "broker") == 0) {
             self->over |= strcmp (name, "done") == 0;
             self->began |= strcmp (name, "closed") == 0;
-            self->serving |= strcmp (name, "serving") == 0;
+            self->serving = (self->serving || strcmp (name, "serving") == 0) &&
+                            strcmp (name, "ending") != 0;
         }
         self->options.on_event (self->options.arg, child->title, event);
     }
@@ -128,18 +129,19 @@ s_on_log_line (tl_child_t *child, const char *line)
         self->options.on_line (self->options.arg, line);
 }
 
-static void
+//  Takes in what is there, and closes the pipe at its end. False if there was nothing.
+static bool
 s_read (tl_child_t *child, tl_pipe_t *pipe, void (*on_line) (tl_child_t *, const char *))
 {
-    ssize_t got = read (pipe->fd, pipe->text + pipe->used, LINE - 1 - pipe->used);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+    ssize_t got =
+        pipe->fd < 0 ? -1 : read (pipe->fd, pipe->text + pipe->used, LINE - 1 - pipe->used);
+    if (pipe->fd < 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
+        return false;
     if (got <= 0) {
         tl_actor_forget_fd (child->supervisor->actor, pipe->fd);
         close (pipe->fd);
         pipe->fd = -1;
-        s_check_all (child->supervisor);
-        return;
+        return false;
     }
     pipe->used += (size_t) got;
     pipe->text [pipe->used] = 0;
@@ -153,6 +155,7 @@ s_read (tl_child_t *child, tl_pipe_t *pipe, void (*on_line) (tl_child_t *, const
     memmove (pipe->text, line, pipe->used + 1);
     if (pipe->used == LINE - 1)
         pipe->used = 0;   //  a line that never ends is nothing of ours
+    return true;
 }
 
 static void
@@ -160,6 +163,7 @@ s_on_out (void *arg)
 {
     tl_child_t *child = arg;
     s_read (child, &child->out, s_on_event_line);
+    s_check_all (child->supervisor);
 }
 
 static void
@@ -167,6 +171,7 @@ s_on_err (void *arg)
 {
     tl_child_t *child = arg;
     s_read (child, &child->err, s_on_log_line);
+    s_check_all (child->supervisor);
 }
 
 //  --- stopping ---------------------------------------------------------------------------------
@@ -365,9 +370,11 @@ s_on_exit (void *arg)
     close (child->pidfd);
     child->pidfd = -1;
     child->pid = 0;
-    //  Its last words may still be in the pipe.
-    if (child->err.fd >= 0)
-        s_read (child, &child->err, s_on_log_line);
+    //  Its last words may still be in the pipes.
+    while (s_read (child, &child->out, s_on_event_line))
+        ;
+    while (s_read (child, &child->err, s_on_log_line))
+        ;
     s_died (child, status);
     s_check_all (child->supervisor);
 }
