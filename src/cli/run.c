@@ -6,7 +6,9 @@
 #include "actors/client.h"
 #include "actors/events.h"
 #include "actors/worker.h"
+#include "ui/progress.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,12 +30,43 @@ s_print_event (void *arg, const json_t *event)
     free (line);
 }
 
+//  What a person wants to know of it. Whole lines now and then also on a terminal: log lines come between.
+typedef struct {
+    uint64_t steps; //  of the run
+    tl_progress_t progress;
+} s_person_t;
+
+static double
+s_number (const json_t *event, const char *key)
+{
+    return json_number_value (json_object_get (event, key));
+}
+
+static void
+s_tell (void *arg, const json_t *event)
+{
+    s_person_t *self = arg;
+    const char *name = json_string_value (json_object_get (event, "event"));
+    double done = s_number (event, "step") + 1, labels = s_number (event, "labels");
+    bool last = done >= (double)self->steps;
+    if (strcmp (name, "step") == 0)
+        tl_progress_line (&self->progress, last, "step %.0f/%llu  loss %.4f  %.0f tokens/s", done,
+                          (unsigned long long)self->steps, s_number (event, "loss"),
+                          labels / fmax (s_number (event, "seconds"), 1e-6));
+    else if (strcmp (name, "closed") == 0)
+        tl_progress_line (&self->progress, last, "step %.0f/%llu  %.0f label tokens", done,
+                          (unsigned long long)self->steps, labels);
+    else if (strcmp (name, "scored") == 0 && labels > 0)
+        tl_progress_line (&self->progress, true, "held-out perplexity %.4f of %.0f label tokens",
+                          exp (s_number (event, "nll") / labels), labels);
+}
+
 //  Ends with the supervisor, even if that is killed.
 static int
 s_follow (uint64_t parent, tl_error_t *err)
 {
     prctl (PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid () == (pid_t) parent)
+    if (getppid () == (pid_t)parent)
         return 0;
     return tl_fail (err, TL_FAILED, "run: the process that started this one is gone; start again");
 }
@@ -41,9 +74,8 @@ s_follow (uint64_t parent, tl_error_t *err)
 static int
 s_no_such (const char *role, const char *name, const tl_topology_t *topology, tl_error_t *err)
 {
-    return tl_fail (err, TL_BAD_INPUT,
-                    "run: %s names no %s '%s'; write one of its %ss' names", topology->source, role,
-                    name ? name : "", role);
+    return tl_fail (err, TL_BAD_INPUT, "run: %s names no %s '%s'; write one of its %ss' names",
+                    topology->source, role, name ? name : "", role);
 }
 
 static int
@@ -60,14 +92,15 @@ s_run_role (const char *role, const char *name, const tl_topology_t *topology,
                  role);
         return TL_BAD_INPUT;
     }
-    int index = !name ? -1 : worker ? tl_topology_worker (topology, name)
-                                    : tl_topology_client (topology, name);
+    int index = !name    ? -1
+                : worker ? tl_topology_worker (topology, name)
+                         : tl_topology_client (topology, name);
     if (index < 0) {
         s_no_such (role, name, topology, err);
         return TL_BAD_INPUT;
     }
-    return worker ? tl_worker_run (topology, (size_t) index, err)
-                  : tl_client_run (topology, (size_t) index, err);
+    return worker ? tl_worker_run (topology, (size_t)index, err)
+                  : tl_client_run (topology, (size_t)index, err);
 }
 
 static int
@@ -79,11 +112,14 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[1], err);
     if (!topology)
         return -1;
-    if (arguments->format != TL_FORMAT_TEXT)
+    s_person_t person = {.steps = topology->train.steps};
+    if (arguments->format == TL_FORMAT_TEXT)
+        tl_events_to (s_tell, &person);
+    else
         tl_events_to (s_print_event, NULL);
-    int code = s_run_role (arguments->words[0],
-                           arguments->word_count > 2 ? arguments->words[2] : NULL, topology,
-                           options, err);
+    int code =
+        s_run_role (arguments->words[0], arguments->word_count > 2 ? arguments->words[2] : NULL,
+                    topology, options, err);
     tl_topology_destroy (&topology);
     return code ? -1 : 0;
 }
