@@ -293,7 +293,7 @@ tl_mkdirs (const char *path, tl_error_t *err)
         char end = *at;
         *at = 0;
         if (mkdir (part, 0755) != 0 && errno != EEXIST)
-            return tl_fail (err, TL_FAILED,
+            return tl_fail (err, TL_BAD_INPUT,
                             "the directory %s can't be made (%s); check the path "
                             "and permissions",
                             part, strerror (errno));
