@@ -19,7 +19,7 @@ enum {
     TICK_MS = 250,
     CONTROL_WINDOW = 1024,    //  messages: HWM of the control socket
     REATTACH_MS = 3000,       //  a broken connection must be back within that
-    BYE_MS = 1000,            //  a peer that reads nothing delays the end by no more than this
+    BYE_MS = 1000,            //  a peer that doesn't hang up delays the end by no more than this
     STOP_MS = 10000,          //  a stop waits so long for the open step, then so long for the last save
     SPARE = 1024,             //  messages that may wait for a peer above twice its window
     REPORT_LIMIT = 262144     //  bytes of REPORT's json
@@ -134,7 +134,28 @@ tl_broker_serve (tl_broker_t *self)
     tl_event ("serving", "{}");
 }
 
-//  Everything that was to be said is said: BYE to all, and out.
+//  Out, when everybody has heard the BYE and hung up. A connection that we close may take along what its peer has not read
+//  yet (so libzmq does it with ZMQ_IMMEDIATE), hence it is for them to close.
+static void
+s_end_when_left (tl_broker_t *self)
+{
+    if (tl_actor_state (self->actor) != ENDING)
+        return;
+    for (tl_session_t *it = self->sessions.first; it; it = it->next)
+        if (it->control.attached)
+            return;
+    tl_actor_end (self->actor, self->code);
+}
+
+static void
+s_on_bye_time (void *arg)
+{
+    tl_broker_t *self = arg;
+    tl_debug ("somebody does not hang up: leaving all the same");
+    tl_actor_end (self->actor, self->code);
+}
+
+//  Everything that was to be said is said: BYE to all.
 void
 tl_broker_end (tl_broker_t *self)
 {
@@ -148,10 +169,8 @@ tl_broker_end (tl_broker_t *self)
     bye.body.bye.text = self->text;
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
         tl_broker_control (self, it, &bye);
-    //  BYE must leave before the socket does; a peer that reads nothing can delay that by no more than this.
-    int linger = BYE_MS;
-    zmq_setsockopt (tl_socket_zmq (self->control), ZMQ_LINGER, &linger, sizeof linger);
-    tl_actor_end (self->actor, self->code);
+    tl_actor_timer (self->actor, BYE_MS, 1, s_on_bye_time, self);
+    s_end_when_left (self);
 }
 
 //  --- what arrives -----------------------------------------------------------------------------
@@ -213,6 +232,8 @@ static void
 s_dispatch (tl_broker_t *self, tl_socket_t *socket, tl_message_t *message, tl_packet_t *packet)
 {
     bool control = socket == self->control;
+    if (tl_actor_state (self->actor) == ENDING)
+        return;
     if (message->type == TL_HELLO && control) {
         tl_broker_on_hello (self, message, packet);
         return;
@@ -263,9 +284,10 @@ s_on_event (tl_broker_t *self, tl_socket_t *socket)
 {
     tl_socket_event_t event;
     while (tl_socket_event (socket, &event) == 1) {
-        if (event.event == TL_EVENT_DISCONNECTED)
+        if (event.event == TL_EVENT_DISCONNECTED) {
             s_on_disconnected (self, socket, event.fd);
-        else if (event.event == TL_EVENT_PLAIN) {
+            s_end_when_left (self);
+        } else if (event.event == TL_EVENT_PLAIN) {
             self->refused_plain++;
             tl_warn ("refused a peer at %s that showed no key (plain text)", event.address);
         }
@@ -382,6 +404,8 @@ s_on_tick (void *arg)
 {
     tl_broker_t *self = arg;
     int64_t now = tl_clock_ms (), expire = self->topology->liveness.expire_ms;
+    if (tl_actor_state (self->actor) == ENDING)
+        return;
     //  If it was us who slept, what the others said in the meantime is still to be read.
     bool slept = now - self->ticked > expire / 2;
     self->ticked = now;
