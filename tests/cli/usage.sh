@@ -22,7 +22,7 @@ expect 4 'train: expected TOPOLOGY, found nothing' "$TRUNKLINE" train
 expect 4 "train: 'b' is one word too many" "$TRUNKLINE" train a b
 expect 4 'absent.yaml' "$TRUNKLINE" check absent.yaml
 expect 4 'either TOPOLOGY or --model' "$TRUNKLINE" eval
-expect 4 'expected --model DIR and --prompt TEXT' "$TRUNKLINE" generate --prompt x
+expect 4 'expected TOPOLOGY or --model DIR, and --prompt TEXT' "$TRUNKLINE" generate --prompt x
 expect 0 'train.lr' "$TRUNKLINE" check --settings
 
 #   A full disk is no success.
