@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AT_ONCE = 4 }; //  slices of a task under way, so that both sides have something to compute
-
 //  Rows that are at the worker.
 typedef struct {
     uint64_t request;  //  step field of its FORWARD; 0: free
@@ -22,7 +20,7 @@ struct tl_ask {
     size_t hidden;    //  columns of rows
     uint64_t epoch;   //  of the task: results of older ones are void
     size_t under_way; //  slices of the task between their front and their tail
-    s_asked_t asked[AT_ONCE];
+    s_asked_t asked[TL_ASK_AT_ONCE];
     uint64_t requests; //  given out so far
     bool scoring;      //  the task is to score, else to find logits
     bool over;         //  scoring: the text has no further slice
@@ -90,7 +88,7 @@ s_on_front (tl_site_job_t *job)
     s_asked_t *asked = self->asked;
     while (asked->request)
         asked++;
-    tl_assert (asked < self->asked + AT_ONCE);
+    tl_assert (asked < self->asked + TL_ASK_AT_ONCE);
     asked->request = ++self->requests;
     asked->slice = job->slice;
     job->slice = NULL;
@@ -116,7 +114,7 @@ s_slice (tl_ask_t *self, bool first)
 static void
 s_more (tl_ask_t *self)
 {
-    while (!self->over && self->under_way < AT_ONCE)
+    while (!self->over && self->under_way < TL_ASK_AT_ONCE)
         s_slice (self, false);
 }
 
@@ -144,7 +142,7 @@ s_on_next (tl_site_job_t *job)
 static s_asked_t *
 s_find (tl_ask_t *self, uint64_t request)
 {
-    for (size_t i = 0; i < AT_ONCE; i++)
+    for (size_t i = 0; i < TL_ASK_AT_ONCE; i++)
         if (request && self->asked[i].request == request)
             return &self->asked[i];
     return NULL;
@@ -181,7 +179,7 @@ tl_ask_void (tl_ask_t *self)
 {
     self->epoch++;
     self->under_way = 0;
-    for (size_t i = 0; i < AT_ONCE; i++) {
+    for (size_t i = 0; i < TL_ASK_AT_ONCE; i++) {
         s_asked_t *asked = &self->asked[i];
         tl_assembly_destroy (&asked->in);
         tl_slice_destroy (&asked->slice);

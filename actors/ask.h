@@ -13,6 +13,8 @@
 #include "actors/peer.h"
 #include "fed/site.h"
 
+enum { TL_ASK_AT_ONCE = 4 }; //  slices of a task under way, so that both sides have something to compute
+
 typedef struct tl_ask tl_ask_t;
 
 //  All on the loop thread. What is lent here must outlive it, but the compute thread, which must end first.

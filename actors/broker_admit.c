@@ -257,6 +257,8 @@ tl_broker_on_hello (tl_broker_t *self, const tl_message_t *message, const tl_pac
     session->process = message->body.hello.process;
     session->granted_bytes = message->body.hello.window_bytes;
     session->granted_messages = message->body.hello.window_messages;
+    session->rows = message->body.hello.rows;
+    session->longest = message->body.hello.longest;
     tl_road_attach (&session->control, &packet->routing, packet->fd);
     if (role == TL_ROLE_ADMIN)
         session->ready = true;

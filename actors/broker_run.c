@@ -85,6 +85,24 @@ tl_broker_released (void *arg, uint64_t token)
 
 //  --- actions of the schedule ------------------------------------------------------------------
 
+//  What one micro may come to: of all clients together, or of the largest where each has steps of its own.
+static void
+s_extent (tl_broker_t *self, tl_message_t *plan)
+{
+    bool serial = self->topology->schedule.mode == TL_MODE_SERIAL;
+    uint64_t rows = 0, longest = 0;
+    for (const tl_session_t *it = self->sessions.first; it; it = it->next) {
+        if (it->role != TL_ROLE_CLIENT)
+            continue;
+        //  A client's claim: the sum may not wrap.
+        uint64_t sum = rows + it->rows < rows ? UINT64_MAX : rows + it->rows;
+        rows = !serial ? sum : it->rows > rows ? it->rows : rows;
+        longest = it->longest > longest ? it->longest : longest;
+    }
+    plan->body.plan.rows = rows;
+    plan->body.plan.longest = longest;
+}
+
 static void
 s_plan (void *arg, uint64_t step, uint64_t round, const size_t *members, size_t count)
 {
@@ -99,6 +117,7 @@ s_plan (void *arg, uint64_t step, uint64_t round, const size_t *members, size_t 
     plan.body.plan.members = list;
     plan.body.plan.members_count = count;
     plan.body.plan.micros = self->topology->train.micros;
+    s_extent (self, &plan);
     s_send (self, tl_sessions_worker (&self->sessions), &plan);
     for (size_t i = 0; i < count; i++)
         s_send (self, tl_sessions_by_client (&self->sessions, (int) members [i]), &plan);

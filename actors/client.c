@@ -512,8 +512,12 @@ s_open (tl_client_t *self, tl_error_t *err)
     self->wants_gradient = tl_site_wants_gradient (self->site);
     self->window = tl_window_bytes (self->topology, tl_site_rows (self->site), self->hidden);
     tl_plan_t plan;
-    tl_site_plan (self->site, &plan);
-    tl_footprint_plan (&self->footprint, &plan, 2 * self->window);
+    size_t rows, longest;
+    tl_site_plan (self->site, &plan, &rows, &longest);
+    tl_footprint_plan (&self->footprint, &plan,
+                       tl_window_held (self->topology, rows,
+                                       tl_site_scores (self->site) ? TL_ASK_AT_ONCE : 0,
+                                       self->hidden));
     tl_agreements_t agreements;
     tl_agreements_make (&agreements, self->topology, tl_site_manifest (self->site),
                         tl_site_tokenizer (self->site));
@@ -524,6 +528,8 @@ s_open (tl_client_t *self, tl_error_t *err)
         .agreement_count = agreements.count,
         .window_bytes = self->window,
         .window_messages = tl_window_messages (self->topology, self->window),
+        .rows = rows,
+        .longest = longest,
         .on_ready = s_on_ready,
         .on_lost = s_on_lost,
         .on_message = s_on_message,

@@ -18,18 +18,19 @@ tl_footprint_begin (tl_footprint_t *self)
 }
 
 void
-tl_footprint_plan (tl_footprint_t *self, const tl_plan_t *plan, size_t credit)
+tl_footprint_plan (tl_footprint_t *self, const tl_plan_t *plan, size_t messages)
 {
-    self->planned =
-        plan->weights + plan->trained + plan->activations + plan->workspace + credit;
+    self->planned = tl_plan_total (plan) + messages;
     tl_info ("memory plan: %.1f MB (weights %.1f, trained %.1f, activations %.1f, workspace %.1f, "
-             "messages %.1f)",
+             "saves %.1f, messages %.1f, process %.1f)",
              s_mb (self->planned), s_mb (plan->weights), s_mb (plan->trained),
-             s_mb (plan->activations), s_mb (plan->workspace), s_mb (credit));
-    tl_event ("plan", "{sIsIsIsIsIsI}", "bytes", (json_int_t) self->planned, "weights",
+             s_mb (plan->activations), s_mb (plan->workspace), s_mb (plan->state), s_mb (messages),
+             s_mb (plan->process));
+    tl_event ("plan", "{sIsIsIsIsIsIsIsI}", "bytes", (json_int_t) self->planned, "weights",
               (json_int_t) plan->weights, "trained", (json_int_t) plan->trained, "activations",
-              (json_int_t) plan->activations, "workspace", (json_int_t) plan->workspace,
-              "messages", (json_int_t) credit);
+              (json_int_t) plan->activations, "workspace", (json_int_t) plan->workspace, "saves",
+              (json_int_t) plan->state, "messages", (json_int_t) messages, "process",
+              (json_int_t) plan->process);
 }
 
 void

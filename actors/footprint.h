@@ -12,8 +12,8 @@ typedef struct {
 } tl_footprint_t;
 
 void tl_footprint_begin (tl_footprint_t *self);
-//  Logs the plan with credit, the message buffers that may be full at once, and tells it as event "plan".
-void tl_footprint_plan (tl_footprint_t *self, const tl_plan_t *plan, size_t credit);
+//  Logs the plan with messages, bytes in buffers of messages, and tells it as event "plan".
+void tl_footprint_plan (tl_footprint_t *self, const tl_plan_t *plan, size_t messages);
 //  Logs and tells (event "memory") what it came to.
 void tl_footprint_end (const tl_footprint_t *self);
 

@@ -102,6 +102,8 @@ s_hello (tl_peer_t *self)
     hello.body.hello.agreements_count = self->config.agreement_count;
     hello.body.hello.window_bytes = self->config.window_bytes;
     hello.body.hello.window_messages = self->config.window_messages;
+    hello.body.hello.rows = self->config.rows;
+    hello.body.hello.longest = self->config.longest;
     tl_peer_control (self, &hello);
 }
 

@@ -21,6 +21,7 @@ typedef struct {
     const tl_agreement_t *agreements;   //  what must be equal on both sides; copied
     size_t agreement_count;
     uint64_t window_bytes, window_messages;   //  what we grant the broker, and ask of it
+    uint64_t rows, longest;   //  a client's: of its largest micro, of its longest sequence; else 0
     void (*on_ready) (void *arg);             //  a new session is attached; tl_peer_run tells the run's id
     void (*on_lost) (void *arg);              //  the session is gone: whatever was under way is void
     //  A new message of the run in order, or a REPORT. Payload is valid during the call.

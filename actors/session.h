@@ -36,6 +36,7 @@ typedef struct tl_session {
     int64_t broken;           //  since when a connection is down, 0: both are up
     int64_t since;            //  wall ms of the HELLO
     uint64_t granted_bytes, granted_messages;   //  window, both ways
+    uint64_t rows, longest;   //  of a client's largest micro and longest sequence, as it says
     uint64_t late;            //  step that it was last told is over, +1; 0: none
     uint64_t bytes;           //  payload bytes that came from it
     uint64_t released;        //  of our messages, when its link was last seen moving on

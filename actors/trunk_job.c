@@ -100,6 +100,8 @@ tl_trunk_job_begin (void *arg)
 {
     tl_trunk_job_t *job = arg;
     tl_trunk_begin (job->trunk, job->round, job->micros);
+    if (job->rows)
+        tl_trunk_reserve (job->trunk, job->rows, job->longest);
 }
 
 void
@@ -168,8 +170,7 @@ tl_trunk_job_save (void *arg)
     tl_trunk_job_t *job = arg;
     size_t size;
     void *state = tl_part_state_get (tl_trunk_part (job->trunk), &size);
-    job->state = tl_pack (state, size, 1, TL_W_U8);
-    free (state);
+    job->state = tl_pack_own (state, size);
     char *adapter = tl_format ("%s/adapter", job->directory);
     if (tl_part_tensors (tl_trunk_part (job->trunk)))
         tl_part_save_adapter (tl_trunk_part (job->trunk), adapter, &job->err);

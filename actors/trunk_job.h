@@ -28,6 +28,7 @@ struct tl_trunk_job {
     uint64_t step, round, micro, micros;
     tl_share_t *shares;       //  in plan order; owned
     size_t share_count;
+    size_t rows, longest;     //  begin: of the largest micro to come, if memory for it is to be set aside; else 0
     bool wanted;              //  backward: d(input) is wanted
     tl_norm_term_t *terms;    //  update: of the clients; owned
     size_t term_count;

@@ -1,5 +1,7 @@
 #include "window.h"
 
+#include "fed/evaluate.h"
+
 tl_w_dtype_t
 tl_wire_dtype (const tl_topology_t *topology)
 {
@@ -12,6 +14,17 @@ tl_window_bytes (const tl_topology_t *topology, size_t rows, size_t hidden)
 {
     uint64_t tensor = (uint64_t) rows * hidden * tl_w_dtype_size (tl_wire_dtype (topology));
     return 3 * tensor + TL_CHUNK_BYTES;
+}
+
+uint64_t
+tl_window_held (const tl_topology_t *topology, size_t rows, size_t slices, size_t hidden)
+{
+    enum { FRAMES = 8 };   //  chunks between the link and the sockets
+    uint64_t width = tl_w_dtype_size (tl_wire_dtype (topology));
+    //  In fp32 what is computed from and what is computed; in the wire's dtype one tensor for each micro.
+    uint64_t step = rows * hidden * (2 * sizeof (float) + topology->train.micros * width);
+    uint64_t score = TL_EVALUATE_ROWS * hidden * (2 * sizeof (float) + slices * width);
+    return (slices && score > step ? score : step) + FRAMES * TL_CHUNK_BYTES;
 }
 
 uint64_t

@@ -394,9 +394,6 @@ s_open (tl_worker_t *self, tl_error_t *err)
     //  The credit of all clients' steps at once.
     uint64_t window =
         t->client_count * tl_window_bytes (t, t->train.batch_size * t->train.max_length, self->hidden);
-    tl_plan_t plan;
-    tl_trunk_plan (self->trunk, &plan);
-    tl_footprint_plan (&self->footprint, &plan, 2 * window);
     tl_agreements_t agreements;
     tl_agreements_make (&agreements, t, tl_trunk_manifest (self->trunk), NULL);
     tl_peer_config_t config = {

@@ -70,6 +70,7 @@ typedef struct {
     tl_request_t *requests;
     tl_assembly_t *state_in, *state;   //  STATE coming in; whole, until RESTORE
     tl_footprint_t footprint;
+    size_t planned_rows;      //  of a micro, in the memory plan; 0: not made yet
     tl_error_t *err;
 } tl_worker_t;
 

@@ -1,7 +1,10 @@
 //  worker_step: the open step, from PLAN to COMMITTED. Forwards and backwards run in micro order, each as soon as every member
 //  that is still here has delivered; the update when all have committed.
 
+#include "actors/ask.h"
+#include "actors/window.h"
 #include "actors/worker_internal.h"
+#include "fed/parts.h"
 #include "log.h"
 #include "memory.h"
 
@@ -52,6 +55,31 @@ s_seat (tl_worker_t *self, const char *name)
     return NULL;
 }
 
+//  The trunk sees no text: how large a micro may become is known when the clients have said so, with the first PLAN. A
+//  later one that says more (a client that came late) makes a new plan.
+static void
+s_plan_memory (tl_worker_t *self, uint64_t rows, uint64_t longest, tl_trunk_job_t *begin)
+{
+    const tl_topology_t *t = self->topology;
+    //  Claims: nobody who keeps to the settings has more.
+    uint64_t sharers = t->schedule.mode == TL_MODE_SERIAL ? 1 : t->client_count;
+    uint64_t most = sharers * ((t->train.batch_size + t->train.micros - 1) / t->train.micros) *
+                    t->train.max_length;
+    rows = rows < most ? rows : most;
+    longest = longest < t->train.max_length ? longest : t->train.max_length;
+    if (rows <= self->planned_rows)
+        return;
+    size_t slices = 0;
+    for (size_t i = 0; i < t->client_count; i++)
+        slices += t->clients [i].eval ? TL_ASK_AT_ONCE : 0;
+    tl_plan_t plan;
+    tl_trunk_plan (self->trunk, rows, longest, &plan);
+    tl_footprint_plan (&self->footprint, &plan,
+                       tl_window_held (t, rows, slices, self->hidden));
+    self->planned_rows = begin->rows = rows;
+    begin->longest = longest;
+}
+
 void
 tl_worker_on_plan (tl_worker_t *self, const tl_message_t *message)
 {
@@ -76,7 +104,9 @@ tl_worker_on_plan (tl_worker_t *self, const tl_message_t *message)
     self->forwards = self->backwards = self->computed = 0;
     self->open = true;
     tl_actor_go (self->actor, TL_WORKER_STEP, "PLAN");
-    tl_worker_submit (self, tl_trunk_job_begin, tl_worker_job (self, NULL));
+    tl_trunk_job_t *begin = tl_worker_job (self, NULL);
+    s_plan_memory (self, message->body.plan.rows, message->body.plan.longest, begin);
+    tl_worker_submit (self, tl_trunk_job_begin, begin);
 }
 
 //  --- forward ----------------------------------------------------------------------------------
@@ -375,7 +405,8 @@ s_on_commit (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message)
     if (seat->committed)
         return;
     seat->committed = true;
-    seat->term_count = message->body.commit.squares_count;
+    //  Where each clips by its own norm a member's squares are not the others' business.
+    seat->term_count = tl_norm_is_joint (self->topology) ? message->body.commit.squares_count : 0;
     seat->terms = tl_alloc ((seat->term_count + 1) * sizeof *seat->terms);
     for (size_t i = 0; i < seat->term_count; i++)
         seat->terms [i] = (tl_norm_term_t){message->body.commit.squares [i].order,

@@ -91,6 +91,10 @@ typedef struct {
 } tl_extent_t;
 
 tl_extent_t tl_dataset_extent (const tl_dataset_t *self, size_t sequences);
+//  The same for the micros that a site's steps 0 .. steps - 1 will have: what is drawn is known beforehand. Runs of more than
+//  a million draws get the upper bounds.
+tl_extent_t tl_dataset_run_extent (tl_dataset_t *self, uint64_t seed, uint64_t site, uint64_t steps,
+                                   size_t batch_size, size_t micros);
 
 //  ---------------------------------------------------------------------------------------------
 //  Micros

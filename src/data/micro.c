@@ -100,6 +100,31 @@ s_drawn (tl_dataset_t *self, uint64_t seed, uint64_t site, uint64_t draw)
     return self->order[draw % self->count];
 }
 
+tl_extent_t
+tl_dataset_run_extent (tl_dataset_t *self, uint64_t seed, uint64_t site, uint64_t steps,
+                       size_t batch_size, size_t micros)
+{
+    enum { MOST_DRAWS = 1 << 20 };
+    tl_extent_t most = {0};
+    if (steps > MOST_DRAWS / batch_size)
+        return tl_dataset_extent (self, (batch_size + micros - 1) / micros);
+    for (uint64_t step = 0; step < steps; step++)
+        for (size_t micro = 0; micro < micros; micro++) {
+            tl_extent_t one = {0};
+            size_t last = (micro + 1) * batch_size / micros;
+            for (size_t i = micro * batch_size / micros; i < last; i++) {
+                const tl_place_t *place =
+                    &self->places[s_drawn (self, seed, site, step * batch_size + i)];
+                one.rows += place->count - 1;
+                one.labels += place->count - 1 - place->first;
+                most.longest = place->count - 1 > most.longest ? place->count - 1 : most.longest;
+            }
+            most.rows = one.rows > most.rows ? one.rows : most.rows;
+            most.labels = one.labels > most.labels ? one.labels : most.labels;
+        }
+    return most;
+}
+
 tl_micro_t *
 tl_dataset_micro (tl_dataset_t *self, uint64_t seed, uint64_t site, uint64_t step,
                   size_t batch_size, size_t micro, size_t micros)

@@ -165,12 +165,14 @@ tl_local_labels (const tl_local_t *self)
 void
 tl_local_plan (const tl_local_t *self, tl_plan_t *plan)
 {
-    //  The largest micro holds ceil (batch_size / micros) sequences of every site.
+    //  As if the largest micros of all sites came together.
     size_t micros = self->topology->train.micros, batch = self->topology->train.batch_size;
     size_t each = (batch + micros - 1) / micros;
     tl_extent_t all = {0, 0, 0};
     for (size_t i = 0; i < self->site_count; i++) {
-        tl_extent_t one = tl_dataset_extent (self->datasets[i], each);
+        tl_extent_t one =
+            tl_dataset_run_extent (self->datasets[i], self->topology->train.seed, self->sites[i],
+                                   self->steps, batch, micros);
         all.rows += one.rows;
         all.labels += one.labels;
         all.longest = one.longest > all.longest ? one.longest : all.longest;

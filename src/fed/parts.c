@@ -296,5 +296,7 @@ tl_chain_plan (const tl_chain_t *self, size_t rows, size_t longest, size_t seque
         plan->trained += one.trained;
         plan->activations += one.activations;
         plan->workspace += one.workspace;
+        plan->state += one.state;
+        plan->process = one.process;
     }
 }

@@ -63,7 +63,7 @@ int tl_chain_extend (tl_chain_t *self, tl_cache_t *const *caches, const tl_batch
 tl_part_t *tl_chain_trained (const tl_chain_t *self);
 int tl_chain_load_adapter (tl_chain_t *self, const char *directory, tl_error_t *err);
 
-//  Sum of the parts' plans.
+//  Sum of the parts' plans in one process.
 void tl_chain_plan (const tl_chain_t *self, size_t rows, size_t longest, size_t sequences,
                     size_t labels, tl_plan_t *plan);
 

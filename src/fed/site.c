@@ -181,14 +181,31 @@ tl_site_rows (const tl_site_t *self)
     return rows > score ? rows : score;
 }
 
+bool
+tl_site_scores (const tl_site_t *self)
+{
+    return self->held_out != NULL;
+}
+
 void
-tl_site_plan (const tl_site_t *self, tl_plan_t *plan)
+tl_site_plan (tl_site_t *self, tl_plan_t *plan, size_t *rows, size_t *longest)
 {
     const tl_topology_t *t = self->topology;
     size_t sequences = (t->train.batch_size + t->train.micros - 1) / t->train.micros;
-    tl_extent_t extent = tl_dataset_extent (self->data, sequences);
+    tl_extent_t extent = tl_dataset_run_extent (self->data, t->train.seed, self->client,
+                                                t->train.steps, t->train.batch_size, t->train.micros);
     tl_part_plan (self->part, extent.rows, extent.longest, sequences, extent.labels,
                   t->train.micros, plan);
+    tl_part_reserve (self->part, extent.rows, extent.longest, extent.labels, t->train.micros);
+    *rows = extent.rows;
+    *longest = extent.longest;
+    if (self->held_out) {
+        tl_plan_t score;
+        size_t all = tl_dataset_extent (self->held_out, tl_dataset_count (self->held_out)).rows;
+        size_t slice = all < TL_EVALUATE_ROWS ? all : TL_EVALUATE_ROWS;
+        tl_part_plan_reading (self->part, slice, extent.longest, slice, &score);
+        tl_plan_widen (plan, &score);
+    }
 }
 
 //  --- a step -----------------------------------------------------------------------------------

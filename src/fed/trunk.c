@@ -1,6 +1,7 @@
 #include "trunk.h"
 
 #include "base/assert.h"
+#include "fed/evaluate.h"
 #include "fed/parts.h"
 #include "memory.h"
 
@@ -84,13 +85,18 @@ tl_trunk_longest (const tl_trunk_t *self)
 }
 
 void
-tl_trunk_plan (const tl_trunk_t *self, tl_plan_t *plan)
+tl_trunk_plan (const tl_trunk_t *self, size_t rows, size_t longest, tl_plan_t *plan)
 {
-    const tl_topology_t *t = self->topology;
-    size_t sharers = t->schedule.mode == TL_MODE_SERIAL ? 1 : t->client_count;
-    size_t sequences = (t->train.batch_size + t->train.micros - 1) / t->train.micros * sharers;
-    tl_part_plan (self->part, sequences * t->train.max_length, t->train.max_length, sequences, 0,
-                  t->train.micros, plan);
+    tl_plan_t serve;
+    tl_part_plan (self->part, rows, longest, 0, 0, self->topology->train.micros, plan);
+    tl_part_plan_reading (self->part, TL_EVALUATE_ROWS, longest, 0, &serve);
+    tl_plan_widen (plan, &serve);
+}
+
+void
+tl_trunk_reserve (tl_trunk_t *self, size_t rows, size_t longest)
+{
+    tl_part_reserve (self->part, rows, longest, 0, self->topology->train.micros);
 }
 
 tl_part_t *

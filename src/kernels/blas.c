@@ -100,6 +100,12 @@ tl_blas_open (int threads, tl_error_t *err)
     return rc;
 }
 
+int
+tl_blas_threads (void)
+{
+    return s_blas.threads;
+}
+
 const char *
 tl_blas_name (void)
 {

@@ -45,6 +45,7 @@ typedef struct {
 //  Returns -1 with a sentence naming the package when the library is missing.
 //  TL_BLAS=naive takes a plain triple loop instead of the library. Calling again only changes threads.
 int tl_blas_open (int threads, tl_error_t *err);
+int tl_blas_threads (void);      //  as last asked for; 0 before tl_blas_open
 const char *tl_blas_name (void); //  the library's own name of its kernels, e.g. "SkylakeX"
 
 #define TL_REAL float

@@ -202,10 +202,21 @@ typedef struct {
     size_t weights;           //  mapped weights that this part touches
     size_t trained;           //  trained tensors, gradients, AdamW state
     size_t activations;       //  tapes
-    size_t workspace;         //  scratch, widened panels, logits chunk, BLAS buffers
+    size_t workspace;         //  scratch, widened panels, logits chunk
+    size_t state;             //  a save's copy of what is trained and of AdamW's state
+    size_t process;           //  BLAS's code and buffers, libraries, sockets, the heap's unused ends
 } tl_plan_t;
 
 void tl_part_plan (const tl_part_t *self, size_t rows, size_t longest, size_t sequences, size_t labels,
                    size_t in_flight, tl_plan_t *plan);
+//  The same when rows are only read: forward, and logits for labels rows. Nothing is in flight.
+void tl_part_plan_reading (const tl_part_t *self, size_t rows, size_t longest, size_t labels,
+                           tl_plan_t *plan);
+//  Sets memory for such micros aside, so that tapes which grow from micro to micro don't leave holes behind. Pages are
+//  touched when they are used. No tape of the part may be open.
+void tl_part_reserve (tl_part_t *self, size_t rows, size_t longest, size_t labels, size_t in_flight);
+//  For a process that does both at different times: activations and workspace become the larger ones'.
+void tl_plan_widen (tl_plan_t *self, const tl_plan_t *other);
+size_t tl_plan_total (const tl_plan_t *self);
 
 #endif

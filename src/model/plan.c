@@ -9,8 +9,11 @@
 
 #include <stdlib.h>
 
-//  What OpenBLAS touches of its packing buffers per thread in products of these sizes, and its code.
-enum { S_BLAS_BYTES = 12 << 20 };
+//  Measured: OpenBLAS's code and tables and, for every thread, what it touches of its packing buffer; pages of
+//  the other libraries that a run is the first to touch, sockets, small blocks.
+enum { S_BLAS_BYTES = 2 << 20, S_BLAS_THREAD_BYTES = 1 << 20, S_LIBRARIES_BYTES = 4 << 20 };
+//  A tensor's value, gradient and two moments are stored; a state holds all but the gradient.
+enum { S_STORED = 4, S_SAVED = 3 };
 
 static size_t
 s_max (size_t a, size_t b)
@@ -135,13 +138,13 @@ tl_segment_workspace (const tl_segment_t *self, size_t rows, size_t longest, siz
 //  ---------------------------------------------------------------------------------------------
 //  Tapes and weights
 
-//  Floats of a train tape of rows rows with labels labelled ones.
+//  Floats of a tape of rows rows with labels labelled ones.
 static size_t
-s_tape (tl_segment_t *segment, size_t rows, size_t labels)
+s_tape (tl_segment_t *segment, size_t rows, size_t labels, bool train)
 {
     size_t blocks = segment->range.last - segment->range.first;
     tl_tape_t tape = {.segment = segment,
-                      .train = true,
+                      .train = train,
                       .rows = {.rows = rows},
                       .blocks = blocks,
                       .label_count = labels,
@@ -170,6 +173,19 @@ s_weights (const tl_part_t *part)
     return bytes;
 }
 
+//  Of what the two kinds of plan have in common.
+static void
+s_plan (const tl_part_t *self, size_t tapes, size_t workspace, tl_plan_t *plan)
+{
+    plan->weights = s_weights (self);
+    plan->trained = self->storage_size * sizeof (float);
+    plan->activations = tapes * sizeof (float);
+    plan->workspace = workspace * sizeof (float);
+    plan->state = plan->trained / S_STORED * S_SAVED;
+    plan->process =
+        S_LIBRARIES_BYTES + S_BLAS_BYTES + (size_t)tl_blas_threads () * S_BLAS_THREAD_BYTES;
+}
+
 void
 tl_part_plan (const tl_part_t *self, size_t rows, size_t longest, size_t sequences, size_t labels,
               size_t in_flight, tl_plan_t *plan)
@@ -180,11 +196,52 @@ tl_part_plan (const tl_part_t *self, size_t rows, size_t longest, size_t sequenc
         tl_segment_t *segment = self->segments[i];
         //  A head's tape goes back as soon as its loss is known.
         size_t at_once = segment->range.head ? 1 : in_flight;
-        tapes += at_once * s_tape (segment, rows, labels);
+        tapes += at_once * s_tape (segment, rows, labels, true);
         workspace = s_max (workspace, tl_segment_workspace (segment, rows, longest, chunk, true));
     }
-    plan->weights = s_weights (self);
-    plan->trained = self->storage_size * sizeof (float);
-    plan->activations = tapes * sizeof (float);
-    plan->workspace = workspace * sizeof (float) + S_BLAS_BYTES;
+    s_plan (self, tapes, workspace, plan);
+}
+
+void
+tl_part_plan_reading (const tl_part_t *self, size_t rows, size_t longest, size_t labels,
+                      tl_plan_t *plan)
+{
+    size_t tapes = 0, workspace = 0, most = tl_head_chunk_most (tl_model_config (self->model));
+    size_t chunk = labels < most ? labels : most;
+    for (size_t i = 0; i < self->range_count; i++) {
+        tl_segment_t *segment = self->segments[i];
+        tapes += s_tape (segment, rows, labels, false);
+        workspace = s_max (workspace, tl_segment_workspace (segment, rows, longest, chunk, false));
+    }
+    s_plan (self, tapes, workspace, plan);
+}
+
+void
+tl_part_reserve (tl_part_t *self, size_t rows, size_t longest, size_t labels, size_t in_flight)
+{
+    for (size_t i = 0; i < self->range_count; i++) {
+        tl_segment_t *segment = self->segments[i];
+        size_t size = s_tape (segment, rows, labels, true);
+        while (segment->pooled > 0)
+            free (segment->pool[--segment->pooled].data);
+        while (segment->pooled < (segment->range.head ? 1 : in_flight) && segment->pooled < TL_POOL)
+            segment->pool[segment->pooled++] =
+                (tl_slab_t){tl_alloc_aligned (size * sizeof (float)), size};
+        tl_workspace_reserve (self->workspace,
+                              tl_segment_workspace (segment, rows, longest, labels, true));
+    }
+}
+
+void
+tl_plan_widen (tl_plan_t *self, const tl_plan_t *other)
+{
+    self->activations = s_max (self->activations, other->activations);
+    self->workspace = s_max (self->workspace, other->workspace);
+}
+
+size_t
+tl_plan_total (const tl_plan_t *self)
+{
+    return self->weights + self->trained + self->activations + self->workspace + self->state +
+           self->process;
 }

@@ -54,7 +54,7 @@ s_measure (tl_model_t *model, const tl_tune_t *tune, size_t before)
     }
     tl_plan_t plan;
     tl_part_plan (rig->parts[0], rows, ROWS, SEQUENCES, labels_most, 1, &plan);
-    size_t total = plan.weights + plan.trained + plan.activations + plan.workspace;
+    size_t total = tl_plan_total (&plan) - plan.state; //  nothing is saved here
     double peak = (double)(tl_memory_peak () - before);
     printf ("{\"rows\": %zu, \"forward_ms\": %.1f, \"loss_and_backward_ms\": %.1f, "
             "\"update_ms\": %.1f, \"first_step_ms\": %.1f, \"peak_mb\": %.1f, \"plan_mb\": %.1f, "

@@ -283,7 +283,7 @@ test_broken_files (void **state)
         {"{\"text\":\"a\",\"text\":\"b\"}\n", "text.jsonl:1: not valid JSON", "duplicate"},
         {"[{\"text\":\"a\"}]", "one JSON list", "jq"},
         {"3\n", "text.jsonl:1: the line is not a JSON object", "prompt"},
-        {"{\"q\":\"a\",\"r\":1}\n", "has the keys [q, r]", "columns:"},
+        {"{\"q\":\"a\",\"r\":1}\n", "has the keys [q, r]", "rename them"},
         {"{\"prompt\":\"a\"}\n", "has the keys [prompt]", "completion"},
         {"{\"prompt\":1,\"completion\":\"a\"}\n", "'prompt' is 1, expected a text", "text.jsonl:1"},
         {"{\"prompt\":\"a\",\"completion\":null}\n", "'completion' is null", "a text"},
@@ -496,6 +496,28 @@ test_extent_bounds_every_batch (void **state)
 }
 
 static void
+test_extent_of_a_run_is_its_largest_micro (void **state)
+{
+    enum { STEPS = 9, BATCH = 5, MICROS = 2, SEED = 3, SITE = 1 };
+    tl_dataset_t *dataset = s_seven (*state);
+    size_t rows = 0, labels = 0;
+    for (uint64_t step = 0; step < STEPS; step++)
+        for (size_t i = 0; i < MICROS; i++) {
+            tl_micro_t *micro = tl_dataset_micro (dataset, SEED, SITE, step, BATCH, i, MICROS);
+            rows = micro->batch.rows > rows ? micro->batch.rows : rows;
+            labels = micro->labels > labels ? micro->labels : labels;
+            tl_micro_destroy (&micro);
+        }
+    tl_extent_t run = tl_dataset_run_extent (dataset, SEED, SITE, STEPS, BATCH, MICROS);
+    assert_int_equal (run.rows, rows);
+    assert_int_equal (run.labels, labels);
+    tl_extent_t bound = tl_dataset_extent (dataset, 3);
+    run = tl_dataset_run_extent (dataset, SEED, SITE, UINT64_MAX, BATCH, MICROS);
+    assert_memory_equal (&run, &bound, sizeof run);
+    tl_dataset_destroy (&dataset);
+}
+
+static void
 test_labels_past_a_budget_are_masked (void **state)
 {
     tl_dataset_t *dataset = s_seven (*state);
@@ -559,6 +581,7 @@ main (void)
         GLM (test_a_step_depends_on_nothing_before_it),
         GLM (test_micros_joined_are_the_batch),
         GLM (test_extent_bounds_every_batch),
+        GLM (test_extent_of_a_run_is_its_largest_micro),
         LLAMA (test_labels_past_a_budget_are_masked),
         LLAMA (test_slices_cover_the_file_once),
     };

@@ -208,10 +208,10 @@ test_known_bytes (void **state)
         0x02, 0xcc, 0x80, 0x00, 0x07, 0x06,      //  round, step 128, micro, sequence, ack
         0xa6, 'b',  'r',  'o',  'k',  'e',  'r', //  sender
         0xcf, 0x00, 0x06, 0x0a, 0x24, 0x18, 0x1e, 0x40, 0x00, //  sent
-        0x92,                                                 //  body: members and micros
+        0x94,                                                 //  body: members and numbers
         0x92, 0x92, 0xa5, 'n',  'o',  'r',  't',  'h',  0x00, //  two members, (north, 0)
         0x92, 0xa5, 's',  'o',  'u',  't',  'h',  0xce, 0x00, 0x01, 0, 0, //  (south, 65536)
-        0x03};
+        0x03, 0xcd, 0x01, 0x2c, 0x40};                                    //  3 micros, 300 rows, longest 64
     tl_member_t members[] = {{"north", 0}, {"south", 65536}};
     tl_message_t plan;
     tl_message_init (&plan, TL_PLAN);
@@ -221,6 +221,8 @@ test_known_bytes (void **state)
     plan.body.plan.members = members;
     plan.body.plan.members_count = 2;
     plan.body.plan.micros = 3;
+    plan.body.plan.rows = 300;
+    plan.body.plan.longest = 64;
     size_t size;
     uint8_t *frame = tl_message_encode (&plan, &size);
     assert_int_equal (size, sizeof golden);

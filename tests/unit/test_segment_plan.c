@@ -80,6 +80,11 @@ test_weights_are_the_parts_own (void **state)
     assert_true (client.weights > spec.vocab * spec.hidden * 2);
     tl_part_plan (cut->parts[1], 8, 8, 1, 4, 3, &client);
     assert_int_equal (client.activations, 3 * worker.activations);
+    //  Memory that is set aside is what the plan says.
+    tl_part_reserve (cut->parts[1], 8, 8, 4, 3);
+    const tl_segment_t *segment = tl_part_segment (cut->parts[1], 0);
+    assert_int_equal (segment->pooled, 3);
+    assert_int_equal (3 * segment->pool[0].size * sizeof (float), client.activations);
     rig_destroy (&whole);
     rig_destroy (&cut);
     tl_model_destroy (&model);
