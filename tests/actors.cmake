@@ -19,3 +19,4 @@ chaos_test (lost client_batch client_serial client_alone worker_before_a_step wo
 chaos_test (stop moments served twice alone down client worker all_clients)
 chaos_test (links cut_client cut_worker cut_short asleep broker_asleep order name_taken)
 chaos_test (refused keys plain disagree port_in_use files part_directory nan nan_of_one damaged)
+chaos_test (hostile all deaf)

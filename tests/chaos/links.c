@@ -167,7 +167,7 @@ s_broker_asleep (void)
     stage_check (stage, part_wait (status) == 3, "code 3: nobody answers");
     kill (broker, SIGCONT);
     int64_t now = part_int (part_event (up, "closed", NULL, 0), "step");
-    part_event (up, "closed", "step", now + 100);
+    part_event (up, "closed", "step", now + 20);
     for (size_t i = 0; part_at (up, i); i++)
         stage_check (stage, strcmp (part_text (part_at (up, i), "state"), "left") != 0,
                      "that nobody leaves");

@@ -163,7 +163,7 @@ s_pump (stage_t *self, int64_t deadline)
         }
     }
     int64_t left = deadline - tl_clock_ms ();
-    if (left <= 0)
+    if (left < 0)
         return false;
     if (poll (fds, count, (int)left) < 0 && errno != EINTR)
         return false;
@@ -187,6 +187,12 @@ s_over (const part_t *self)
 }
 
 //  --- waiting
+
+void
+stage_listen (stage_t *self)
+{
+    s_pump (self, tl_clock_ms ());
+}
 
 bool
 part_is (const json_t *event, const char *name)

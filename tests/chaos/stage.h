@@ -45,6 +45,10 @@ const char *part_log (part_t *self, const char *words);
 //  Waits until it has ended; returns its exit code, or 128 + the signal that killed it.
 int part_wait (part_t *self);
 
+//  Reads what the parts have said, without waiting: for tests that wait for something of their own, as a process whose
+//  pipe is full stops. Call it every few dozen milliseconds.
+void stage_listen (stage_t *self);
+
 //  --- looking
 
 const char *part_err (const part_t *self);                 //  all of stderr so far
