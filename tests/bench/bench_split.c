@@ -170,7 +170,7 @@ s_large (const bench_t *self)
              "\"num_attention_heads\": 9, \"num_key_value_heads\": 3, "
              "\"max_position_embeddings\": 2048, \"rms_norm_eps\": 1e-05, "
              "\"rope_theta\": 10000.0, \"vocab_size\": 49152, \"tie_word_embeddings\": true, "
-             "\"hidden_act\": \"silu\", \"bos_token_id\": 7, \"eos_token_id\": 8}\n");
+             "\"hidden_act\": \"silu\", \"bos_token_id\": 1, \"eos_token_id\": 2}\n");
     char *model = s_make_model (self, from, "large");
     free (pieces);
     free (tokenizer);
@@ -258,7 +258,7 @@ s_run (const bench_t *self, const subject_t *subject, kind_t kind, bool site, ou
     bench_usage_t usage;
     memset (output, 0, sizeof *output);
     if (bench_run (kind == CENTRAL ? central : split, self->log, s_on_line, output, &usage))
-        s_fail ("a run failed; look into %s and the trunkline.log beside it", self->log);
+        s_fail ("a run failed; look into %s and into runs beside it", self->log);
     free (out);
     free (path);
     return usage.foreign;
