@@ -72,9 +72,9 @@ END {
     if (why)
         print "\n" why
     else {
-        printf "\nEvery trained row saw the same %d label tokens. Over all sites %s is better than the base model (%.1f %%)\n",
+        printf "\nEvery trained row saw the same %d label tokens. Over all sites the perplexity of %s is %.1f %% below\n",
             spent, ours, 100 - 100 * all [ours] / all ["base model"]
-        printf "and than every site alone, and comes to %.1f %% of the perplexity of centralised training.\n",
+        printf "the base model\047s, below that of every site alone, and %.1f %% of centralised training\047s.\n",
             100 * all [ours] / all ["centralised"]
     }
     exit why != ""
