@@ -96,17 +96,17 @@ tl_actor_new (const char *name, const char *const *state_names, tl_actor_fn *on_
     self->on_stop = on_stop;
     self->arg = arg;
     tl_log_name (name);
-    zsys_handler_set (NULL);
-    self->loop = zloop_new ();
-    tl_assert (self->loop);
-    zloop_set_nonstop (self->loop, true);
-
+    //  Before anything of CZMQ's: it has handlers of its own for a moment, and a signal would be lost in them.
     sigset_t set;
     sigemptyset (&set);
     sigaddset (&set, SIGTERM);
     sigaddset (&set, SIGINT);
     sigprocmask (SIG_BLOCK, &set, NULL);
     signal (SIGPIPE, SIG_IGN);
+    zsys_handler_set (NULL);
+    self->loop = zloop_new ();
+    tl_assert (self->loop);
+    zloop_set_nonstop (self->loop, true);
     self->signals = signalfd (-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     tl_assert (self->signals >= 0);
     tl_actor_watch_fd (self, self->signals, s_on_signal, self);

@@ -37,7 +37,6 @@ struct tl_schedule {
     bool worker_used;         //  a worker has held the trunk of this run: its loss costs a restore
     bool worker_saving, worker_restoring;
     bool worker_lost;         //  it could not be given the finished run's trunk
-    bool saving;              //  pending is under way
     bool started;             //  all clients were there once
     bool stopping;            //  after the open step: last save and done
     int futile;               //  times in a row that the open step came to nothing though everybody was there
@@ -47,7 +46,6 @@ struct tl_schedule {
 };
 
 static void s_next (tl_schedule_t *self);
-static void s_last_save (tl_schedule_t *self);
 
 tl_schedule_t *
 tl_schedule_new (const tl_schedule_config_t *config, const tl_schedule_actions_t *actions, void *arg)
@@ -125,19 +123,17 @@ s_finish (tl_schedule_t *self)
 static void
 s_save_complete (tl_schedule_t *self)
 {
-    self->saving = false;
     if (self->pending_good) {
         self->common = self->pending;
         self->actions.common (self->arg, &self->common);
     }
-    if (self->state == TL_RUN_SAVING)
-        s_last_save (self);
+    s_next (self);
 }
 
 static void
 s_save_answered (tl_schedule_t *self, bool *awaited, uint64_t step, bool good, const char *why)
 {
-    if (!self->saving || step != self->pending.step || !*awaited)
+    if (self->state != TL_RUN_SAVING || step != self->pending.step || !*awaited)
         return;
     *awaited = false;
     if (!good) {
@@ -151,10 +147,11 @@ s_save_answered (tl_schedule_t *self, bool *awaited, uint64_t step, bool good, c
         s_save_complete (self);
 }
 
+//  No step opens until it is common, so that whatever is lost is never more than save_every steps.
 static void
-s_save (tl_schedule_t *self, bool last)
+s_save (tl_schedule_t *self, bool last, const char *event)
 {
-    self->saving = true;
+    s_go (self, TL_RUN_SAVING, event);
     self->pending = self->place;
     self->pending_good = true;
     self->worker_saving = true;
@@ -163,30 +160,13 @@ s_save (tl_schedule_t *self, bool last)
     self->actions.save (self->arg, &self->place, last);
 }
 
-//  A save that takes longer than save_every steps is not overtaken by the next, else none would ever count.
-static void
-s_save_now_and_then (tl_schedule_t *self)
-{
-    if (!self->config.save_every || self->place.step % self->config.save_every)
-        return;
-    if (self->saving)
-        tl_warn ("step %llu is not saved: the save of step %llu is still under way",
-                 (unsigned long long) self->place.step, (unsigned long long) self->pending.step);
-    else
-        s_save (self, false);
-}
-
-//  Until the newest step is common, unless it can't be saved. One that is under way comes first: parts keep the common save
-//  and one more.
+//  The newest step becomes common, unless it can't be saved; then the run is over.
 static void
 s_last_save (tl_schedule_t *self)
 {
-    s_go (self, TL_RUN_SAVING, self->stopping ? "stop" : "last step");
-    if (self->saving)
-        return;
     bool failed = !self->pending_good && self->pending.step == self->place.step;
     if (self->common.step != self->place.step && !failed)
-        s_save (self, true);
+        s_save (self, true, self->stopping ? "stop" : "last step");
     else if (self->stopping)
         s_done (self);
     else
@@ -281,8 +261,11 @@ tl_schedule_closed (tl_schedule_t *self, uint64_t step, uint64_t labels)
             self->place.turn = 0;
             self->place.round++;
         }
-        if (self->place.round < self->config.rounds && !self->stopping)
-            s_save_now_and_then (self);
+        bool due = self->config.save_every && self->place.step % self->config.save_every == 0;
+        if (due && self->place.round < self->config.rounds && !self->stopping) {
+            s_save (self, false, "time to save");
+            return;
+        }
     }
     s_next (self);
 }
@@ -378,7 +361,7 @@ tl_schedule_worker_join (tl_schedule_t *self)
 static void
 s_lose_save (tl_schedule_t *self)
 {
-    self->saving = self->worker_saving = false;
+    self->worker_saving = false;
     for (size_t i = 0; i < self->config.clients; i++)
         self->seats [i].saving = false;
     if (self->state == TL_RUN_SAVING)

@@ -46,7 +46,7 @@ typedef struct {
 typedef enum {
     TL_RUN_WAITING,           //  for the worker, for clients
     TL_RUN_STEP,              //  a step is open
-    TL_RUN_SAVING,            //  last save of the run is under way
+    TL_RUN_SAVING,            //  a save is under way
     TL_RUN_RESTORING,         //  parts go back to a common save
     TL_RUN_FINISHING,         //  clients score their held-out text
     TL_RUN_DONE
