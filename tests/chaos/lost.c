@@ -144,7 +144,8 @@ s_worker_at (uint64_t step, uint64_t back_to)
         stage_check (stage, s_same_bits (it, &steps[part_int (it, "step")]),
                      "every step has the loss and norm of the undisturbed run");
     }
-    stage_check (stage, repeated >= 24 && repeated <= 24 + 10, "at most two saves' steps again");
+    stage_check (stage, repeated >= 24 && repeated <= 24 + 5,
+                 "at most checkpoint.every steps again");
     stage_check (stage, stage_same (stage, "trunk"), "the same trunk at the end");
     stage_check (stage, stage_same (stage, "site-0"), "the same front and tail at the end");
     stage_end (&stage);
