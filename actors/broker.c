@@ -19,7 +19,7 @@ enum {
     TICK_MS = 250,
     CONTROL_WINDOW = 1024,    //  messages: HWM of the control socket
     REATTACH_MS = 3000,       //  a broken connection must be back within that
-    BYE_MS = 1000,            //  a peer that doesn't hang up delays the end by no more than this
+    BYE_MS = 3000,            //  a peer that doesn't hang up delays the end by no more than this
     STOP_MS = 10000,          //  a stop waits so long for the open step, then so long for the last save
     SPARE = 1024,             //  messages that may wait for a peer above twice its window
     REPORT_LIMIT = 262144     //  bytes of REPORT's json

@@ -22,9 +22,9 @@ typedef struct {
 
 struct tl_compute {
     pthread_t thread;
-    pthread_mutex_t lock;     //  guards waiting, finished, ending, busy
+    pthread_mutex_t lock;     //  guards the queues, ending, busy
     pthread_cond_t work;      //  something waits, or ending
-    tl_queue_t waiting, finished;
+    tl_queue_t waiting, later, finished;   //  later: run when nothing else waits
     bool ending;
     bool busy;                //  a job runs
     pthread_cond_t idle;      //  nothing waits or runs
@@ -58,13 +58,13 @@ s_thread (void *arg)
     tl_compute_t *self = arg;
     pthread_mutex_lock (&self->lock);
     for (;;) {
-        while (!self->waiting.first && !self->ending) {
+        while (!self->waiting.first && !self->later.first && !self->ending) {
             pthread_cond_signal (&self->idle);
             pthread_cond_wait (&self->work, &self->lock);
         }
         if (self->ending)
             break;
-        tl_job_t *job = s_take (&self->waiting);
+        tl_job_t *job = s_take (self->waiting.first ? &self->waiting : &self->later);
         self->busy = true;
         pthread_mutex_unlock (&self->lock);
         job->run (job->arg);
@@ -84,6 +84,7 @@ tl_compute_new (void)
 {
     tl_compute_t *self = tl_alloc (sizeof *self);
     self->waiting.last = &self->waiting.first;
+    self->later.last = &self->later.first;
     self->finished.last = &self->finished.first;
     self->event = eventfd (0, EFD_NONBLOCK | EFD_CLOEXEC);
     tl_assert (self->event >= 0);
@@ -112,7 +113,8 @@ tl_compute_destroy (tl_compute_t **self_p)
     pthread_mutex_unlock (&self->lock);
     pthread_join (self->thread, NULL);
     tl_job_t *job;
-    while ((job = s_take (&self->finished)) || (job = s_take (&self->waiting))) {
+    while ((job = s_take (&self->finished)) || (job = s_take (&self->waiting)) ||
+           (job = s_take (&self->later))) {
         job->drop (job->arg);
         free (job);
     }
@@ -124,23 +126,36 @@ tl_compute_destroy (tl_compute_t **self_p)
     *self_p = NULL;
 }
 
-void
-tl_compute_submit (tl_compute_t *self, tl_job_fn *run, tl_job_fn *done, tl_job_fn *drop, void *arg)
+static void
+s_submit (tl_compute_t *self, tl_queue_t *queue, const tl_job_t *what)
 {
     tl_job_t *job = tl_alloc (sizeof *job);
-    *job = (tl_job_t){.run = run, .done = done, .drop = drop, .arg = arg};
+    *job = *what;
     pthread_mutex_lock (&self->lock);
-    s_put (&self->waiting, job);
+    s_put (queue, job);
     pthread_cond_signal (&self->work);
     pthread_mutex_unlock (&self->lock);
     self->pending++;
 }
 
 void
+tl_compute_submit (tl_compute_t *self, tl_job_fn *run, tl_job_fn *done, tl_job_fn *drop, void *arg)
+{
+    s_submit (self, &self->waiting, &(tl_job_t){NULL, run, done, drop, arg});
+}
+
+void
+tl_compute_submit_later (tl_compute_t *self, tl_job_fn *run, tl_job_fn *done, tl_job_fn *drop,
+                         void *arg)
+{
+    s_submit (self, &self->later, &(tl_job_t){NULL, run, done, drop, arg});
+}
+
+void
 tl_compute_finish (tl_compute_t *self)
 {
     pthread_mutex_lock (&self->lock);
-    while (self->waiting.first || self->busy)
+    while (self->waiting.first || self->later.first || self->busy)
         pthread_cond_wait (&self->idle, &self->lock);
     pthread_mutex_unlock (&self->lock);
 }

@@ -18,6 +18,9 @@ void tl_compute_destroy (tl_compute_t **self_p);
 //  of done when the job never ran.
 void tl_compute_submit (tl_compute_t *self, tl_job_fn *run, tl_job_fn *done, tl_job_fn *drop,
                         void *arg);
+//  The same for what can wait: runs when nothing else does. Among themselves in order.
+void tl_compute_submit_later (tl_compute_t *self, tl_job_fn *run, tl_job_fn *done, tl_job_fn *drop,
+                              void *arg);
 int tl_compute_fd (tl_compute_t *self);
 void tl_compute_collect (tl_compute_t *self);        //  calls done for everything that finished
 void tl_compute_finish (tl_compute_t *self);         //  blocks until everything that was submitted has run

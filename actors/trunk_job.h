@@ -24,7 +24,8 @@ typedef void (tl_trunk_job_fn) (tl_trunk_job_t *job);
 struct tl_trunk_job {
     tl_trunk_t *trunk;        //  for the compute thread only
     tl_w_dtype_t dtype;       //  of rows that go out
-    uint64_t epoch;           //  of the worker when it was made; an old one's result is void
+    uint64_t epoch, voids;    //  of the worker when it was made; an old one's result is void
+    bool lasting;             //  not of a step: its result stands when only the epoch is over
     uint64_t step, round, micro, micros;
     tl_share_t *shares;       //  in plan order; owned
     size_t share_count;

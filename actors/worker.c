@@ -44,7 +44,8 @@ s_collected (void *arg)
 {
     tl_trunk_job_t *job = arg;
     tl_worker_t *self = job->owner;
-    if (job->done && job->epoch == self->epoch) {
+    bool valid = job->lasting ? job->voids == self->voids : job->epoch == self->epoch;
+    if (job->done && valid) {
         if (job->err.code != TL_OK && !*job->text)
             tl_worker_end (self, job->err.code, job->err.text);
         else
@@ -60,6 +61,7 @@ tl_worker_job (tl_worker_t *self, tl_trunk_job_fn *done)
     job->trunk = self->trunk;
     job->dtype = tl_wire_dtype (self->topology);
     job->epoch = self->epoch;
+    job->voids = self->voids;
     job->step = self->step;
     job->round = self->round;
     job->micros = self->micros;
@@ -199,6 +201,7 @@ s_on_forward_only (tl_worker_t *self, const tl_message_t *message, const void *p
     int rc = tl_worker_add (self, &request->in, &whole, message, payload, size, &err);
     if (rc == 1) {
         tl_trunk_job_t *job = tl_worker_job (self, s_on_served);
+        job->lasting = true;
         job->step = request->number;
         snprintf (job->name, sizeof job->name, "%s", request->name);
         job->shares = tl_alloc (sizeof *job->shares);
@@ -208,7 +211,9 @@ s_on_forward_only (tl_worker_t *self, const tl_message_t *message, const void *p
                                        .sequences = request->sequences,
                                        .sequence_count = request->sequence_count};
         request->sequences = NULL;
-        tl_worker_submit (self, tl_trunk_job_serve, job);
+        //  Steps go first; between two of them there is always room for a request.
+        tl_compute_submit_later (self->compute, tl_trunk_job_serve, s_collected, tl_trunk_job_free,
+                                 job);
     } else if (rc < 0)
         tl_warn ("a FORWARD of %s is refused: %s", message->sender, err.text);
     if (rc)
@@ -261,6 +266,7 @@ static void
 s_on_save (tl_worker_t *self, const tl_message_t *message)
 {
     tl_trunk_job_t *job = tl_worker_job (self, s_on_saved);
+    job->lasting = true;
     job->step = message->step;
     job->directory = tl_strdup (self->directory);
     tl_worker_submit (self, tl_trunk_job_save, job);

@@ -56,6 +56,7 @@ typedef struct {
     char *directory;
     uint64_t run;
     uint64_t epoch;           //  work of an older epoch is void
+    uint64_t voids;           //  epochs that ended with the session or the trunk, not just with a step
     uint64_t step, round;
     tl_seat_t *seats;         //  members of the open step, in plan order
     size_t seat_count, micros;

@@ -43,6 +43,7 @@ tl_worker_void (tl_worker_t *self)
 {
     tl_worker_forget_step (self);
     self->epoch++;
+    self->voids++;
     tl_worker_submit (self, tl_trunk_job_drop, tl_worker_job (self, NULL));
 }
 

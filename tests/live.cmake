@@ -7,5 +7,7 @@ foreach (case serving-chatglm serving-llama serving-llama-tied training-llama un
     string (REPLACE "llama;tied" "llama-tied" arguments "${arguments}")
     add_test (NAME live_${case} COMMAND live ${arguments} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties (live_${case} PROPERTIES TIMEOUT 120 LABELS "processes"
-                          ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline>")
+                          ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline>;\
+TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
 endforeach ()
+set_tests_properties (live_serving-chatglm live_training-llama PROPERTIES LABELS "processes;threads")
