@@ -10,13 +10,13 @@ function (chaos_test program)
         add_test (NAME chaos_${program}-${name} COMMAND chaos_${program} ${name}
                   WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
         set_tests_properties (chaos_${program}-${name} PROPERTIES TIMEOUT 120 LABELS "chaos;processes"
-                              ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline>")
+                              ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline>;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
     endforeach ()
 endfunction ()
 
 chaos_test (lost client_batch client_serial client_alone worker_before_a_step worker_before_a_save
             worker_after_a_save worker_again stop_without_worker broker supervisor)
-chaos_test (stop moments served twice alone down client worker all_clients)
+chaos_test (stop moments keep served twice alone down client worker all_clients)
 chaos_test (links cut_client cut_worker cut_short asleep broker_asleep order name_taken)
-chaos_test (refused keys plain disagree port_in_use files part_directory nan nan_of_one damaged)
+chaos_test (refused keys no_zap plain disagree port_in_use files part_directory nan nan_of_one damaged)
 chaos_test (hostile all deaf)

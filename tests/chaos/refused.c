@@ -4,6 +4,7 @@
 
 #include "chaos/stage.h"
 
+#include "actors/broker.h"
 #include "file.h"
 #include "memory.h"
 #include "net/keys.h"
@@ -17,8 +18,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -153,6 +156,37 @@ s_keys (void)
     free (set_wrong);
     free (strange);
     free (wrong);
+    stage_end (&stage);
+}
+
+//  A broker without its ZAP handler lets nobody in, whatever key they have.
+static void
+s_no_zap (void)
+{
+    case_spec_t spec = s_case (1, 5);
+    stage_t *stage = stage_new (&spec);
+    s_make_keys (stage);
+    pid_t broker = fork ();
+    if (broker == 0) {
+        tl_error_t err;
+        tl_broker_options_t options = {.no_zap = true};
+        prctl (PR_SET_PDEATHSIG, SIGKILL);
+        _exit (tl_broker_run (stage_case (stage)->topology, &options, &err));
+    }
+    part_t *worker = stage_run (stage, "worker", "trunk", NULL);
+    part_t *client = stage_run (stage, "client", "site-0", NULL);
+    part_log (client, "waiting for the broker");
+    part_log (worker, "waiting for the broker");
+    part_t *status = stage_verb (stage, "status", NULL);
+    stage_check (stage, part_wait (status) != 0, "no answer for an administrator");
+    stage_check (stage, part_count (client, "ready") == 0 && part_count (worker, "ready") == 0,
+                 "no session for anybody");
+    part_kill (client, SIGTERM);
+    part_kill (worker, SIGTERM);
+    stage_check (stage, part_wait (client) == 0 && part_wait (worker) == 0, "code 0");
+    kill (broker, SIGTERM);
+    int code;
+    stage_check (stage, waitpid (broker, &code, 0) == broker && WIFEXITED (code), "its end");
     stage_end (&stage);
 }
 
@@ -457,11 +491,17 @@ int
 main (int argc, char **argv)
 {
     static const stage_test_t tests[] = {
-        {"keys", s_keys},         {"plain", s_plain},
-        {"disagree", s_disagree}, {"port_in_use", s_port_in_use},
-        {"files", s_files},       {"part_directory", s_part_directory},
-        {"nan", s_nan},           {"nan_of_one", s_nan_of_one},
-        {"damaged", s_damaged},   {NULL, NULL},
+        {"keys", s_keys},
+        {"no_zap", s_no_zap},
+        {"plain", s_plain},
+        {"disagree", s_disagree},
+        {"port_in_use", s_port_in_use},
+        {"files", s_files},
+        {"part_directory", s_part_directory},
+        {"nan", s_nan},
+        {"nan_of_one", s_nan_of_one},
+        {"damaged", s_damaged},
+        {NULL, NULL},
     };
     return stage_main (argc, argv, tests);
 }
