@@ -370,6 +370,7 @@ static void
 s_child_process (const char *program, char *const *argv, const int out[2], const int err[2])
 {
     prctl (PR_SET_PDEATHSIG, SIGKILL);
+    signal (SIGINT, SIG_DFL); //  a shell's background job has it ignored
     int null = open ("/dev/null", O_RDONLY);
     if (dup2 (null, 0) < 0 || dup2 (out[1], 1) < 0 || dup2 (err[1], 2) < 0)
         _exit (127);
