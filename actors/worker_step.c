@@ -337,15 +337,18 @@ s_expel (tl_worker_t *self, tl_seat_t *seat, const tl_error_t *err)
 
 //  A member's micro is never more than its whole batch: memory is planned for that.
 static int
-s_check_size (const tl_worker_t *self, size_t count, uint64_t rows, tl_error_t *err)
+s_check_size (const tl_worker_t *self, const tl_sequence_t *sequences, size_t count, tl_error_t *err)
 {
-    size_t batch = self->topology->train.batch_size, most = batch * self->topology->train.max_length;
-    if (count <= batch && rows <= most)
+    size_t batch = self->topology->train.batch_size, most = self->topology->train.max_length;
+    uint64_t longest = 0;
+    for (size_t i = 0; i < count; i++)
+        longest = sequences [i].length > longest ? sequences [i].length : longest;
+    if (count <= batch && longest <= most)
         return 0;
     return tl_fail (err, TL_CONNECTION,
-                    "%zu sequences of %llu rows came in one ACTIVATION: expected at most %zu of %zu, "
-                    "as train.batch_size and train.max_length say",
-                    count, (unsigned long long) rows, batch, most);
+                    "%zu sequences of up to %llu rows came in one ACTIVATION: expected at most %zu of "
+                    "up to %zu, as train.batch_size and train.max_length say",
+                    count, (unsigned long long) longest, batch, most);
 }
 
 static void
@@ -361,7 +364,7 @@ s_on_activation (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message
         size_t count = message->body.activation.sequences_count;
         if (tl_worker_check_sequences (self, message->body.activation.sequences, count, descriptor->rows,
                                        &err) ||
-            s_check_size (self, count, descriptor->rows, &err)) {
+            s_check_size (self, message->body.activation.sequences, count, &err)) {
             s_expel (self, seat, &err);
             return;
         }

@@ -369,6 +369,7 @@ s_wrong_activations (stage_t *stage)
         {{0, 0, ROWS, HIDDEN, 0, {ROWS, 0, 0, 0}}, "0 sequences"},
         {{0, 0, ROWS, HIDDEN / 2, 1, {ROWS, 0, 0, 0}}, "columns"},
         {{0, 0, 2 * BATCH, HIDDEN, 2 * BATCH, {1, 0, 0, 0}}, "train.batch_size"},
+        {{0, 0, 65, HIDDEN, 1, {65, 0, 0, 0}}, "train.max_length"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         s_wrong_activation (stage, cases[i].wrong, cases[i].words);
