@@ -264,12 +264,18 @@ s_expect_bye (peer_t *self, const char *words)
 }
 
 static void
-s_expect_alive (peer_t *self)
+s_ping (peer_t *self)
 {
     tl_message_t ping;
     tl_message_init (&ping, TL_PING);
     ping.body.ping.nonce = 42;
     s_send_as (self, self->control, &ping, NULL, 0);
+}
+
+static void
+s_expect_alive (peer_t *self)
+{
+    s_ping (self);
     s_wait (self, TL_PONG);
 }
 
@@ -763,12 +769,10 @@ s_deaf (void)
     s_expect_alive (peer); //  it lives, as far as PING can tell
     s_check_honest (&run);
     s_wait (peer, TL_FORWARDED);
-    //  It goes on answering PINGs until it is told that its session is over
-    for (;;) {
-        s_expect_alive (peer);
+    //  It goes on saying PING until its session is over
+    while (!strstr (part_err (run.broker), "takes nothing of what it is sent")) {
+        s_ping (peer);
         part_event (run.honest, "step", NULL, 0);
-        if (strstr (part_err (run.broker), "takes nothing of what it is sent"))
-            break;
     }
     long after = s_resident_kb (part_pid (run.broker));
     if (after - before > 32 << 10)
