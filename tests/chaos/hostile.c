@@ -495,7 +495,7 @@ s_broken_links (stage_t *stage)
     tl_packed_release ((void *)tl_packed_chunk (packed, 0, &message.body.gradient.tensor), packed);
     tl_packed_destroy (&packed);
     kill (s_worker, SIGSTOP);
-    for (uint64_t sent = 0; sent <= peer->window; sent += sizeof chunk)
+    for (uint64_t sent = 0; sent <= 2 * peer->window; sent += sizeof chunk)
         s_send (peer, &message, chunk, sizeof chunk);
     s_wait (peer, TL_INVALID);
     kill (s_worker, SIGCONT);
