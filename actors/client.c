@@ -40,7 +40,6 @@ typedef struct {
     size_t micros, tails, backs;   //  of it: all, tails done, backwards done
     bool open;                //  a step is open
     tl_assembly_t **hidden_in, **gradient_in;   //  [micros] coming in
-    uint64_t committed;       //  steps of ours so far in this process
     int64_t step_began;
     uint64_t bytes_before;    //  on the wire when the step began
     double nll;               //  of the open step
@@ -247,7 +246,6 @@ static void
 s_on_update (tl_site_job_t *job)
 {
     tl_client_t *self = job->owner;
-    self->committed++;
     double seconds = (double) (tl_clock_us () - job->began) * 1e-6;
     tl_event ("step", "{sssIsIsfsIsfsfsfsI}", "name", self->name, "step", (json_int_t) job->step,
               "round", (json_int_t) job->round, "loss", job->nll / (double) job->own_labels, "labels",
