@@ -11,25 +11,25 @@
 
 //  One watched socket, descriptor or timer: what the reactor needs to find its way back to fn.
 typedef struct tl_watch {
-    struct tl_watch *next;    //  list of the actor
-    zmq_pollitem_t item;      //  socket or fd; unused for timers
-    int timer;                //  id, 0 for sockets and descriptors
-    size_t left;              //  timers: calls to come, 0 for ever
+    struct tl_watch *next; //  list of the actor
+    zmq_pollitem_t item;   //  socket or fd; unused for timers
+    int timer;             //  id, 0 for sockets and descriptors
+    size_t left;           //  timers: calls to come, 0 for ever
     tl_actor_fn *fn;
     void *arg;
 } tl_watch_t;
 
 struct tl_actor {
-    char name [80];
-    const char *const *states;   //  names by number
+    char name[80];
+    const char *const *states; //  names by number
     int state;
     zloop_t *loop;
     tl_watch_t *watches;
-    int signals;              //  signalfd of SIGTERM and SIGINT
-    int stops;                //  how many have come
-    bool cut;                 //  the second one was the end
+    int signals; //  signalfd of SIGTERM and SIGINT
+    int stops;   //  how many have come
+    bool cut;    //  the second one was the end
     tl_actor_fn *on_stop;
-    void *arg;                //  of on_stop
+    void *arg; //  of on_stop
     bool ended;
     int code;
 };
@@ -78,11 +78,11 @@ s_on_signal (void *arg)
     if (read (self->signals, &info, sizeof info) != sizeof info)
         return;
     if (self->stops++) {
-        tl_warn ("second signal (%s): ending at once", strsignal ((int) info.ssi_signo));
+        tl_warn ("second signal (%s): ending at once", strsignal ((int)info.ssi_signo));
         self->cut = !self->ended;
         tl_actor_end (self, TL_FAILED);
     } else {
-        tl_info ("%s: stopping", strsignal ((int) info.ssi_signo));
+        tl_info ("%s: stopping", strsignal ((int)info.ssi_signo));
         self->on_stop (self->arg);
     }
 }
@@ -209,7 +209,7 @@ void
 tl_actor_go (tl_actor_t *self, int state, const char *event)
 {
     if (state != self->state)
-        tl_debug ("%s: %s -> %s", event, self->states [self->state], self->states [state]);
+        tl_debug ("%s: %s -> %s", event, self->states[self->state], self->states[state]);
     self->state = state;
 }
 
@@ -222,7 +222,7 @@ tl_actor_state (const tl_actor_t *self)
 const char *
 tl_actor_state_name (const tl_actor_t *self)
 {
-    return self->states [self->state];
+    return self->states[self->state];
 }
 
 static int
@@ -237,7 +237,7 @@ tl_actor_run (tl_actor_t *self, tl_error_t *err)
     if (!self->ended)
         zloop_start (self->loop);
     if (self->cut)
-        tl_fail (err, (tl_code_t) self->code,
+        tl_fail (err, (tl_code_t)self->code,
                  "%s was cut short by a second signal; give one and wait, and everything is saved",
                  self->name);
     return self->code;

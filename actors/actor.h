@@ -30,7 +30,7 @@ void tl_actor_forget_fd (tl_actor_t *self, int fd);
 int tl_actor_timer (tl_actor_t *self, size_t ms, size_t times, tl_actor_fn *fn, void *arg);
 void tl_actor_cancel (tl_actor_t *self, int timer);
 
-void tl_actor_go (tl_actor_t *self, int state, const char *event);   //  transition, one debug line
+void tl_actor_go (tl_actor_t *self, int state, const char *event); //  transition, one debug line
 int tl_actor_state (const tl_actor_t *self);
 const char *tl_actor_state_name (const tl_actor_t *self);
 

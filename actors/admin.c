@@ -6,18 +6,18 @@
 
 #include <string.h>
 
-enum { ANSWER_MS = 5000 };   //  a broker that is there answers HELLO within that
+enum { ANSWER_MS = 5000 }; //  a broker that is there answers HELLO within that
 
-static const char *const s_states [] = {"asking"};
+static const char *const s_states[] = {"asking"};
 
 typedef struct {
     const tl_topology_t *topology;
     tl_actor_t *actor;
     tl_peer_t *peer;
-    bool stop;                //  STOP, else STATUS
+    bool stop; //  STOP, else STATUS
     bool asked;
-    int64_t timeout_ms;       //  for the answer
-    int timer;                //  of whatever is waited for
+    int64_t timeout_ms; //  for the answer
+    int timer;          //  of whatever is waited for
     json_t *report;
     tl_error_t *err;
 } tl_admin_t;
@@ -43,7 +43,7 @@ static void
 s_wait (tl_admin_t *self, int64_t ms)
 {
     tl_actor_cancel (self->actor, self->timer);
-    self->timer = tl_actor_timer (self->actor, (size_t) ms, 1, s_on_timeout, self);
+    self->timer = tl_actor_timer (self->actor, (size_t)ms, 1, s_on_timeout, self);
 }
 
 static void
@@ -82,7 +82,7 @@ s_on_end (void *arg, int code, const char *text)
     //  BYE is the answer to STOP, whatever the run's own code is.
     bool stopped = self->stop && self->asked && code != TL_CONNECTION;
     if (!stopped)
-        tl_fail (self->err, code ? (tl_code_t) code : TL_CONNECTION, "%s", text);
+        tl_fail (self->err, code ? (tl_code_t)code : TL_CONNECTION, "%s", text);
     tl_actor_end (self->actor, stopped ? 0 : TL_CONNECTION);
 }
 

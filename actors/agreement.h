@@ -10,7 +10,7 @@
 enum { TL_AGREEMENTS = 40 };
 
 typedef struct {
-    tl_agreement_t items [TL_AGREEMENTS];
+    tl_agreement_t items[TL_AGREEMENTS];
     size_t count;
 } tl_agreements_t;
 
@@ -18,7 +18,7 @@ typedef struct {
 void tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, const char *model,
                          const char *tokenizer);
 void tl_agreements_clear (tl_agreements_t *self);
-const char *tl_agreements_find (const tl_agreements_t *self, const char *field);   //  NULL if absent
+const char *tl_agreements_find (const tl_agreements_t *self, const char *field); //  NULL if absent
 //  Adds one (a value that the first peer binds).
 void tl_agreements_bind (tl_agreements_t *self, const char *field, const char *value);
 //  True if something differs; then field names it and both values point into the lists ("nothing" where one side lacks

@@ -13,7 +13,9 @@
 #include "actors/peer.h"
 #include "fed/site.h"
 
-enum { TL_ASK_AT_ONCE = 4 }; //  slices of a task under way, so that both sides have something to compute
+enum {
+    TL_ASK_AT_ONCE = 4
+}; //  slices of a task under way, so that both sides have something to compute
 
 typedef struct tl_ask tl_ask_t;
 

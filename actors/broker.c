@@ -15,17 +15,17 @@
 #include <string.h>
 
 enum {
-    BURST = 256,              //  packets taken from one socket in one turn of the loop
+    BURST = 256, //  packets taken from one socket in one turn of the loop
     TICK_MS = 250,
-    CONTROL_WINDOW = 1024,    //  messages: HWM of the control socket
-    REATTACH_MS = 3000,       //  a broken connection must be back within that
-    BYE_MS = 3000,            //  a peer that doesn't hang up delays the end by no more than this
-    STOP_MS = 10000,          //  a stop waits so long for the open step, then so long for the last save
-    SPARE = 1024,             //  messages that may wait for a peer above twice its window
-    REPORT_LIMIT = 262144     //  bytes of REPORT's json
+    CONTROL_WINDOW = 1024, //  messages: HWM of the control socket
+    REATTACH_MS = 3000,    //  a broken connection must be back within that
+    BYE_MS = 3000,         //  a peer that doesn't hang up delays the end by no more than this
+    STOP_MS = 10000,      //  a stop waits so long for the open step, then so long for the last save
+    SPARE = 1024,         //  messages that may wait for a peer above twice its window
+    REPORT_LIMIT = 262144 //  bytes of REPORT's json
 };
 
-static const char *const s_states [] = {"up", "serving", "ending"};
+static const char *const s_states[] = {"up", "serving", "ending"};
 enum { UP, SERVING, ENDING };
 
 //  --- status -----------------------------------------------------------------------------------
@@ -37,10 +37,13 @@ s_peers (tl_broker_t *self)
     for (tl_session_t *it = self->sessions.first; it; it = it->next) {
         if (it->role == TL_ROLE_ADMIN)
             continue;
-        json_t *peer = json_pack (
-            "{sssssssIsI}", "name", it->label, "role", tl_role_name (it->role), "state",
-            it->broken ? "reconnecting" : it->ready ? "here" : "joining", "bytes_in",
-            (json_int_t) it->bytes, "silent_ms", (json_int_t) (tl_clock_ms () - it->heard));
+        json_t *peer =
+            json_pack ("{sssssssIsI}", "name", it->label, "role", tl_role_name (it->role), "state",
+                       it->broken  ? "reconnecting"
+                       : it->ready ? "here"
+                                   : "joining",
+                       "bytes_in", (json_int_t)it->bytes, "silent_ms",
+                       (json_int_t)(tl_clock_ms () - it->heard));
         json_array_append_new (peers, peer);
     }
     return peers;
@@ -54,20 +57,20 @@ s_on_status (tl_broker_t *self, tl_session_t *session)
         "{sssssIsIsIsIsfsos{sIsIsI}}", "run", self->topology->name, "state",
         tl_actor_state (self->actor) == SERVING ? "serving"
                                                 : tl_schedule_state_name (self->schedule),
-        "step", (json_int_t) place.step, "round", (json_int_t) place.round, "rounds",
-        (json_int_t) self->topology->train.steps, "saved_step",
-        (json_int_t) tl_schedule_saved_step (self->schedule), "seconds",
-        (double) (tl_clock_ms () - self->began) / 1000, "peers", s_peers (self), "refused",
-        "unknown_key", (json_int_t) (self->zap ? tl_zap_refused_unknown (self->zap) : 0),
-        "wrong_role", (json_int_t) (self->zap ? tl_zap_refused_role (self->zap) : 0), "plain_text",
-        (json_int_t) self->refused_plain);
+        "step", (json_int_t)place.step, "round", (json_int_t)place.round, "rounds",
+        (json_int_t)self->topology->train.steps, "saved_step",
+        (json_int_t)tl_schedule_saved_step (self->schedule), "seconds",
+        (double)(tl_clock_ms () - self->began) / 1000, "peers", s_peers (self), "refused",
+        "unknown_key", (json_int_t)(self->zap ? tl_zap_refused_unknown (self->zap) : 0),
+        "wrong_role", (json_int_t)(self->zap ? tl_zap_refused_role (self->zap) : 0), "plain_text",
+        (json_int_t)self->refused_plain);
     tl_assert (report);
     char *text = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
     if (strlen (text) > REPORT_LIMIT) {
         //  Thousands of peers: their number must do.
         size_t peers = json_array_size (json_object_get (report, "peers"));
         json_object_set_new (report, "peers", json_array ());
-        json_object_set_new (report, "peers_left_out", json_integer ((json_int_t) peers));
+        json_object_set_new (report, "peers_left_out", json_integer ((json_int_t)peers));
         free (text);
         text = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
     }
@@ -96,7 +99,7 @@ s_on_patience (void *arg)
     } else {
         snprintf (self->text, sizeof self->text,
                   "not every part answered in time; the last common save is of step %llu",
-                  (unsigned long long) tl_schedule_saved_step (self->schedule));
+                  (unsigned long long)tl_schedule_saved_step (self->schedule));
         self->code = TL_FAILED;
         tl_broker_end (self);
     }
@@ -165,7 +168,7 @@ tl_broker_end (tl_broker_t *self)
     tl_event ("ending", "{}");
     tl_message_t bye;
     tl_message_init (&bye, TL_BYE);
-    bye.body.bye.code = (uint64_t) self->code;
+    bye.body.bye.code = (uint64_t)self->code;
     bye.body.bye.text = self->text;
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
         tl_broker_control (self, it, &bye);
@@ -219,7 +222,8 @@ s_on_sequenced (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
         break;
     case TL_LINK_GAP:
         tl_link_detach (session->link);
-        tl_broker_invalid (self, socket, &packet->routing, false, "messages are missing: attach again");
+        tl_broker_invalid (self, socket, &packet->routing, false,
+                           "messages are missing: attach again");
         break;
     case TL_LINK_VIOLATION:
         tl_broker_invalid (self, socket, &packet->routing, true, "more was sent than was granted");
@@ -246,7 +250,8 @@ s_dispatch (tl_broker_t *self, tl_socket_t *socket, tl_message_t *message, tl_pa
     if (!session && control && message->type == TL_BYE)
         session = tl_sessions_by_last_route (&self->sessions, &packet->routing);
     if (!session || strcmp (session->user, packet->user) != 0) {
-        tl_broker_invalid (self, socket, &packet->routing, false, "this connection is not attached");
+        tl_broker_invalid (self, socket, &packet->routing, false,
+                           "this connection is not attached");
         return;
     }
     session->heard = tl_clock_ms ();
@@ -268,7 +273,8 @@ s_on_disconnected (tl_broker_t *self, const tl_socket_t *socket, int fd)
     bool control = socket == self->control;
     for (tl_session_t *it = self->sessions.first; it && fd >= 0; it = it->next) {
         tl_road_t *road = control ? &it->control : &it->data;
-        if (road->fd != fd || (!control && (it->role == TL_ROLE_WORKER) != (socket == self->workers)))
+        if (road->fd != fd ||
+            (!control && (it->role == TL_ROLE_WORKER) != (socket == self->workers)))
             continue;
         tl_debug ("%s connection of %s broke", control ? "control" : "data", it->label);
         tl_road_close (road);
@@ -427,7 +433,7 @@ s_on_tick (void *arg)
                 now - it->pinged > self->topology->liveness.ping_ms) {
                 tl_message_t ping;
                 tl_message_init (&ping, TL_PING);
-                ping.body.ping.nonce = (uint64_t) now;
+                ping.body.ping.nonce = (uint64_t)now;
                 it->pinged = now;
                 tl_broker_control (self, it, &ping);
             }
@@ -467,14 +473,14 @@ s_watch (tl_broker_t *self)
     struct {
         tl_socket_t *socket;
         tl_actor_fn *message, *event;
-    } sockets [] = {{self->control, s_on_control, s_on_control_event},
-                    {self->clients, s_on_clients, s_on_clients_event},
-                    {self->workers, s_on_workers, s_on_workers_event}};
+    } sockets[] = {{self->control, s_on_control, s_on_control_event},
+                   {self->clients, s_on_clients, s_on_clients_event},
+                   {self->workers, s_on_workers, s_on_workers_event}};
     for (size_t i = 0; i < 3; i++) {
-        tl_actor_watch_socket (self->actor, tl_socket_zmq (sockets [i].socket), sockets [i].message,
+        tl_actor_watch_socket (self->actor, tl_socket_zmq (sockets[i].socket), sockets[i].message,
                                self);
-        tl_actor_watch_socket (self->actor, tl_socket_monitor (sockets [i].socket),
-                               sockets [i].event, self);
+        tl_actor_watch_socket (self->actor, tl_socket_monitor (sockets[i].socket), sockets[i].event,
+                               self);
     }
     if (self->zap)
         tl_actor_watch_socket (self->actor, tl_zap_socket (self->zap), s_on_zap, self);

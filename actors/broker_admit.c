@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LARGEST_WINDOW = 2000000000 };   //  bytes: no peer may ask for more credit than that
+enum { LARGEST_WINDOW = 2000000000 }; //  bytes: no peer may ask for more credit than that
 
 //  --- sending ----------------------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ tl_broker_control (tl_broker_t *self, tl_session_t *session, tl_message_t *messa
 
 void
 tl_broker_invalid (tl_broker_t *self, tl_socket_t *socket, const zmq_msg_t *routing, bool expired,
-           const char *text)
+                   const char *text)
 {
     tl_message_t invalid;
     tl_message_init (&invalid, TL_INVALID);
@@ -78,7 +78,7 @@ tl_broker_drop (tl_broker_t *self, tl_session_t *session, const char *why)
 
 typedef struct {
     const char *field, *ours, *theirs;
-    char text [1024];
+    char text[1024];
     bool retry;
 } tl_refusal_t;
 
@@ -104,15 +104,15 @@ s_role (const tl_packet_t *packet, const char *asked, tl_role_t *role, const cha
     static const struct {
         const char *asked, *key;
         tl_role_t role;
-    } s_roles [] = {{"client", "client/", TL_ROLE_CLIENT},
-                    {"reader", "client/", TL_ROLE_READER},
-                    {"worker", "worker/", TL_ROLE_WORKER},
-                    {"admin", "admin/", TL_ROLE_ADMIN}};
+    } s_roles[] = {{"client", "client/", TL_ROLE_CLIENT},
+                   {"reader", "client/", TL_ROLE_READER},
+                   {"worker", "worker/", TL_ROLE_WORKER},
+                   {"admin", "admin/", TL_ROLE_ADMIN}};
     for (size_t i = 0; i < sizeof s_roles / sizeof *s_roles; i++)
-        if (strcmp (asked, s_roles [i].asked) == 0 &&
-            strncmp (packet->user, s_roles [i].key, strlen (s_roles [i].key)) == 0) {
-            *role = s_roles [i].role;
-            *name = packet->user + strlen (s_roles [i].key);
+        if (strcmp (asked, s_roles[i].asked) == 0 &&
+            strncmp (packet->user, s_roles[i].key, strlen (s_roles[i].key)) == 0) {
+            *role = s_roles[i].role;
+            *name = packet->user + strlen (s_roles[i].key);
             return 0;
         }
     return -1;
@@ -140,32 +140,33 @@ s_check_hello (tl_broker_t *self, const tl_message_t *message, tl_role_t role, c
                               message->body.hello.agreements_count, &refusal->field, &refusal->ours,
                               &refusal->theirs)) {
         snprintf (refusal->text, sizeof refusal->text,
-                  "%s is %.300s at the broker and %.300s at %s: make the two equal",
-                  refusal->field, refusal->ours, refusal->theirs, name);
+                  "%s is %.300s at the broker and %.300s at %s: make the two equal", refusal->field,
+                  refusal->ours, refusal->theirs, name);
         return -1;
     }
     if (message->body.hello.window_bytes < TL_CHUNK_BYTES ||
         message->body.hello.window_messages < 1 ||
         message->body.hello.window_messages > TL_BROKER_MESSAGES) {
         refusal->field = "window";
-        snprintf (refusal->text, sizeof refusal->text,
-                  "%s asks for a window of %llu bytes and %llu messages, which no link can have: run "
-                  "the same version of trunkline on all machines",
-                  name, (unsigned long long) message->body.hello.window_bytes,
-                  (unsigned long long) message->body.hello.window_messages);
+        snprintf (
+            refusal->text, sizeof refusal->text,
+            "%s asks for a window of %llu bytes and %llu messages, which no link can have: run "
+            "the same version of trunkline on all machines",
+            name, (unsigned long long)message->body.hello.window_bytes,
+            (unsigned long long)message->body.hello.window_messages);
         return -1;
     }
     if (message->body.hello.window_bytes > LARGEST_WINDOW ||
         (self->topology->wire.credit &&
          message->body.hello.window_bytes > self->topology->wire.credit)) {
         refusal->field = "wire.credit_mb";
-        snprintf (refusal->text, sizeof refusal->text,
-                  "%s needs %.1f MB of credit for one step and the broker grants %.1f MB: raise "
-                  "wire.credit_mb or lower train.batch_size or train.max_length",
-                  name, (double) message->body.hello.window_bytes / 1e6,
-                  (double) (self->topology->wire.credit ? self->topology->wire.credit
-                                                        : LARGEST_WINDOW) /
-                      1e6);
+        snprintf (
+            refusal->text, sizeof refusal->text,
+            "%s needs %.1f MB of credit for one step and the broker grants %.1f MB: raise "
+            "wire.credit_mb or lower train.batch_size or train.max_length",
+            name, (double)message->body.hello.window_bytes / 1e6,
+            (double)(self->topology->wire.credit ? self->topology->wire.credit : LARGEST_WINDOW) /
+                1e6);
         return -1;
     }
     return 0;
@@ -188,7 +189,8 @@ s_make_room (tl_broker_t *self, const tl_message_t *message, tl_role_t role, con
         refusal->field = "name";
         refusal->retry = true;
         snprintf (refusal->text, sizeof refusal->text,
-                  "%s is connected already: stop the other process, or wait until it is gone", name);
+                  "%s is connected already: stop the other process, or wait until it is gone",
+                  name);
         return false;
     }
     tl_broker_drop (self, old, same ? "it began again" : "a new process took its place");
@@ -203,8 +205,8 @@ s_welcome (tl_broker_t *self, const tl_session_t *session)
     welcome.step = tl_schedule_place (self->schedule).step;
     welcome.body.welcome.session = session->id;
     welcome.body.welcome.session_size = sizeof session->id;
-    welcome.body.welcome.ping_ms = (uint64_t) self->topology->liveness.ping_ms;
-    welcome.body.welcome.expire_ms = (uint64_t) self->topology->liveness.expire_ms;
+    welcome.body.welcome.ping_ms = (uint64_t)self->topology->liveness.ping_ms;
+    welcome.body.welcome.expire_ms = (uint64_t)self->topology->liveness.expire_ms;
     //  What a peer asks for both ways is what its own step needs; s_check_hello has bounded it.
     welcome.body.welcome.window_bytes = session->granted_bytes;
     welcome.body.welcome.window_messages = session->granted_messages;
@@ -215,7 +217,7 @@ static void
 s_bind_files (tl_broker_t *self, const tl_message_t *message)
 {
     for (size_t i = 0; i < message->body.hello.agreements_count; i++) {
-        const tl_agreement_t *theirs = &message->body.hello.agreements [i];
+        const tl_agreement_t *theirs = &message->body.hello.agreements[i];
         if (!tl_agreements_find (&self->agreements, theirs->field))
             tl_agreements_bind (&self->agreements, theirs->field, theirs->value);
     }
@@ -274,7 +276,7 @@ tl_broker_on_hello (tl_broker_t *self, const tl_message_t *message, const tl_pac
 
 void
 tl_broker_on_attach (tl_broker_t *self, const tl_message_t *message, const tl_packet_t *packet,
-             tl_socket_t *socket)
+                     tl_socket_t *socket)
 {
     tl_session_t *session = tl_sessions_by_id (&self->sessions, message->body.attach.session,
                                                message->body.attach.session_size);
@@ -312,7 +314,7 @@ tl_broker_on_attach (tl_broker_t *self, const tl_message_t *message, const tl_pa
 //  sentence; a peer without one (of another version) gets it as the answer to its HELLO.
 void
 tl_broker_refuse_frame (tl_broker_t *self, tl_socket_t *socket, const tl_packet_t *packet,
-                    const char *why)
+                        const char *why)
 {
     tl_session_t *session =
         tl_sessions_by_route (&self->sessions, socket == self->control, &packet->routing);

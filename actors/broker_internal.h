@@ -12,44 +12,47 @@
 #include "messages/tensor_wire.h"
 #include "net/zap.h"
 
-enum { TL_BROKER_MESSAGES = 65536 };   //  HWM of the data sockets, above any peer's credit in messages
+enum {
+    TL_BROKER_MESSAGES = 65536
+}; //  HWM of the data sockets, above any peer's credit in messages
 
 typedef struct {
     const tl_topology_t *topology;
     tl_broker_options_t options;
     tl_actor_t *actor;
-    void *context;            //  ZeroMQ
+    void *context; //  ZeroMQ
     tl_zap_t *zap;
     tl_socket_t *control, *clients, *workers;
     tl_agreements_t agreements;
     tl_sessions_t sessions;
     tl_schedule_t *schedule;
-    tl_compute_t *disk;       //  writes saved states off the loop
-    tl_assembly_t *state;     //  the trunk's state that is coming in, or NULL
-    uint64_t run;             //  id of this run, random
-    uint64_t refused_plain;   //  peers without CURVE
-    uint64_t *committed;      //  [clients] newest step that the worker counted this client in, +1; 0: none
-    int stop_timer;           //  running out of patience with a stop, 0: none
-    bool hurried;             //  the stop was hurried already
-    bool over;                //  the schedule is done
-    int code;                 //  exit code of the run
-    char text [1024];         //  its last sentence
-    int64_t began, ticked;    //  monotonic ms; of the last tick
+    tl_compute_t *disk;     //  writes saved states off the loop
+    tl_assembly_t *state;   //  the trunk's state that is coming in, or NULL
+    uint64_t run;           //  id of this run, random
+    uint64_t refused_plain; //  peers without CURVE
+    uint64_t
+        *committed;  //  [clients] newest step that the worker counted this client in, +1; 0: none
+    int stop_timer;  //  running out of patience with a stop, 0: none
+    bool hurried;    //  the stop was hurried already
+    bool over;       //  the schedule is done
+    int code;        //  exit code of the run
+    char text[1024]; //  its last sentence
+    int64_t began, ticked; //  monotonic ms; of the last tick
 } tl_broker_t;
 
 //  broker_admit.c
 void tl_broker_on_hello (tl_broker_t *self, const tl_message_t *message, const tl_packet_t *packet);
 void tl_broker_on_attach (tl_broker_t *self, const tl_message_t *message, const tl_packet_t *packet,
                           tl_socket_t *socket);
-void tl_broker_invalid (tl_broker_t *self, tl_socket_t *socket, const zmq_msg_t *routing, bool expired,
-                        const char *text);
+void tl_broker_invalid (tl_broker_t *self, tl_socket_t *socket, const zmq_msg_t *routing,
+                        bool expired, const char *text);
 void tl_broker_refuse_frame (tl_broker_t *self, tl_socket_t *socket, const tl_packet_t *packet,
-                             const char *why);   //  something that is not the protocol
+                             const char *why); //  something that is not the protocol
 void tl_broker_control (tl_broker_t *self, tl_session_t *session, tl_message_t *message);
 void tl_broker_drop (tl_broker_t *self, tl_session_t *session, const char *why);
 
 //  broker.c
-void tl_broker_serve (tl_broker_t *self);   //  the run is over; eval and generate go on
+void tl_broker_serve (tl_broker_t *self); //  the run is over; eval and generate go on
 void tl_broker_end (tl_broker_t *self);
 
 //  broker_run.c
@@ -57,17 +60,20 @@ extern const tl_schedule_actions_t tl_broker_actions;
 //  A new message in order on session's link; payload may be moved away. Released when nobody needs it any more.
 void tl_broker_on_run (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
                        zmq_msg_t *payload);
-void tl_broker_ready (tl_broker_t *self, tl_session_t *session);    //  attached for the first time
-void tl_broker_gone (tl_broker_t *self, tl_session_t *session);     //  about to be removed
-void tl_broker_released (void *session, uint64_t token);            //  link callback: what it got is done with
+void tl_broker_ready (tl_broker_t *self, tl_session_t *session); //  attached for the first time
+void tl_broker_gone (tl_broker_t *self, tl_session_t *session);  //  about to be removed
+void tl_broker_released (void *session, uint64_t token); //  link callback: what it got is done with
 //  STATE (unless state is NULL) and RESTORE to the worker.
 void tl_broker_send_state (tl_broker_t *self, const tl_place_t *place, void *state, size_t size);
 
 //  broker_store.c: states of the trunk as files under checkpoint.dir/name/broker, written and read off the loop
-#define TL_STORE_LIMIT ((size_t) 8 << 30)   //  bytes of one state
-int tl_store_open (const tl_topology_t *topology, tl_error_t *err);   //  makes it, checks that it is writable, removes old states
-void tl_store_put (tl_broker_t *self, uint64_t step, void *state, size_t size);   //  takes state over; then tl_schedule_saved
-void tl_store_fetch (tl_broker_t *self, const tl_place_t *place);     //  then tl_broker_send_state
-void tl_store_common (tl_broker_t *self, const tl_place_t *place);    //  it counts: noted, older ones pruned
+#define TL_STORE_LIMIT ((size_t)8 << 30) //  bytes of one state
+int tl_store_open (const tl_topology_t *topology,
+                   tl_error_t *err); //  makes it, checks that it is writable, removes old states
+void tl_store_put (tl_broker_t *self, uint64_t step, void *state,
+                   size_t size); //  takes state over; then tl_schedule_saved
+void tl_store_fetch (tl_broker_t *self, const tl_place_t *place); //  then tl_broker_send_state
+void tl_store_common (tl_broker_t *self,
+                      const tl_place_t *place); //  it counts: noted, older ones pruned
 
 #endif

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TOKEN_BITS = 40 };   //  a token is serial of the source session << 40 | its sequence
+enum { TOKEN_BITS = 40 }; //  a token is serial of the source session << 40 | its sequence
 
 //  --- relaying ---------------------------------------------------------------------------------
 
@@ -80,7 +80,7 @@ tl_broker_released (void *arg, uint64_t token)
     tl_broker_t *self = to->owner;
     tl_session_t *from = tl_sessions_by_serial (&self->sessions, token >> TOKEN_BITS);
     if (from && from->link)
-        tl_link_release (from->link, token & (((uint64_t) 1 << TOKEN_BITS) - 1));
+        tl_link_release (from->link, token & (((uint64_t)1 << TOKEN_BITS) - 1));
 }
 
 //  --- actions of the schedule ------------------------------------------------------------------
@@ -109,7 +109,7 @@ s_plan (void *arg, uint64_t step, uint64_t round, const size_t *members, size_t 
     tl_broker_t *self = arg;
     tl_member_t *list = tl_alloc (count * sizeof *list);
     for (size_t i = 0; i < count; i++)
-        list [i] = (tl_member_t){self->topology->clients [members [i]].name, members [i]};
+        list[i] = (tl_member_t){self->topology->clients[members[i]].name, members[i]};
     tl_message_t plan;
     tl_message_init (&plan, TL_PLAN);
     plan.step = step;
@@ -120,7 +120,7 @@ s_plan (void *arg, uint64_t step, uint64_t round, const size_t *members, size_t 
     s_extent (self, &plan);
     s_send (self, tl_sessions_worker (&self->sessions), &plan);
     for (size_t i = 0; i < count; i++)
-        s_send (self, tl_sessions_by_client (&self->sessions, (int) members [i]), &plan);
+        s_send (self, tl_sessions_by_client (&self->sessions, (int)members[i]), &plan);
     free (list);
 }
 
@@ -128,12 +128,12 @@ static void
 s_leave (void *arg, uint64_t step, size_t client)
 {
     tl_broker_t *self = arg;
-    tl_warn ("%s left step %llu: its weight leaves the batch",
-             self->topology->clients [client].name, (unsigned long long) step);
+    tl_warn ("%s left step %llu: its weight leaves the batch", self->topology->clients[client].name,
+             (unsigned long long)step);
     tl_message_t leave;
     tl_message_init (&leave, TL_LEAVE);
     leave.step = step;
-    leave.body.leave.name = self->topology->clients [client].name;
+    leave.body.leave.name = self->topology->clients[client].name;
     leave.body.leave.text = "it is gone";
     s_send (self, tl_sessions_worker (&self->sessions), &leave);
 }
@@ -153,15 +153,15 @@ static void
 s_abandoned (void *arg, uint64_t step, const char *why)
 {
     tl_broker_t *self = arg;
-    tl_warn ("step %llu is abandoned: %s", (unsigned long long) step, why);
-    tl_event ("abandoned", "{sIss}", "step", (json_int_t) step, "why", why);
+    tl_warn ("step %llu is abandoned: %s", (unsigned long long)step, why);
+    tl_event ("abandoned", "{sIss}", "step", (json_int_t)step, "why", why);
     tl_message_t abandon;
     tl_message_init (&abandon, TL_ABANDON);
     abandon.step = step;
     abandon.body.abandon.text = why;
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
         if (it->role == TL_ROLE_CLIENT && it->ready &&
-            tl_schedule_member (self->schedule, (size_t) it->index))
+            tl_schedule_member (self->schedule, (size_t)it->index))
             s_send (self, it, &abandon);
 }
 
@@ -190,8 +190,8 @@ static void
 s_common (void *arg, const tl_place_t *place)
 {
     tl_broker_t *self = arg;
-    tl_info ("all parts are saved at step %llu", (unsigned long long) place->step);
-    tl_event ("saved", "{sI}", "step", (json_int_t) place->step);
+    tl_info ("all parts are saved at step %llu", (unsigned long long)place->step);
+    tl_event ("saved", "{sI}", "step", (json_int_t)place->step);
     tl_store_common (self, place);
 }
 
@@ -210,7 +210,7 @@ tl_broker_send_state (tl_broker_t *self, const tl_place_t *place, void *state, s
         for (size_t i = 0; i < tl_packed_chunks (packed); i++) {
             const void *data = tl_packed_chunk (packed, i, &message.body.state.tensor);
             zmq_msg_t payload;
-            int rc = zmq_msg_init_data (&payload, (void *) data, message.body.state.tensor.size,
+            int rc = zmq_msg_init_data (&payload, (void *)data, message.body.state.tensor.size,
                                         tl_packed_release, packed);
             tl_assert (rc == 0);
             s_stamp (self, &message);
@@ -232,8 +232,8 @@ s_restore (void *arg, const tl_place_t *place, const char *why)
 {
     tl_broker_t *self = arg;
     tl_warn ("%s: all parts go back to the common save of step %llu%s", why,
-             (unsigned long long) place->step, place->step ? "" : " (the start)");
-    tl_event ("restore", "{sIss}", "step", (json_int_t) place->step, "why", why);
+             (unsigned long long)place->step, place->step ? "" : " (the start)");
+    tl_event ("restore", "{sIss}", "step", (json_int_t)place->step, "why", why);
     tl_message_t restore;
     tl_message_init (&restore, TL_RESTORE);
     restore.step = place->step;
@@ -256,7 +256,7 @@ s_back (void *arg, size_t client, uint64_t step)
     tl_message_init (&restore, TL_RESTORE);
     restore.step = step;
     restore.body.restore.text = "the run went back while it was away";
-    s_send (self, tl_sessions_by_client (&self->sessions, (int) client), &restore);
+    s_send (self, tl_sessions_by_client (&self->sessions, (int)client), &restore);
 }
 
 static void
@@ -279,10 +279,10 @@ s_done (void *arg, int code, const char *text)
     self->over = true;
     self->code = code;
     snprintf (self->text, sizeof self->text, "%s", text);
-    tl_info ("run over after %llu steps%s%s", (unsigned long long) place.step, *text ? ": " : "",
+    tl_info ("run over after %llu steps%s%s", (unsigned long long)place.step, *text ? ": " : "",
              text);
-    tl_event ("done", "{sIsisssf}", "steps", (json_int_t) place.step, "code", code, "text", text,
-              "seconds", (double) (tl_clock_ms () - self->began) / 1000);
+    tl_event ("done", "{sIsisssf}", "steps", (json_int_t)place.step, "code", code, "text", text,
+              "seconds", (double)(tl_clock_ms () - self->began) / 1000);
     bool complete = code == 0 && !*text;
     if (self->options.stay && complete)
         tl_broker_serve (self);
@@ -332,7 +332,7 @@ tl_broker_ready (tl_broker_t *self, tl_session_t *session)
         bye.body.bye.text = "the run is over";
         tl_broker_control (self, session, &bye);
     } else if (session->role == TL_ROLE_CLIENT)
-        tl_schedule_join (self->schedule, (size_t) session->index);
+        tl_schedule_join (self->schedule, (size_t)session->index);
 }
 
 void
@@ -346,10 +346,10 @@ tl_broker_gone (tl_broker_t *self, tl_session_t *session)
         tl_assembly_destroy (&self->state);
         for (tl_session_t *it = self->sessions.first; it; it = it->next)
             while (it->asked_count)
-                tl_link_release (it->link, tl_session_answered (it));   //  this worker never will
+                tl_link_release (it->link, tl_session_answered (it)); //  this worker never will
         tl_schedule_worker_left (self->schedule);
     } else if (session->role == TL_ROLE_CLIENT)
-        tl_schedule_left (self->schedule, (size_t) session->index);
+        tl_schedule_left (self->schedule, (size_t)session->index);
 }
 
 //  --- from clients -----------------------------------------------------------------------------
@@ -371,13 +371,13 @@ s_late (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
 static bool
 s_timely (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
 {
-    size_t client = (size_t) session->index;
+    size_t client = (size_t)session->index;
     if (tl_schedule_open (self->schedule, message->step) &&
         tl_schedule_member (self->schedule, client) &&
         message->micro < self->topology->train.micros)
         return true;
     //  It repeats a COMMIT whose answer it never saw: the worker still knows the answer.
-    if (message->type == TL_COMMIT && self->committed [client] == message->step + 1)
+    if (message->type == TL_COMMIT && self->committed[client] == message->step + 1)
         return true;
     s_late (self, session, message);
     return false;
@@ -387,7 +387,7 @@ s_timely (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
 static bool
 s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, zmq_msg_t *payload)
 {
-    size_t client = (size_t) session->index;
+    size_t client = (size_t)session->index;
     tl_session_t *worker = tl_sessions_worker (&self->sessions);
     //  A reader takes no part in the run, whatever it says.
     if (session->role == TL_ROLE_READER && message->type != TL_FORWARD)
@@ -412,14 +412,14 @@ s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
                                   message->body.saved.text);
         break;
     case TL_RESTORED:
-        tl_info ("%s is back at step %llu: %s", session->label, (unsigned long long) message->step,
+        tl_info ("%s is back at step %llu: %s", session->label, (unsigned long long)message->step,
                  message->body.restored.text);
         tl_schedule_client_restored (self->schedule, client, message->body.restored.good,
                                      message->body.restored.text);
         break;
     case TL_FINISHED:
         tl_event ("finished", "{sssfsI}", "name", session->name, "nll", message->body.finished.nll,
-                  "labels", (json_int_t) message->body.finished.labels);
+                  "labels", (json_int_t)message->body.finished.labels);
         tl_schedule_finished (self->schedule, client);
         break;
     default:
@@ -450,7 +450,8 @@ s_on_state (tl_broker_t *self, const tl_message_t *message, zmq_msg_t *payload)
     } else if (rc < 0) {
         tl_assembly_destroy (&self->state);
         tl_schedule_saved (self->schedule, message->step, false,
-                           *err.text ? err.text : "the trunk's state came in pieces that don't fit");
+                           *err.text ? err.text
+                                     : "the trunk's state came in pieces that don't fit");
     }
 }
 
@@ -460,8 +461,8 @@ s_on_closed (tl_broker_t *self, const tl_message_t *message)
 {
     uint64_t labels = message->body.committed.labels;
     if (labels)
-        tl_event ("closed", "{sIsIsIsf}", "step", (json_int_t) message->step, "round",
-                  (json_int_t) message->round, "labels", (json_int_t) labels, "norm",
+        tl_event ("closed", "{sIsIsIsf}", "step", (json_int_t)message->step, "round",
+                  (json_int_t)message->round, "labels", (json_int_t)labels, "norm",
                   message->body.committed.norm);
     tl_schedule_closed (self->schedule, message->step, labels);
 }
@@ -495,7 +496,7 @@ s_from_worker (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
         }
         int client = tl_topology_client (self->topology, message->sender);
         if (client >= 0)
-            self->committed [client] = message->step + 1;
+            self->committed[client] = message->step + 1;
         //  fall through
     case TL_HIDDEN:
     case TL_GRAD_IN:
@@ -539,7 +540,7 @@ tl_broker_on_run (tl_broker_t *self, tl_session_t *session, tl_message_t *messag
 {
     uint64_t serial = session->serial, sequence = message->sequence;
     tl_debug ("%s from %s step %llu micro %llu", tl_type_name (message->type), session->label,
-              (unsigned long long) message->step, (unsigned long long) message->micro);
+              (unsigned long long)message->step, (unsigned long long)message->micro);
     bool moved = false;
     if (message->run == self->run) {
         moved = session->role == TL_ROLE_WORKER ? s_from_worker (self, session, message, payload)

@@ -14,12 +14,12 @@
 typedef struct {
     tl_broker_t *broker;
     tl_place_t place;
-    char *directory;          //  of the broker's saves
-    void *state;              //  to write, or as read
+    char *directory; //  of the broker's saves
+    void *state;     //  to write, or as read
     size_t size;
-    size_t keep;              //  how many saves stay
-    uint64_t worker;          //  fetch: serial of the session that is to have it
-    tl_error_t err;           //  code TL_OK: it worked
+    size_t keep;     //  how many saves stay
+    uint64_t worker; //  fetch: serial of the session that is to have it
+    tl_error_t err;  //  code TL_OK: it worked
 } tl_work_t;
 
 static tl_work_t *
@@ -90,7 +90,7 @@ s_done_fetch (void *arg)
     tl_work_t *work = arg;
     tl_session_t *worker = tl_sessions_worker (&work->broker->sessions);
     if (!worker || worker->serial != work->worker)
-        ;   //  it is gone; another one has a fetch of its own
+        ; //  it is gone; another one has a fetch of its own
     else if (work->state)
         tl_broker_send_state (work->broker, &work->place, work->state, work->size);
     else
@@ -111,10 +111,9 @@ s_run_common (void *arg)
 {
     tl_work_t *work = arg;
     char *path = tl_format ("%s/common.json", work->directory);
-    char *text = tl_format ("{\"step\": %llu, \"round\": %llu, \"turn\": %llu}\n",
-                            (unsigned long long) work->place.step,
-                            (unsigned long long) work->place.round,
-                            (unsigned long long) work->place.turn);
+    char *text = tl_format (
+        "{\"step\": %llu, \"round\": %llu, \"turn\": %llu}\n", (unsigned long long)work->place.step,
+        (unsigned long long)work->place.round, (unsigned long long)work->place.turn);
     tl_file_write (path, text, strlen (text), 0644, &work->err);
     free (text);
     free (path);

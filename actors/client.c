@@ -18,33 +18,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const s_states [] = {"joining", "idle",   "forward", "committing",
-                                        "scoring", "stopping", "over"};
+static const char *const s_states[] = {"joining", "idle",     "forward", "committing",
+                                       "scoring", "stopping", "over"};
 enum { JOINING, IDLE, FORWARD, COMMITTING, SCORING, STOPPING, OVER };
 
 typedef struct {
     const tl_topology_t *topology;
-    size_t index;             //  in the topology's clients
+    size_t index; //  in the topology's clients
     const char *name;
     tl_actor_t *actor;
     tl_compute_t *compute;
     tl_peer_t *peer;
-    tl_site_t *site;          //  the compute thread's while jobs are pending
+    tl_site_t *site; //  the compute thread's while jobs are pending
     size_t hidden;
     uint64_t window;
     bool wants_gradient;
-    char *directory;          //  of our saves
-    uint64_t run;             //  that the saves belong to; 0 before the first session
-    uint64_t epoch;           //  work of an older epoch is void
-    uint64_t step, round;     //  of the open step; else step is how many were committed, as far as we know
-    size_t micros, tails, backs;   //  of it: all, tails done, backwards done
-    bool open;                //  a step is open
-    tl_assembly_t **hidden_in, **gradient_in;   //  [micros] coming in
+    char *directory; //  of our saves
+    uint64_t run;    //  that the saves belong to; 0 before the first session
+    uint64_t epoch;  //  work of an older epoch is void
+    uint64_t step,
+        round; //  of the open step; else step is how many were committed, as far as we know
+    size_t micros, tails, backs;              //  of it: all, tails done, backwards done
+    bool open;                                //  a step is open
+    tl_assembly_t **hidden_in, **gradient_in; //  [micros] coming in
     int64_t step_began;
-    uint64_t bytes_before;    //  on the wire when the step began
-    double nll;               //  of the open step
+    uint64_t bytes_before; //  on the wire when the step began
+    double nll;            //  of the open step
     uint64_t labels;
-    tl_ask_t *ask;            //  scores held-out text
+    tl_ask_t *ask; //  scores held-out text
     tl_footprint_t footprint;
     tl_error_t *err;
 } tl_client_t;
@@ -94,8 +95,8 @@ static void
 s_forget_step (tl_client_t *self)
 {
     for (size_t i = 0; i < self->micros; i++) {
-        tl_assembly_destroy (&self->hidden_in [i]);
-        tl_assembly_destroy (&self->gradient_in [i]);
+        tl_assembly_destroy (&self->hidden_in[i]);
+        tl_assembly_destroy (&self->gradient_in[i]);
     }
     free (self->hidden_in);
     free (self->gradient_in);
@@ -109,7 +110,7 @@ static void
 s_void (tl_client_t *self, const char *why)
 {
     if (self->open)
-        tl_info ("step %llu is dropped: %s", (unsigned long long) self->step, why);
+        tl_info ("step %llu is dropped: %s", (unsigned long long)self->step, why);
     s_forget_step (self);
     self->epoch++;
     tl_ask_void (self->ask);
@@ -167,7 +168,7 @@ s_on_committed_own (tl_site_job_t *job)
     tl_client_t *self = job->owner;
     tl_square_t *squares = tl_alloc ((job->term_count + 1) * sizeof *squares);
     for (size_t i = 0; i < job->term_count; i++)
-        squares [i] = (tl_square_t){job->terms [i].order, job->terms [i].square};
+        squares[i] = (tl_square_t){job->terms[i].order, job->terms[i].square};
     self->nll = job->nll;
     self->labels = job->labels;
     tl_message_t message;
@@ -223,7 +224,7 @@ s_on_rows (tl_client_t *self, const tl_message_t *message, const void *payload, 
     if (!self->open || message->step != self->step || message->micro >= self->micros)
         return;
     tl_assembly_t **slot =
-        hidden ? &self->hidden_in [message->micro] : &self->gradient_in [message->micro];
+        hidden ? &self->hidden_in[message->micro] : &self->gradient_in[message->micro];
     const tl_tensor_wire_t *descriptor = tl_message_tensor (message);
     tl_error_t err = {0};
     if (!*slot)
@@ -231,7 +232,7 @@ s_on_rows (tl_client_t *self, const tl_message_t *message, const void *payload, 
     int rc = *slot ? tl_assembly_add (*slot, descriptor, payload, size, &err) : -1;
     if (rc < 0) {
         tl_fail_in (&err, "%s of step %llu", tl_type_name (message->type),
-                    (unsigned long long) message->step);
+                    (unsigned long long)message->step);
         s_end (self, TL_CONNECTION, err.text);
     } else if (rc == 1) {
         tl_site_job_t *job = s_job (self, hidden ? s_on_tail : s_on_back);
@@ -246,11 +247,11 @@ static void
 s_on_update (tl_site_job_t *job)
 {
     tl_client_t *self = job->owner;
-    double seconds = (double) (tl_clock_us () - job->began) * 1e-6;
-    tl_event ("step", "{sssIsIsfsIsfsfsfsI}", "name", self->name, "step", (json_int_t) job->step,
-              "round", (json_int_t) job->round, "loss", job->nll / (double) job->own_labels, "labels",
-              (json_int_t) job->own_labels, "norm", job->norm, "lr", job->rate, "seconds", seconds,
-              "bytes", (json_int_t) job->bytes);
+    double seconds = (double)(tl_clock_us () - job->began) * 1e-6;
+    tl_event ("step", "{sssIsIsfsIsfsfsfsI}", "name", self->name, "step", (json_int_t)job->step,
+              "round", (json_int_t)job->round, "loss", job->nll / (double)job->own_labels, "labels",
+              (json_int_t)job->own_labels, "norm", job->norm, "lr", job->rate, "seconds", seconds,
+              "bytes", (json_int_t)job->bytes);
 }
 
 static void
@@ -340,7 +341,7 @@ static void
 s_on_scored (void *arg, double nll, uint64_t labels)
 {
     tl_client_t *self = arg;
-    tl_event ("scored", "{sssfsI}", "name", self->name, "nll", nll, "labels", (json_int_t) labels);
+    tl_event ("scored", "{sssfsI}", "name", self->name, "nll", nll, "labels", (json_int_t)labels);
     tl_message_t message;
     tl_message_init (&message, TL_FINISHED);
     message.body.finished.nll = nll;
@@ -416,7 +417,7 @@ s_new_run (tl_client_t *self)
         return;
     }
     if (first && !same)
-        return;   //  fresh already
+        return; //  fresh already
     tl_site_job_t *job = s_job (self, s_on_resumed);
     job->step = same ? INT64_MAX : 0;
     job->directory = tl_strdup (self->directory);
@@ -501,7 +502,7 @@ s_on_computed (void *arg)
 static int
 s_open (tl_client_t *self, tl_error_t *err)
 {
-    const tl_client_spec_t *spec = &self->topology->clients [self->index];
+    const tl_client_spec_t *spec = &self->topology->clients[self->index];
     tl_footprint_begin (&self->footprint);
     if (tl_mkdirs (self->directory, err) ||
         !(self->site = tl_site_new (self->topology, self->index, true, err)))
@@ -554,7 +555,7 @@ tl_client_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
     tl_client_t *self = tl_alloc (sizeof *self);
     self->topology = topology;
     self->index = index;
-    self->name = topology->clients [index].name;
+    self->name = topology->clients[index].name;
     self->err = err;
     self->directory = tl_save_directory (topology, self->name);
     char *title = tl_format ("client/%s", self->name);
@@ -562,7 +563,7 @@ tl_client_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
     free (title);
     self->compute = tl_compute_new ();
     tl_actor_watch_fd (self->actor, tl_compute_fd (self->compute), s_on_computed, self);
-    int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int) err->code;
+    int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int)err->code;
     tl_compute_destroy (&self->compute);
     tl_peer_destroy (&self->peer);
     tl_ask_destroy (&self->ask);

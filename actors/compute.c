@@ -22,14 +22,14 @@ typedef struct {
 
 struct tl_compute {
     pthread_t thread;
-    pthread_mutex_t lock;     //  guards the queues, ending, busy
-    pthread_cond_t work;      //  something waits, or ending
-    tl_queue_t waiting, later, finished;   //  later: run when nothing else waits
+    pthread_mutex_t lock;                //  guards the queues, ending, busy
+    pthread_cond_t work;                 //  something waits, or ending
+    tl_queue_t waiting, later, finished; //  later: run when nothing else waits
     bool ending;
-    bool busy;                //  a job runs
-    pthread_cond_t idle;      //  nothing waits or runs
-    int event;                //  eventfd: something finished
-    size_t pending;           //  loop thread only
+    bool busy;           //  a job runs
+    pthread_cond_t idle; //  nothing waits or runs
+    int event;           //  eventfd: something finished
+    size_t pending;      //  loop thread only
 };
 
 static void
@@ -171,7 +171,7 @@ tl_compute_collect (tl_compute_t *self)
 {
     uint64_t count;
     ssize_t got = read (self->event, &count, sizeof count);
-    (void) got;   //  EAGAIN: an earlier call collected for this event too
+    (void)got; //  EAGAIN: an earlier call collected for this event too
     for (;;) {
         pthread_mutex_lock (&self->lock);
         tl_job_t *job = s_take (&self->finished);

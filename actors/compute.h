@@ -22,8 +22,8 @@ void tl_compute_submit (tl_compute_t *self, tl_job_fn *run, tl_job_fn *done, tl_
 void tl_compute_submit_later (tl_compute_t *self, tl_job_fn *run, tl_job_fn *done, tl_job_fn *drop,
                               void *arg);
 int tl_compute_fd (tl_compute_t *self);
-void tl_compute_collect (tl_compute_t *self);        //  calls done for everything that finished
-void tl_compute_finish (tl_compute_t *self);         //  blocks until everything that was submitted has run
-size_t tl_compute_pending (tl_compute_t *self);      //  submitted and not yet collected
+void tl_compute_collect (tl_compute_t *self); //  calls done for everything that finished
+void tl_compute_finish (tl_compute_t *self);  //  blocks until everything that was submitted has run
+size_t tl_compute_pending (tl_compute_t *self); //  submitted and not yet collected
 
 #endif

@@ -27,7 +27,7 @@ tl_event (const char *name, const char *format, ...)
     va_end (args);
     tl_assert (event);
     json_object_set_new (event, "event", json_string (name));
-    json_object_set_new (event, "time", json_real ((double) tl_clock_wall_ms () / 1000));
+    json_object_set_new (event, "time", json_real ((double)tl_clock_wall_ms () / 1000));
     s_sink (s_arg, event);
     json_decref (event);
 }

@@ -7,7 +7,7 @@
 static double
 s_mb (size_t bytes)
 {
-    return (double) bytes / 1e6;
+    return (double)bytes / 1e6;
 }
 
 void
@@ -26,11 +26,11 @@ tl_footprint_plan (tl_footprint_t *self, const tl_plan_t *plan, size_t messages)
              s_mb (self->planned), s_mb (plan->weights), s_mb (plan->trained),
              s_mb (plan->activations), s_mb (plan->workspace), s_mb (plan->state), s_mb (messages),
              s_mb (plan->process));
-    tl_event ("plan", "{sIsIsIsIsIsIsIsI}", "bytes", (json_int_t) self->planned, "weights",
-              (json_int_t) plan->weights, "trained", (json_int_t) plan->trained, "activations",
-              (json_int_t) plan->activations, "workspace", (json_int_t) plan->workspace, "saves",
-              (json_int_t) plan->state, "messages", (json_int_t) messages, "process",
-              (json_int_t) plan->process);
+    tl_event ("plan", "{sIsIsIsIsIsIsIsI}", "bytes", (json_int_t)self->planned, "weights",
+              (json_int_t)plan->weights, "trained", (json_int_t)plan->trained, "activations",
+              (json_int_t)plan->activations, "workspace", (json_int_t)plan->workspace, "saves",
+              (json_int_t)plan->state, "messages", (json_int_t)messages, "process",
+              (json_int_t)plan->process);
 }
 
 void
@@ -41,7 +41,6 @@ tl_footprint_end (const tl_footprint_t *self)
         return;
     peak -= self->before;
     tl_info ("memory peak: %.1f MB, %.2f of the plan", s_mb (peak),
-             (double) peak / (double) self->planned);
-    tl_event ("memory", "{sIsI}", "peak", (json_int_t) peak, "planned",
-              (json_int_t) self->planned);
+             (double)peak / (double)self->planned);
+    tl_event ("memory", "{sIsI}", "peak", (json_int_t)peak, "planned", (json_int_t)self->planned);
 }

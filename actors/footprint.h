@@ -7,8 +7,8 @@
 #include "model/model.h"
 
 typedef struct {
-    size_t before;            //  bytes resident when it began
-    size_t planned;           //  bytes
+    size_t before;  //  bytes resident when it began
+    size_t planned; //  bytes
 } tl_footprint_t;
 
 void tl_footprint_begin (tl_footprint_t *self);

@@ -11,34 +11,34 @@
 #include <string.h>
 
 enum {
-    RETRY_MS = 500,            //  HELLO and ATTACH are repeated after that
-    FIRST_PING_MS = 1000,      //  until WELCOME tells the broker's own intervals
-    SAY_WAITING_MS = 10000,    //  how often we say that nobody answers
-    GIVE_UP_PERIODS = 6,       //  a broker that was there and is silent for so many expiry times is gone
-    BURST = 256                //  messages taken in one turn of the loop
+    RETRY_MS = 500,         //  HELLO and ATTACH are repeated after that
+    FIRST_PING_MS = 1000,   //  until WELCOME tells the broker's own intervals
+    SAY_WAITING_MS = 10000, //  how often we say that nobody answers
+    GIVE_UP_PERIODS = 6, //  a broker that was there and is silent for so many expiry times is gone
+    BURST = 256          //  messages taken in one turn of the loop
 };
 
 typedef enum { GREETING, ATTACHING, LIVE, OVER } tl_phase_t;
-static const char *const s_phases [] = {"greeting", "attaching", "live", "over"};
+static const char *const s_phases[] = {"greeting", "attaching", "live", "over"};
 
 struct tl_peer {
     tl_actor_t *actor;
     const tl_topology_t *topology;
     tl_peer_config_t config;
-    tl_agreement_t *agreements;   //  own copy
-    void *context;            //  ZeroMQ
-    tl_socket_t *control, *data;   //  data is NULL for admins
-    tl_link_t *link;          //  of the session; NULL before the first WELCOME
+    tl_agreement_t *agreements;  //  own copy
+    void *context;               //  ZeroMQ
+    tl_socket_t *control, *data; //  data is NULL for admins
+    tl_link_t *link;             //  of the session; NULL before the first WELCOME
     tl_phase_t phase;
-    uint64_t process;         //  random: tells this process from an earlier one of the same name
-    uint8_t session [16];
+    uint64_t process; //  random: tells this process from an earlier one of the same name
+    uint8_t session[16];
     uint64_t run;
-    uint64_t step;            //  committed steps of the run when it was joined
+    uint64_t step; //  committed steps of the run when it was joined
     int64_t ping_ms, expire_ms;
-    int64_t heard, spoke;     //  last traffic from and to the broker, monotonic ms
-    int64_t began, said;      //  since when we wait, and when we last said so
-    bool met;                 //  had a session once
-    bool broke;               //  the data connection was lost and is not attached again yet
+    int64_t heard, spoke; //  last traffic from and to the broker, monotonic ms
+    int64_t began, said;  //  since when we wait, and when we last said so
+    bool met;             //  had a session once
+    bool broke;           //  the data connection was lost and is not attached again yet
     int timer;
 };
 
@@ -49,7 +49,7 @@ static void
 s_phase (tl_peer_t *self, tl_phase_t phase, const char *event)
 {
     if (phase != self->phase)
-        tl_debug ("%s: %s -> %s", event, s_phases [self->phase], s_phases [phase]);
+        tl_debug ("%s: %s -> %s", event, s_phases[self->phase], s_phases[phase]);
     self->phase = phase;
 }
 
@@ -134,8 +134,8 @@ s_on_welcome (tl_peer_t *self, const tl_message_t *message)
     memcpy (self->session, message->body.welcome.session, sizeof self->session);
     self->run = message->run;
     self->step = message->step;
-    self->ping_ms = (int64_t) message->body.welcome.ping_ms;
-    self->expire_ms = (int64_t) message->body.welcome.expire_ms;
+    self->ping_ms = (int64_t)message->body.welcome.ping_ms;
+    self->expire_ms = (int64_t)message->body.welcome.expire_ms;
     self->met = true;
     tl_link_destroy (&self->link);
     if (!self->data) {
@@ -208,7 +208,7 @@ s_on_refused (tl_peer_t *self, const tl_message_t *message)
         self->said = now;
         return;
     }
-    char text [6144];
+    char text[6144];
     snprintf (text, sizeof text, "the broker refused %s %s: %s", self->config.role,
               self->config.name, message->body.refused.text);
     s_over (self, TL_CONNECTION, text);
@@ -228,7 +228,7 @@ s_on_sequenced (tl_peer_t *self, const tl_message_t *message, tl_packet_t *packe
         if (message->type != TL_CREDIT) {
             uint64_t sequence = message->sequence;
             tl_debug ("got %s step %llu micro %llu", tl_type_name (message->type),
-                      (unsigned long long) message->step, (unsigned long long) message->micro);
+                      (unsigned long long)message->step, (unsigned long long)message->micro);
             self->config.on_message (self->config.arg, message,
                                      size ? zmq_msg_data (&packet->payload) : NULL, size);
             if (self->link)
@@ -237,7 +237,7 @@ s_on_sequenced (tl_peer_t *self, const tl_message_t *message, tl_packet_t *packe
         break;
     case TL_LINK_DUPLICATE:
         tl_debug ("%s %llu came twice: dropped", tl_type_name (message->type),
-                  (unsigned long long) message->sequence);
+                  (unsigned long long)message->sequence);
         break;
     case TL_LINK_GAP:
         tl_link_detach (self->link);
@@ -275,7 +275,7 @@ s_on_message (tl_peer_t *self, tl_message_t *message, tl_packet_t *packet, tl_so
     case TL_PONG:
         break;
     case TL_BYE:
-        s_over (self, (int) message->body.bye.code, message->body.bye.text);
+        s_over (self, (int)message->body.bye.code, message->body.bye.text);
         break;
     case TL_REPORT:
         self->config.on_message (self->config.arg, message, NULL, 0);
@@ -311,7 +311,7 @@ s_receive (tl_peer_t *self, tl_socket_t *socket)
         }
         if (rc_decode) {
             tl_packet_close (&packet);
-            char text [1200];
+            char text[1200];
             snprintf (text, sizeof text,
                       "the broker sent something that is not the protocol (%s); run the same "
                       "version of trunkline on all machines",
@@ -366,7 +366,7 @@ s_on_event (tl_peer_t *self, tl_socket_t *socket)
             }
             break;
         case TL_EVENT_REFUSED: {
-            char text [512];
+            char text[512];
             snprintf (text, sizeof text,
                       "the broker at %s refused the key of %s %s: put its public file into the "
                       "broker's keys directory and start again",
@@ -410,10 +410,10 @@ s_on_timer (void *arg)
     if (self->phase == OVER)
         return;
     if (self->met && now - self->heard > GIVE_UP_PERIODS * self->expire_ms) {
-        char text [256];
+        char text[256];
         snprintf (text, sizeof text,
                   "the broker at %s has been silent for %lld s: look at its log, then start again",
-                  tl_socket_endpoint (self->control), (long long) (now - self->heard) / 1000);
+                  tl_socket_endpoint (self->control), (long long)(now - self->heard) / 1000);
         s_over (self, TL_TIMEOUT, text);
         return;
     }
@@ -434,7 +434,7 @@ s_on_timer (void *arg)
     if (now - self->spoke >= self->ping_ms || now - self->heard >= self->ping_ms) {
         tl_message_t ping;
         tl_message_init (&ping, TL_PING);
-        ping.body.ping.nonce = (uint64_t) now;
+        ping.body.ping.nonce = (uint64_t)now;
         tl_peer_control (self, &ping);
     }
 }
@@ -447,12 +447,13 @@ s_open (tl_peer_t *self, tl_error_t *err)
     const char *role = self->config.role;
     bool client = strcmp (role, "client") == 0 || strcmp (role, "reader") == 0;
     tl_pair_t pair;
-    char broker [41];
-    if (tl_keys_pair (self->topology->keys, client ? "client" : role, self->config.name, &pair, err) ||
+    char broker[41];
+    if (tl_keys_pair (self->topology->keys, client ? "client" : role, self->config.name, &pair,
+                      err) ||
         tl_keys_broker (self->topology->keys, broker, err))
         return -1;
-    self->control = tl_socket_connect (self->context, self->topology->broker.control, &pair, broker,
-                                       64, err);
+    self->control =
+        tl_socket_connect (self->context, self->topology->broker.control, &pair, broker, 64, err);
     if (self->control && strcmp (role, "admin") != 0) {
         self->data = tl_socket_connect (
             self->context, client ? self->topology->broker.clients : self->topology->broker.workers,
@@ -474,8 +475,8 @@ tl_peer_new (tl_actor_t *actor, const tl_topology_t *topology, const tl_peer_con
     self->config = *config;
     self->agreements = tl_alloc ((config->agreement_count + 1) * sizeof *self->agreements);
     for (size_t i = 0; i < config->agreement_count; i++)
-        self->agreements [i] = (tl_agreement_t){tl_strdup (config->agreements [i].field),
-                                                tl_strdup (config->agreements [i].value)};
+        self->agreements[i] = (tl_agreement_t){tl_strdup (config->agreements[i].field),
+                                               tl_strdup (config->agreements[i].value)};
     randombytes_buf (&self->process, sizeof self->process);
     self->ping_ms = FIRST_PING_MS;
     self->expire_ms = topology->liveness.expire_ms;
@@ -514,7 +515,7 @@ tl_peer_bye (tl_peer_t *self, int code, const char *text)
         return;
     tl_message_t bye;
     tl_message_init (&bye, TL_BYE);
-    bye.body.bye.code = (uint64_t) code;
+    bye.body.bye.code = (uint64_t)code;
     bye.body.bye.text = text;
     tl_peer_control (self, &bye);
     s_phase (self, OVER, "BYE");
@@ -533,8 +534,8 @@ tl_peer_destroy (tl_peer_t **self_p)
     s_close (self, &self->data);
     zmq_ctx_term (self->context);
     for (size_t i = 0; i < self->config.agreement_count; i++) {
-        free ((char *) self->agreements [i].field);
-        free ((char *) self->agreements [i].value);
+        free ((char *)self->agreements[i].field);
+        free ((char *)self->agreements[i].value);
     }
     free (self->agreements);
     free (self);
@@ -569,7 +570,7 @@ void
 tl_peer_send (tl_peer_t *self, tl_message_t *message)
 {
     if (!self->link)
-        return;   //  no session: whatever this was about is void
+        return; //  no session: whatever this was about is void
     s_stamp (self, message);
     tl_link_send (self->link, message, NULL, 0);
 }
@@ -579,11 +580,11 @@ tl_peer_send_tensor (tl_peer_t *self, tl_message_t *message, tl_packed_t *packed
 {
     size_t chunks = self->link ? tl_packed_chunks (packed) : 0;
     for (size_t i = 0; i < chunks; i++) {
-        tl_tensor_wire_t *descriptor = (tl_tensor_wire_t *) tl_message_tensor (message);
+        tl_tensor_wire_t *descriptor = (tl_tensor_wire_t *)tl_message_tensor (message);
         const void *data = tl_packed_chunk (packed, i, descriptor);
         zmq_msg_t payload;
-        int rc = zmq_msg_init_data (&payload, (void *) data, descriptor->size, tl_packed_release,
-                                    packed);
+        int rc =
+            zmq_msg_init_data (&payload, (void *)data, descriptor->size, tl_packed_release, packed);
         tl_assert (rc == 0);
         s_stamp (self, message);
         tl_link_send (self->link, message, &payload, 0);

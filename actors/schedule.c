@@ -9,46 +9,49 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const s_states [] = {"waiting",   "step",      "saving",
-                                        "restoring", "finishing", "done"};
+static const char *const s_states[] = {"waiting",   "step",      "saving",
+                                       "restoring", "finishing", "done"};
 
 typedef struct {
-    bool live;                //  joined and not left
-    bool member;              //  of the open step
-    bool saving;              //  its SAVED of the pending save is awaited
-    bool restoring;           //  its RESTORED is awaited
-    bool finishing;           //  its FINISHED is awaited
-    bool behind;              //  the run went back while it was away: so must it, to back_to or before
-    uint64_t back_to;         //  step
+    bool live;        //  joined and not left
+    bool member;      //  of the open step
+    bool saving;      //  its SAVED of the pending save is awaited
+    bool restoring;   //  its RESTORED is awaited
+    bool finishing;   //  its FINISHED is awaited
+    bool behind;      //  the run went back while it was away: so must it, to back_to or before
+    uint64_t back_to; //  step
 } tl_seat_t;
 
-enum { MOST_FUTILE = 3 };     //  times in a row that a step may come to nothing though everybody is there
+enum {
+    MOST_FUTILE = 3
+}; //  times in a row that a step may come to nothing though everybody is there
 
 struct tl_schedule {
     tl_schedule_config_t config;
     tl_schedule_actions_t actions;
     void *arg;
     tl_run_state_t state;
-    tl_place_t place;         //  of the next step to open; place.step is the open one in TL_RUN_STEP
-    tl_place_t common;        //  newest common save; the start is one
-    tl_place_t pending;       //  save under way
-    bool pending_good;        //  nobody said no to it
-    bool worker;              //  joined
-    bool worker_used;         //  a worker has held the trunk of this run: its loss costs a restore
+    tl_place_t place;   //  of the next step to open; place.step is the open one in TL_RUN_STEP
+    tl_place_t common;  //  newest common save; the start is one
+    tl_place_t pending; //  save under way
+    bool pending_good;  //  nobody said no to it
+    bool worker;        //  joined
+    bool worker_used;   //  a worker has held the trunk of this run: its loss costs a restore
     bool worker_saving, worker_restoring;
-    bool worker_lost;         //  it could not be given the finished run's trunk
-    bool started;             //  all clients were there once
-    bool stopping;            //  after the open step: last save and done
-    int futile;               //  times in a row that the open step came to nothing though everybody was there
-    int code;                 //  of done
-    char why [512];           //  of done or of the restore
-    tl_seat_t *seats;         //  [config.clients]
+    bool worker_lost; //  it could not be given the finished run's trunk
+    bool started;     //  all clients were there once
+    bool stopping;    //  after the open step: last save and done
+    int futile;    //  times in a row that the open step came to nothing though everybody was there
+    int code;      //  of done
+    char why[512]; //  of done or of the restore
+    tl_seat_t *seats; //  [config.clients]
 };
 
 static void s_next (tl_schedule_t *self);
 
 tl_schedule_t *
-tl_schedule_new (const tl_schedule_config_t *config, const tl_schedule_actions_t *actions, void *arg)
+tl_schedule_new (const tl_schedule_config_t *config, const tl_schedule_actions_t *actions,
+                 void *arg)
 {
     tl_assert (config->clients > 0 && config->clients <= TL_SCHEDULE_CLIENTS);
     tl_schedule_t *self = tl_alloc (sizeof *self);
@@ -74,7 +77,7 @@ static void
 s_go (tl_schedule_t *self, tl_run_state_t state, const char *event)
 {
     if (state != self->state)
-        tl_debug ("run: %s: %s -> %s", event, s_states [self->state], s_states [state]);
+        tl_debug ("run: %s: %s -> %s", event, s_states[self->state], s_states[state]);
     self->state = state;
 }
 
@@ -83,7 +86,7 @@ s_live (const tl_schedule_t *self)
 {
     size_t live = 0;
     for (size_t i = 0; i < self->config.clients; i++)
-        live += self->seats [i].live;
+        live += self->seats[i].live;
     return live;
 }
 
@@ -103,7 +106,7 @@ s_awaits_save (const tl_schedule_t *self)
 {
     bool awaits = self->worker_saving;
     for (size_t i = 0; i < self->config.clients; i++)
-        awaits |= self->seats [i].saving;
+        awaits |= self->seats[i].saving;
     return awaits;
 }
 
@@ -113,7 +116,7 @@ s_finish (tl_schedule_t *self)
     s_go (self, TL_RUN_FINISHING, "saved");
     size_t asked = 0;
     for (size_t i = 0; i < self->config.clients; i++)
-        asked += self->seats [i].finishing = self->seats [i].live;
+        asked += self->seats[i].finishing = self->seats[i].live;
     self->actions.finish (self->arg);
     if (!asked)
         s_done (self);
@@ -141,7 +144,7 @@ s_save_answered (tl_schedule_t *self, bool *awaited, uint64_t step, bool good, c
         self->stopping = true;
         self->code = TL_FAILED;
         snprintf (self->why, sizeof self->why, "step %llu could not be saved: %s",
-                  (unsigned long long) step, why);
+                  (unsigned long long)step, why);
     }
     if (!s_awaits_save (self))
         s_save_complete (self);
@@ -156,7 +159,7 @@ s_save (tl_schedule_t *self, bool last, const char *event)
     self->pending_good = true;
     self->worker_saving = true;
     for (size_t i = 0; i < self->config.clients; i++)
-        self->seats [i].saving = self->seats [i].live;
+        self->seats[i].saving = self->seats[i].live;
     self->actions.save (self->arg, &self->place, last);
 }
 
@@ -178,11 +181,11 @@ s_last_save (tl_schedule_t *self)
 static void
 s_open_step (tl_schedule_t *self)
 {
-    size_t members [TL_SCHEDULE_CLIENTS], count = 0;
+    size_t members[TL_SCHEDULE_CLIENTS], count = 0;
     size_t first = self->config.serial ? self->place.turn : 0;
     for (size_t i = first; i < self->config.clients; i++)
-        if (self->seats [i].live) {
-            members [count++] = i;
+        if (self->seats[i].live) {
+            members[count++] = i;
             if (self->config.serial)
                 break;
         }
@@ -194,9 +197,9 @@ s_open_step (tl_schedule_t *self)
         return;
     }
     for (size_t i = 0; i < count; i++)
-        self->seats [members [i]].member = true;
+        self->seats[members[i]].member = true;
     if (self->config.serial)
-        self->place.turn = members [0];
+        self->place.turn = members[0];
     self->worker_used = true;
     s_go (self, TL_RUN_STEP, "plan");
     self->actions.plan (self->arg, self->place.step, self->place.round, members, count);
@@ -231,16 +234,17 @@ s_came_to_nothing (tl_schedule_t *self)
 {
     bool someone = false;
     for (size_t i = 0; i < self->config.clients; i++)
-        someone |= self->seats [i].member;
+        someone |= self->seats[i].member;
     self->actions.abandoned (self->arg, self->place.step, "nothing of it was committed");
     if (!someone || self->stopping || ++self->futile < MOST_FUTILE)
         return;
     self->stopping = true;
     self->code = TL_FAILED;
-    snprintf (self->why, sizeof self->why,
-              "step %llu came to nothing %d times in a row: no client had a token to learn from, or "
-              "gradients were no finite numbers; look at the worker's log, the data and train.lr",
-              (unsigned long long) self->place.step, MOST_FUTILE);
+    snprintf (
+        self->why, sizeof self->why,
+        "step %llu came to nothing %d times in a row: no client had a token to learn from, or "
+        "gradients were no finite numbers; look at the worker's log, the data and train.lr",
+        (unsigned long long)self->place.step, MOST_FUTILE);
 }
 
 void
@@ -251,7 +255,7 @@ tl_schedule_closed (tl_schedule_t *self, uint64_t step, uint64_t labels)
     if (labels == 0)
         s_came_to_nothing (self);
     for (size_t i = 0; i < self->config.clients; i++)
-        self->seats [i].member = false;
+        self->seats[i].member = false;
     if (labels > 0) {
         self->futile = 0;
         self->place.step++;
@@ -275,7 +279,7 @@ tl_schedule_closed (tl_schedule_t *self, uint64_t step, uint64_t labels)
 void
 tl_schedule_join (tl_schedule_t *self, size_t client)
 {
-    tl_seat_t *seat = &self->seats [client];
+    tl_seat_t *seat = &self->seats[client];
     seat->live = true;
     if (seat->behind)
         self->actions.back (self->arg, client, seat->back_to);
@@ -300,13 +304,13 @@ s_restored_one (tl_schedule_t *self, bool *awaited, bool good, const char *why)
         self->code = TL_FAILED;
         snprintf (self->why, sizeof self->why,
                   "going back to step %llu failed: %s; what was saved is in the run's directory",
-                  (unsigned long long) self->common.step, why);
+                  (unsigned long long)self->common.step, why);
         s_done (self);
         return;
     }
     bool awaits = self->worker_restoring;
     for (size_t i = 0; i < self->config.clients; i++)
-        awaits |= self->seats [i].restoring;
+        awaits |= self->seats[i].restoring;
     if (!awaits)
         s_next (self);
 }
@@ -314,7 +318,7 @@ s_restored_one (tl_schedule_t *self, bool *awaited, bool good, const char *why)
 void
 tl_schedule_left (tl_schedule_t *self, size_t client)
 {
-    tl_seat_t *seat = &self->seats [client];
+    tl_seat_t *seat = &self->seats[client];
     if (!seat->live)
         return;
     seat->live = false;
@@ -348,7 +352,7 @@ tl_schedule_worker_join (tl_schedule_t *self)
     self->place = self->common;
     self->worker_restoring = true;
     for (size_t i = 0; i < self->config.clients; i++) {
-        tl_seat_t *seat = &self->seats [i];
+        tl_seat_t *seat = &self->seats[i];
         seat->restoring = seat->live;
         if (!seat->live && !seat->behind)
             seat->back_to = self->common.step;
@@ -363,7 +367,7 @@ s_lose_save (tl_schedule_t *self)
 {
     self->worker_saving = false;
     for (size_t i = 0; i < self->config.clients; i++)
-        self->seats [i].saving = false;
+        self->seats[i].saving = false;
     if (self->state == TL_RUN_SAVING)
         s_go (self, TL_RUN_WAITING, "worker left");
 }
@@ -379,12 +383,12 @@ tl_schedule_worker_left (tl_schedule_t *self)
     case TL_RUN_STEP:
         self->actions.abandoned (self->arg, self->place.step, "the worker was lost");
         for (size_t i = 0; i < self->config.clients; i++)
-            self->seats [i].member = false;
+            self->seats[i].member = false;
         s_go (self, TL_RUN_WAITING, "worker left");
         break;
     case TL_RUN_RESTORING:
         for (size_t i = 0; i < self->config.clients; i++)
-            self->seats [i].restoring = false;
+            self->seats[i].restoring = false;
         s_go (self, TL_RUN_WAITING, "worker left");
         break;
     case TL_RUN_FINISHING:
@@ -392,7 +396,7 @@ tl_schedule_worker_left (tl_schedule_t *self)
         snprintf (self->why, sizeof self->why,
                   "the worker was lost while held-out text was scored; adapters of step %llu are "
                   "saved",
-                  (unsigned long long) self->common.step);
+                  (unsigned long long)self->common.step);
         s_done (self);
         break;
     default:
@@ -402,7 +406,7 @@ tl_schedule_worker_left (tl_schedule_t *self)
         self->code = self->code ? self->code : TL_FAILED;
         snprintf (self->why, sizeof self->why,
                   "the worker was lost while stopping; the last common save is of step %llu",
-                  (unsigned long long) self->common.step);
+                  (unsigned long long)self->common.step);
         s_done (self);
     }
 }
@@ -419,7 +423,7 @@ void
 tl_schedule_client_saved (tl_schedule_t *self, size_t client, uint64_t step, bool good,
                           const char *why)
 {
-    s_save_answered (self, &self->seats [client].saving, step, good, why);
+    s_save_answered (self, &self->seats[client].saving, step, good, why);
 }
 
 void
@@ -431,7 +435,7 @@ tl_schedule_restored (tl_schedule_t *self, bool good, const char *why)
 void
 tl_schedule_client_restored (tl_schedule_t *self, size_t client, bool good, const char *why)
 {
-    s_restored_one (self, &self->seats [client].restoring, good, why);
+    s_restored_one (self, &self->seats[client].restoring, good, why);
 }
 
 void
@@ -439,9 +443,9 @@ tl_schedule_finished (tl_schedule_t *self, size_t client)
 {
     if (self->state != TL_RUN_FINISHING)
         return;
-    self->seats [client].finishing = false;
+    self->seats[client].finishing = false;
     for (size_t i = 0; i < self->config.clients; i++)
-        if (self->seats [i].finishing)
+        if (self->seats[i].finishing)
             return;
     s_done (self);
 }
@@ -473,8 +477,7 @@ tl_schedule_stop (tl_schedule_t *self, bool hurry, int code, const char *why)
             self->code = TL_FAILED;
             snprintf (self->why, sizeof self->why,
                       "step %llu could not be saved in time; the last common save is of step %llu",
-                      (unsigned long long) self->place.step,
-                      (unsigned long long) self->common.step);
+                      (unsigned long long)self->place.step, (unsigned long long)self->common.step);
             s_done (self);
         }
         break;
@@ -494,7 +497,7 @@ tl_schedule_state (const tl_schedule_t *self)
 const char *
 tl_schedule_state_name (const tl_schedule_t *self)
 {
-    return s_states [self->state];
+    return s_states[self->state];
 }
 
 tl_place_t
@@ -518,7 +521,7 @@ tl_schedule_serves (const tl_schedule_t *self)
 bool
 tl_schedule_member (const tl_schedule_t *self, size_t client)
 {
-    return self->state == TL_RUN_STEP && self->seats [client].member;
+    return self->state == TL_RUN_STEP && self->seats[client].member;
 }
 
 bool

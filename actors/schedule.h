@@ -15,40 +15,43 @@
 enum { TL_SCHEDULE_CLIENTS = 4096 };
 
 typedef struct {
-    bool serial;              //  else batch
-    size_t clients;           //  in the topology, <= TL_SCHEDULE_CLIENTS
-    uint64_t rounds;          //  train.steps
-    uint64_t save_every;      //  committed steps between common saves; 0: only at the end
+    bool serial;         //  else batch
+    size_t clients;      //  in the topology, <= TL_SCHEDULE_CLIENTS
+    uint64_t rounds;     //  train.steps
+    uint64_t save_every; //  committed steps between common saves; 0: only at the end
 } tl_schedule_config_t;
 
 //  A place in the run: what a common save must remember beside the parts' own states.
 typedef struct {
-    uint64_t step;            //  committed steps so far
-    uint64_t round;           //  rounds begun so far in which turn is counted
-    uint64_t turn;            //  serial: index of the client whose turn is next
+    uint64_t step;  //  committed steps so far
+    uint64_t round; //  rounds begun so far in which turn is counted
+    uint64_t turn;  //  serial: index of the client whose turn is next
 } tl_place_t;
 
 typedef struct {
     //  The step opens: members are client indices, ascending.
     void (*plan) (void *arg, uint64_t step, uint64_t round, const size_t *members, size_t count);
-    void (*leave) (void *arg, uint64_t step, size_t client);        //  tell the worker
-    void (*give_up) (void *arg, uint64_t step, const char *why);    //  ask the worker to drop the open step
-    void (*abandoned) (void *arg, uint64_t step, const char *why);  //  tell members: nothing was changed
-    void (*save) (void *arg, const tl_place_t *place, bool last);   //  order it of every live part
-    void (*common) (void *arg, const tl_place_t *place);            //  all parts have it: it counts
-    void (*restore) (void *arg, const tl_place_t *place, const char *why);   //  back to it, all live parts
+    void (*leave) (void *arg, uint64_t step, size_t client); //  tell the worker
+    void (*give_up) (void *arg, uint64_t step,
+                     const char *why); //  ask the worker to drop the open step
+    void (*abandoned) (void *arg, uint64_t step,
+                       const char *why); //  tell members: nothing was changed
+    void (*save) (void *arg, const tl_place_t *place, bool last); //  order it of every live part
+    void (*common) (void *arg, const tl_place_t *place);          //  all parts have it: it counts
+    void (*restore) (void *arg, const tl_place_t *place,
+                     const char *why); //  back to it, all live parts
     //  This client was away when the run went back: its state of step or before, nothing newer.
     void (*back) (void *arg, size_t client, uint64_t step);
-    void (*finish) (void *arg);                                     //  clients: score your held-out text
-    void (*done) (void *arg, int code, const char *text);           //  the run is over
+    void (*finish) (void *arg);                           //  clients: score your held-out text
+    void (*done) (void *arg, int code, const char *text); //  the run is over
 } tl_schedule_actions_t;
 
 typedef enum {
-    TL_RUN_WAITING,           //  for the worker, for clients
-    TL_RUN_STEP,              //  a step is open
-    TL_RUN_SAVING,            //  a save is under way
-    TL_RUN_RESTORING,         //  parts go back to a common save
-    TL_RUN_FINISHING,         //  clients score their held-out text
+    TL_RUN_WAITING,   //  for the worker, for clients
+    TL_RUN_STEP,      //  a step is open
+    TL_RUN_SAVING,    //  a save is under way
+    TL_RUN_RESTORING, //  parts go back to a common save
+    TL_RUN_FINISHING, //  clients score their held-out text
     TL_RUN_DONE
 } tl_run_state_t;
 
@@ -63,11 +66,12 @@ void tl_schedule_join (tl_schedule_t *self, size_t client);
 void tl_schedule_left (tl_schedule_t *self, size_t client);
 void tl_schedule_worker_join (tl_schedule_t *self);
 void tl_schedule_worker_left (tl_schedule_t *self);
-void tl_schedule_closed (tl_schedule_t *self, uint64_t step, uint64_t labels);   //  labels 0: nothing changed
-void tl_schedule_saved (tl_schedule_t *self, uint64_t step, bool good, const char *why);         //  worker
+void tl_schedule_closed (tl_schedule_t *self, uint64_t step,
+                         uint64_t labels); //  labels 0: nothing changed
+void tl_schedule_saved (tl_schedule_t *self, uint64_t step, bool good, const char *why); //  worker
 void tl_schedule_client_saved (tl_schedule_t *self, size_t client, uint64_t step, bool good,
                                const char *why);
-void tl_schedule_restored (tl_schedule_t *self, bool good, const char *why);                     //  worker
+void tl_schedule_restored (tl_schedule_t *self, bool good, const char *why); //  worker
 void tl_schedule_client_restored (tl_schedule_t *self, size_t client, bool good, const char *why);
 void tl_schedule_finished (tl_schedule_t *self, size_t client);
 //  Ends the run politely: the open step commits or, if hurry, is given up; then a last save. Code for done.
@@ -76,9 +80,12 @@ void tl_schedule_stop (tl_schedule_t *self, bool hurry, int code, const char *wh
 tl_run_state_t tl_schedule_state (const tl_schedule_t *self);
 const char *tl_schedule_state_name (const tl_schedule_t *self);
 tl_place_t tl_schedule_place (const tl_schedule_t *self);
-uint64_t tl_schedule_saved_step (const tl_schedule_t *self);   //  newest common save, 0 if none but the start
-bool tl_schedule_serves (const tl_schedule_t *self);   //  a worker is here, and its trunk is the run's
-bool tl_schedule_member (const tl_schedule_t *self, size_t client);   //  of the open step, and still in it
-bool tl_schedule_open (const tl_schedule_t *self, uint64_t step);     //  that step is open now
+uint64_t
+tl_schedule_saved_step (const tl_schedule_t *self); //  newest common save, 0 if none but the start
+bool
+tl_schedule_serves (const tl_schedule_t *self); //  a worker is here, and its trunk is the run's
+bool tl_schedule_member (const tl_schedule_t *self,
+                         size_t client); //  of the open step, and still in it
+bool tl_schedule_open (const tl_schedule_t *self, uint64_t step); //  that step is open now
 
 #endif

@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const s_roles [] = {"client", "worker", "reader", "admin"};
+static const char *const s_roles[] = {"client", "worker", "reader", "admin"};
 
 const char *
 tl_role_name (tl_role_t role)
 {
-    return s_roles [role];
+    return s_roles[role];
 }
 
 tl_session_t *
@@ -27,7 +27,7 @@ tl_sessions_add (tl_sessions_t *self, tl_role_t role, const char *name, const ch
     snprintf (session->user, sizeof session->user, "%s", user);
     if (role == TL_ROLE_READER)
         snprintf (session->label, sizeof session->label, "%.40s/%llu", name,
-                  (unsigned long long) session->serial);
+                  (unsigned long long)session->serial);
     else
         snprintf (session->label, sizeof session->label, "%s", name);
     randombytes_buf (session->id, sizeof session->id);
@@ -116,7 +116,7 @@ tl_sessions_worker (tl_sessions_t *self)
 static bool
 s_same (const tl_road_t *road, const zmq_msg_t *routing)
 {
-    zmq_msg_t *theirs = (zmq_msg_t *) routing, *ours = (zmq_msg_t *) &road->routing;
+    zmq_msg_t *theirs = (zmq_msg_t *)routing, *ours = (zmq_msg_t *)&road->routing;
     return road->known && zmq_msg_size (ours) == zmq_msg_size (theirs) &&
            memcmp (zmq_msg_data (ours), zmq_msg_data (theirs), zmq_msg_size (ours)) == 0;
 }
@@ -141,13 +141,13 @@ tl_session_asked (tl_session_t *self, uint64_t sequence)
         size_t room = self->asked_room ? 2 * self->asked_room : 16;
         uint64_t *ring = tl_alloc (room * sizeof *ring);
         for (size_t i = 0; i < self->asked_count; i++)
-            ring [i] = self->asked [(self->asked_first + i) % self->asked_room];
+            ring[i] = self->asked[(self->asked_first + i) % self->asked_room];
         free (self->asked);
         self->asked = ring;
         self->asked_room = room;
         self->asked_first = 0;
     }
-    self->asked [(self->asked_first + self->asked_count++) % self->asked_room] = sequence;
+    self->asked[(self->asked_first + self->asked_count++) % self->asked_room] = sequence;
 }
 
 uint64_t
@@ -155,7 +155,7 @@ tl_session_answered (tl_session_t *self)
 {
     if (!self->asked_count)
         return 0;
-    uint64_t sequence = self->asked [self->asked_first];
+    uint64_t sequence = self->asked[self->asked_first];
     self->asked_first = (self->asked_first + 1) % self->asked_room;
     self->asked_count--;
     return sequence;
@@ -182,7 +182,7 @@ tl_road_attach (tl_road_t *self, const zmq_msg_t *routing, int fd)
 {
     s_forget (self);
     zmq_msg_init (&self->routing);
-    zmq_msg_copy (&self->routing, (zmq_msg_t *) routing);
+    zmq_msg_copy (&self->routing, (zmq_msg_t *)routing);
     self->known = self->attached = true;
     self->fd = fd;
 }

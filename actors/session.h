@@ -12,43 +12,43 @@ typedef enum { TL_ROLE_CLIENT, TL_ROLE_WORKER, TL_ROLE_READER, TL_ROLE_ADMIN } t
 
 //  One of a session's two connections.
 typedef struct {
-    zmq_msg_t routing;        //  routing id of the attached connection, or of the last one
-    bool known;               //  routing is set
-    bool attached;            //  the connection is up
-    int fd;                   //  TCP socket it came from, -1 if unknown
+    zmq_msg_t routing; //  routing id of the attached connection, or of the last one
+    bool known;        //  routing is set
+    bool attached;     //  the connection is up
+    int fd;            //  TCP socket it came from, -1 if unknown
 } tl_road_t;
 
 typedef struct tl_session {
     struct tl_session *next;
-    uint64_t serial;          //  1, 2, ...: never used twice
-    uint8_t id [16];          //  secret of this session
+    uint64_t serial; //  1, 2, ...: never used twice
+    uint8_t id[16];  //  secret of this session
     tl_role_t role;
-    char name [64];           //  as proven by the key
-    char label [64];          //  how messages name it: name, or name/serial for a reader
-    char user [80];           //  User-Id of all its messages
-    uint64_t process;         //  of its HELLO
-    int index;                //  in the topology's clients (or workers), -1 for readers and admins
+    char name[64];    //  as proven by the key
+    char label[64];   //  how messages name it: name, or name/serial for a reader
+    char user[80];    //  User-Id of all its messages
+    uint64_t process; //  of its HELLO
+    int index;        //  in the topology's clients (or workers), -1 for readers and admins
     tl_road_t control, data;
-    tl_link_t *link;          //  NULL for admins
-    bool ready;               //  attached on data once: takes part
-    int64_t heard;            //  last traffic, monotonic ms
-    int64_t pinged;           //  last PING of ours
-    int64_t broken;           //  since when a connection is down, 0: both are up
-    int64_t since;            //  wall ms of the HELLO
-    uint64_t granted_bytes, granted_messages;   //  window, both ways
-    uint64_t rows, longest;   //  of a client's largest micro and longest sequence, as it says
-    uint64_t late;            //  step that it was last told is over, +1; 0: none
-    uint64_t bytes;           //  payload bytes that came from it
-    uint64_t released;        //  of our messages, when its link was last seen moving on
-    int64_t moved;            //  monotonic ms of that, 0: never looked
-    uint64_t *asked;          //  [asked_room] ring of its FORWARDs' sequences that are not answered yet
+    tl_link_t *link;                          //  NULL for admins
+    bool ready;                               //  attached on data once: takes part
+    int64_t heard;                            //  last traffic, monotonic ms
+    int64_t pinged;                           //  last PING of ours
+    int64_t broken;                           //  since when a connection is down, 0: both are up
+    int64_t since;                            //  wall ms of the HELLO
+    uint64_t granted_bytes, granted_messages; //  window, both ways
+    uint64_t rows, longest; //  of a client's largest micro and longest sequence, as it says
+    uint64_t late;          //  step that it was last told is over, +1; 0: none
+    uint64_t bytes;         //  payload bytes that came from it
+    uint64_t released;      //  of our messages, when its link was last seen moving on
+    int64_t moved;          //  monotonic ms of that, 0: never looked
+    uint64_t *asked; //  [asked_room] ring of its FORWARDs' sequences that are not answered yet
     size_t asked_room, asked_first, asked_count;
-    void *owner;              //  the broker: for the link's callbacks
+    void *owner; //  the broker: for the link's callbacks
 } tl_session_t;
 
 typedef struct {
     tl_session_t *first;
-    uint64_t serials;         //  last one given
+    uint64_t serials; //  last one given
 } tl_sessions_t;
 
 //  New session with a random id, or the ends of the table's life.
@@ -61,14 +61,14 @@ tl_session_t *tl_sessions_by_id (tl_sessions_t *self, const uint8_t *id, size_t 
 tl_session_t *tl_sessions_by_serial (tl_sessions_t *self, uint64_t serial);
 tl_session_t *tl_sessions_by_label (tl_sessions_t *self, const char *label);
 tl_session_t *tl_sessions_by_role (tl_sessions_t *self, tl_role_t role, const char *name);
-tl_session_t *tl_sessions_by_client (tl_sessions_t *self, int index);   //  trainers only
-tl_session_t *tl_sessions_worker (tl_sessions_t *self);                 //  the ready one
+tl_session_t *tl_sessions_by_client (tl_sessions_t *self, int index); //  trainers only
+tl_session_t *tl_sessions_worker (tl_sessions_t *self);               //  the ready one
 //  By the routing id of a packet on the control or a data socket.
 tl_session_t *tl_sessions_by_route (tl_sessions_t *self, bool control, const zmq_msg_t *routing);
 
 //  A FORWARD was passed on; its memory is the worker's until it is answered, so it isn't released yet.
 void tl_session_asked (tl_session_t *self, uint64_t sequence);
-uint64_t tl_session_answered (tl_session_t *self);   //  takes the oldest one out; 0 if there is none
+uint64_t tl_session_answered (tl_session_t *self); //  takes the oldest one out; 0 if there is none
 
 //  By the routing id of the last control connection, also if that is closed: its last words may be read after its end.
 tl_session_t *tl_sessions_by_last_route (tl_sessions_t *self, const zmq_msg_t *routing);

@@ -16,8 +16,8 @@ s_sequences (const tl_batch_t *batch)
 {
     tl_sequence_t *sequences = tl_alloc (batch->sequences * sizeof *sequences);
     for (size_t i = 0; i < batch->sequences; i++)
-        sequences [i] = (tl_sequence_t){batch->length [i], batch->context [i], batch->mask [i],
-                                        batch->number [i]};
+        sequences[i] =
+            (tl_sequence_t){batch->length[i], batch->context[i], batch->mask[i], batch->number[i]};
     return sequences;
 }
 
@@ -50,10 +50,11 @@ s_check_finite (tl_site_job_t *job, const float *values, size_t count, const cha
 {
     if (tl_kernels ()->all_finite (values, count))
         return 0;
-    return tl_fail (&job->err, TL_FAILED,
-                    "%s is not finite at step %llu: the last good adapter is kept; lower train.lr or "
-                    "look at the data",
-                    what, (unsigned long long) job->step);
+    return tl_fail (
+        &job->err, TL_FAILED,
+        "%s is not finite at step %llu: the last good adapter is kept; lower train.lr or "
+        "look at the data",
+        what, (unsigned long long)job->step);
 }
 
 void
@@ -69,7 +70,8 @@ tl_site_job_front (void *arg)
     tl_site_job_t *job = arg;
     const tl_batch_t *batch;
     const float *rows = tl_site_front (job->site, job->micro, &batch);
-    if (s_check_finite (job, rows, batch->rows * tl_site_hidden (job->site), "the front's output") == 0)
+    if (s_check_finite (job, rows, batch->rows * tl_site_hidden (job->site),
+                        "the front's output") == 0)
         s_pack (job, rows, batch);
 }
 
@@ -82,8 +84,8 @@ s_check_due (tl_site_job_t *job, size_t due)
     return tl_fail (&job->err, TL_CONNECTION,
                     "%zu rows came for micro %llu of step %llu where %zu were due; run the same "
                     "trunkline at the worker",
-                    tl_assembly_rows (job->in), (unsigned long long) job->micro,
-                    (unsigned long long) job->step, due);
+                    tl_assembly_rows (job->in), (unsigned long long)job->micro,
+                    (unsigned long long)job->step, due);
 }
 
 void
@@ -170,10 +172,10 @@ tl_site_job_restore (void *arg)
         return;
     }
     size_t size;
-    void *state = tl_save_read (job->directory, (uint64_t) newest, &size, &job->err);
+    void *state = tl_save_read (job->directory, (uint64_t)newest, &size, &job->err);
     if (state && tl_site_state_set (job->site, state, size, &job->err) == 0)
-        snprintf (job->text, sizeof job->text, "its own save of step %lld%s", (long long) newest,
-                  (uint64_t) newest == job->step ? "" : ", the newest it has");
+        snprintf (job->text, sizeof job->text, "its own save of step %lld%s", (long long)newest,
+                  (uint64_t)newest == job->step ? "" : ", the newest it has");
     else
         snprintf (job->text, sizeof job->text, "%.500s", job->err.text);
     free (state);
@@ -210,8 +212,8 @@ tl_site_job_prompt (void *arg)
     tl_site_job_t *job = arg;
     const tl_batch_t *batch;
     const float *rows;
-    job->slice = tl_site_prompt (job->site, job->ids, job->id_count, job->context, job->mask, &rows,
-                                 &batch);
+    job->slice =
+        tl_site_prompt (job->site, job->ids, job->id_count, job->context, job->mask, &rows, &batch);
     s_pack (job, rows, batch);
 }
 

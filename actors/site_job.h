@@ -12,34 +12,34 @@ typedef struct tl_site_job tl_site_job_t;
 typedef void (tl_site_job_fn) (tl_site_job_t *job);
 
 struct tl_site_job {
-    tl_site_t *site;          //  for the compute thread only
-    tl_w_dtype_t dtype;       //  of rows that go out
-    uint64_t epoch;           //  of the client when it was made; an old one's result is void
+    tl_site_t *site;    //  for the compute thread only
+    tl_w_dtype_t dtype; //  of rows that go out
+    uint64_t epoch;     //  of the client when it was made; an old one's result is void
     uint64_t step, round, micro, micros;
     tl_assembly_t *in;        //  rows that came in, or NULL; owned
     tl_packed_t *out;         //  rows to send, or NULL; owned
     tl_sequence_t *sequences; //  of out, for ACTIVATION and FORWARD; owned
     size_t sequence_count;
-    tl_norm_term_t *terms;    //  of commit; owned
+    tl_norm_term_t *terms; //  of commit; owned
     size_t term_count;
     uint64_t labels;
     double nll, norm, rate;
-    uint64_t own_labels;      //  update: label tokens of this client
-    int64_t began;            //  update: when its step began, monotonic us
-    uint64_t bytes;           //  update: on the wire for its step
-    size_t *first;            //  slice: the example where it begins, moved on
-    bool rewind;              //  slice: it is the text's first
-    int32_t *ids;             //  prompt: owned
+    uint64_t own_labels; //  update: label tokens of this client
+    int64_t began;       //  update: when its step began, monotonic us
+    uint64_t bytes;      //  update: on the wire for its step
+    size_t *first;       //  slice: the example where it begins, moved on
+    bool rewind;         //  slice: it is the text's first
+    int32_t *ids;        //  prompt: owned
     size_t id_count;
-    uint32_t context, mask;   //  prompt: as in tl_batch_t
-    float *logits;            //  next: owned
-    tl_slice_t *slice;        //  slice, prompt, score, next: owned
-    char *directory;          //  saves: of this part; owned
-    char text [512];          //  what to tell the broker about it
-    tl_error_t err;           //  code TL_OK: it worked
-    tl_site_job_fn *done;     //  on the loop thread
-    bool lasting;             //  done is called even when the epoch is over: what it did stands
-    void *owner;              //  of done
+    uint32_t context, mask; //  prompt: as in tl_batch_t
+    float *logits;          //  next: owned
+    tl_slice_t *slice;      //  slice, prompt, score, next: owned
+    char *directory;        //  saves: of this part; owned
+    char text[512];         //  what to tell the broker about it
+    tl_error_t err;         //  code TL_OK: it worked
+    tl_site_job_fn *done;   //  on the loop thread
+    bool lasting;           //  done is called even when the epoch is over: what it did stands
+    void *owner;            //  of done
 };
 
 //  Work functions, for the compute thread.
@@ -56,7 +56,7 @@ void tl_site_job_slice (void *job);
 void tl_site_job_score (void *job);
 void tl_site_job_prompt (void *job);
 void tl_site_job_next (void *job);
-void tl_site_job_load (void *job);      //  the adapter in directory; NULL: the untrained one
-void tl_site_job_free (void *job);      //  any thread
+void tl_site_job_load (void *job); //  the adapter in directory; NULL: the untrained one
+void tl_site_job_free (void *job); //  any thread
 
 #endif

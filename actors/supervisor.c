@@ -19,22 +19,22 @@
 #include <unistd.h>
 
 enum {
-    LINE = 65536,             //  longest line of a child that is kept whole
-    BACK_OFF_MS = 250,        //  before the first restart; doubled each time
-    MOST_RESTARTS = 5,        //  of one part
-    HEALTHY_MS = 60000,       //  who lived so long has all its restarts again
-    GRACE_MS = 25000,         //  the broker may take so long to end a run in order
-    BYE_MS = 2000,            //  parts hear its BYE within that, or are told to stop
-    KILL_MS = 10000           //  whoever was told must be gone by then
+    LINE = 65536,       //  longest line of a child that is kept whole
+    BACK_OFF_MS = 250,  //  before the first restart; doubled each time
+    MOST_RESTARTS = 5,  //  of one part
+    HEALTHY_MS = 60000, //  who lived so long has all its restarts again
+    GRACE_MS = 25000,   //  the broker may take so long to end a run in order
+    BYE_MS = 2000,      //  parts hear its BYE within that, or are told to stop
+    KILL_MS = 10000     //  whoever was told must be gone by then
 };
 
-static const char *const s_states [] = {"running", "stopping"};
+static const char *const s_states[] = {"running", "stopping"};
 enum { RUNNING, STOPPING };
 
 //  Lines from one pipe of a child.
 typedef struct {
-    int fd;                   //  -1: closed
-    char *text;               //  [LINE]
+    int fd;     //  -1: closed
+    char *text; //  [LINE]
     size_t used;
 } tl_pipe_t;
 
@@ -42,18 +42,18 @@ typedef struct tl_supervisor tl_supervisor_t;
 
 typedef struct {
     tl_supervisor_t *supervisor;
-    const char *role;         //  "broker", "worker", "client"
-    const char *name;         //  "" for the broker
-    char title [96];          //  "client/north"
-    pid_t pid;                //  0: not running
-    int pidfd;                //  -1: none
-    tl_pipe_t out, err;       //  events; log
+    const char *role;   //  "broker", "worker", "client"
+    const char *name;   //  "" for the broker
+    char title[96];     //  "client/north"
+    pid_t pid;          //  0: not running
+    int pidfd;          //  -1: none
+    tl_pipe_t out, err; //  events; log
     int restarts;
-    int64_t born;             //  of its process, monotonic ms
-    int timer;                //  of the next start, 0: none
-    bool told;                //  to stop; a second signal would cut it short
-    bool failed;              //  for good
-    char last [1024];         //  last error sentence it printed
+    int64_t born;    //  of its process, monotonic ms
+    int timer;       //  of the next start, 0: none
+    bool told;       //  to stop; a second signal would cut it short
+    bool failed;     //  for good
+    char last[1024]; //  last error sentence it printed
 } tl_child_t;
 
 struct tl_supervisor {
@@ -63,12 +63,12 @@ struct tl_supervisor {
     tl_child_t *children;
     size_t count;
     FILE *log;
-    int grace;                //  timer: after it everybody is told to stop; 0: none
-    bool began;               //  a step was committed
-    bool over;                //  the broker said that the run is done, or ended
-    bool serving;             //  it said that it goes on serving: a worker is still needed
+    int grace;    //  timer: after it everybody is told to stop; 0: none
+    bool began;   //  a step was committed
+    bool over;    //  the broker said that the run is done, or ended
+    bool serving; //  it said that it goes on serving: a worker is still needed
     int code;
-    char text [1100];         //  why code is not 0
+    char text[1100]; //  why code is not 0
 };
 
 static int s_start (tl_child_t *child, tl_error_t *err);
@@ -77,7 +77,7 @@ static void s_check_all (tl_supervisor_t *self);
 static void
 s_say (tl_supervisor_t *self, const char *format, ...)
 {
-    char line [1400];
+    char line[1400];
     va_list args;
     va_start (args, format);
     vsnprintf (line, sizeof line, format, args);
@@ -107,8 +107,8 @@ s_on_event_line (tl_child_t *child, const char *line)
         if (strcmp (child->role, "broker") == 0) {
             self->over |= strcmp (name, "done") == 0;
             self->began |= strcmp (name, "closed") == 0;
-            self->serving = (self->serving || strcmp (name, "serving") == 0) &&
-                            strcmp (name, "ending") != 0;
+            self->serving =
+                (self->serving || strcmp (name, "serving") == 0) && strcmp (name, "ending") != 0;
         }
         self->options.on_event (self->options.arg, child->title, event);
     }
@@ -124,8 +124,8 @@ s_on_log_line (tl_child_t *child, const char *line)
     fflush (self->log);
     if (strncmp (line, "trunkline: ", 11) == 0)
         snprintf (child->last, sizeof child->last, "%s", line + 11);
-    else if (strlen (line) > 19 && (strncmp (line + 13, "warn", 4) == 0 ||
-                                    strncmp (line + 13, "error", 5) == 0))
+    else if (strlen (line) > 19 &&
+             (strncmp (line + 13, "warn", 4) == 0 || strncmp (line + 13, "error", 5) == 0))
         self->options.on_line (self->options.arg, line);
 }
 
@@ -143,8 +143,8 @@ s_read (tl_child_t *child, tl_pipe_t *pipe, void (*on_line) (tl_child_t *, const
         pipe->fd = -1;
         return false;
     }
-    pipe->used += (size_t) got;
-    pipe->text [pipe->used] = 0;
+    pipe->used += (size_t)got;
+    pipe->text[pipe->used] = 0;
     char *line = pipe->text, *end;
     while ((end = strchr (line, '\n'))) {
         *end = 0;
@@ -154,7 +154,7 @@ s_read (tl_child_t *child, tl_pipe_t *pipe, void (*on_line) (tl_child_t *, const
     pipe->used = strlen (line);
     memmove (pipe->text, line, pipe->used + 1);
     if (pipe->used == LINE - 1)
-        pipe->used = 0;   //  a line that never ends is nothing of ours
+        pipe->used = 0; //  a line that never ends is nothing of ours
     return true;
 }
 
@@ -180,8 +180,8 @@ static void
 s_signal_all (tl_supervisor_t *self, int signal_number)
 {
     for (size_t i = 0; i < self->count; i++)
-        if (self->children [i].pid)
-            kill (self->children [i].pid, signal_number);
+        if (self->children[i].pid)
+            kill (self->children[i].pid, signal_number);
 }
 
 static void
@@ -205,7 +205,7 @@ s_on_grace (void *arg)
     tl_supervisor_t *self = arg;
     self->grace = 0;
     for (size_t i = 0; i < self->count; i++)
-        s_tell (&self->children [i]);
+        s_tell (&self->children[i]);
     tl_actor_timer (self->actor, KILL_MS, 1, s_on_kill, self);
 }
 
@@ -222,8 +222,8 @@ s_wind_up (tl_supervisor_t *self, size_t grace_ms)
 {
     tl_actor_go (self->actor, STOPPING, "stop");
     for (size_t i = 0; i < self->count; i++) {
-        tl_actor_cancel (self->actor, self->children [i].timer);
-        self->children [i].timer = 0;
+        tl_actor_cancel (self->actor, self->children[i].timer);
+        self->children[i].timer = 0;
     }
     s_grace (self, grace_ms);
 }
@@ -234,7 +234,7 @@ s_stop (tl_supervisor_t *self)
 {
     if (tl_actor_state (self->actor) == STOPPING)
         return;
-    tl_child_t *broker = &self->children [0];
+    tl_child_t *broker = &self->children[0];
     bool polite = broker->pid && strcmp (broker->role, "broker") == 0;
     s_wind_up (self, polite ? GRACE_MS : 1);
     if (polite)
@@ -255,7 +255,7 @@ s_check_all (tl_supervisor_t *self)
     size_t clients = 0, expected = 0;
     bool busy = false;
     for (size_t i = 0; i < self->count; i++) {
-        tl_child_t *child = &self->children [i];
+        tl_child_t *child = &self->children[i];
         bool alive = child->pid || child->timer;
         busy |= alive || child->out.fd >= 0 || child->err.fd >= 0;
         if (strcmp (child->role, "client") == 0) {
@@ -320,7 +320,7 @@ s_died (tl_child_t *child, int status)
     tl_supervisor_t *self = child->supervisor;
     bool worker = strcmp (child->role, "worker") == 0, exited = WIFEXITED (status);
     int code = exited ? WEXITSTATUS (status) : TL_FAILED;
-    char how [128], text [1300];
+    char how[128], text[1300];
     s_how (status, how, sizeof how);
     snprintf (text, sizeof text, "%s %s%s%s", child->title, how, *child->last ? ": " : "",
               child->last);
@@ -336,8 +336,9 @@ s_died (tl_child_t *child, int status)
         //  It was told to leave. Clients may; without the trunk there is no run.
         s_say (self, "%s has left", child->title);
         if (worker) {
-            s_fail (self, TL_FAILED, "the worker was told to leave before the run was over; what "
-                                     "was saved is in the run's directory");
+            s_fail (self, TL_FAILED,
+                    "the worker was told to leave before the run was over; what "
+                    "was saved is in the run's directory");
             s_stop (self);
         }
         return;
@@ -348,7 +349,7 @@ s_died (tl_child_t *child, int status)
         int delay = BACK_OFF_MS << child->restarts++;
         s_say (self, "%s; starting it again in %.2f s (%d of %d)", text, delay / 1000.0,
                child->restarts, MOST_RESTARTS);
-        child->timer = tl_actor_timer (self->actor, (size_t) delay, 1, s_on_restart, child);
+        child->timer = tl_actor_timer (self->actor, (size_t)delay, 1, s_on_restart, child);
     } else {
         child->failed = true;
         s_say (self, "%s", text);
@@ -382,7 +383,7 @@ s_on_exit (void *arg)
 //  --- starting ---------------------------------------------------------------------------------
 
 static int
-s_spawn (tl_child_t *child, char *const *argv, const int out [2], const int err_pipe [2])
+s_spawn (tl_child_t *child, char *const *argv, const int out[2], const int err_pipe[2])
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -395,8 +396,8 @@ s_spawn (tl_child_t *child, char *const *argv, const int out [2], const int err_
     sigaddset (&ours, SIGPIPE);
     posix_spawn_file_actions_init (&actions);
     posix_spawn_file_actions_addopen (&actions, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2 (&actions, out [1], 1);
-    posix_spawn_file_actions_adddup2 (&actions, err_pipe [1], 2);
+    posix_spawn_file_actions_adddup2 (&actions, out[1], 1);
+    posix_spawn_file_actions_adddup2 (&actions, err_pipe[1], 2);
     posix_spawnattr_init (&attributes);
     //  A group of its own: Ctrl-C on the terminal is for us, and we stop the run in order.
     posix_spawnattr_setflags (&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
@@ -427,29 +428,29 @@ s_start (tl_child_t *child, tl_error_t *err)
     tl_supervisor_t *self = child->supervisor;
     const char **argv = tl_alloc ((16 + 2 * self->options.override_count) * sizeof *argv);
     size_t count = 0;
-    char parent [32];
-    snprintf (parent, sizeof parent, "%d", (int) getpid ());
-    argv [count++] = "trunkline";
-    argv [count++] = "run";
-    argv [count++] = child->role;
-    argv [count++] = self->options.topology;
+    char parent[32];
+    snprintf (parent, sizeof parent, "%d", (int)getpid ());
+    argv[count++] = "trunkline";
+    argv[count++] = "run";
+    argv[count++] = child->role;
+    argv[count++] = self->options.topology;
     if (*child->name)
-        argv [count++] = child->name;
-    argv [count++] = "--format";
-    argv [count++] = "jsonl";
-    argv [count++] = "--parent";
-    argv [count++] = parent;
+        argv[count++] = child->name;
+    argv[count++] = "--format";
+    argv[count++] = "jsonl";
+    argv[count++] = "--parent";
+    argv[count++] = parent;
     if (self->options.stay && strcmp (child->role, "broker") == 0)
-        argv [count++] = "--stay";
+        argv[count++] = "--stay";
     for (size_t i = 0; i < self->options.override_count; i++) {
-        argv [count++] = "--set";
-        argv [count++] = self->options.overrides [i];
+        argv[count++] = "--set";
+        argv[count++] = self->options.overrides[i];
     }
-    int out [2], err_pipe [2];
+    int out[2], err_pipe[2];
     int rc = pipe2 (out, O_CLOEXEC);
     if (rc == 0 && (rc = pipe2 (err_pipe, O_CLOEXEC)) != 0) {
-        close (out [0]);
-        close (out [1]);
+        close (out[0]);
+        close (out[1]);
     }
     if (rc) {
         free (argv);
@@ -458,20 +459,20 @@ s_start (tl_child_t *child, tl_error_t *err)
     }
     *child->last = 0;
     child->born = tl_clock_ms ();
-    rc = s_spawn (child, (char *const *) argv, out, err_pipe);
-    close (out [1]);
-    close (err_pipe [1]);
+    rc = s_spawn (child, (char *const *)argv, out, err_pipe);
+    close (out[1]);
+    close (err_pipe[1]);
     free (argv);
     if (rc) {
-        close (out [0]);
-        close (err_pipe [0]);
+        close (out[0]);
+        close (err_pipe[0]);
         child->pid = 0;
         return tl_fail (err, TL_FAILED, "%s could not be started: %s; look at the process limits",
                         child->title, strerror (rc));
     }
-    s_listen (child, &child->out, out [0], s_on_out);
-    s_listen (child, &child->err, err_pipe [0], s_on_err);
-    child->pidfd = (int) syscall (SYS_pidfd_open, child->pid, 0);
+    s_listen (child, &child->out, out[0], s_on_out);
+    s_listen (child, &child->err, err_pipe[0], s_on_err);
+    child->pidfd = (int)syscall (SYS_pidfd_open, child->pid, 0);
     tl_assert (child->pidfd >= 0);
     tl_actor_watch_fd (self->actor, child->pidfd, s_on_exit, child);
     return 0;
@@ -487,13 +488,9 @@ s_add (tl_supervisor_t *self, const char *role, const char *name, const char *ho
                role, *name ? " " : "", name, host, role, name);
         return;
     }
-    tl_child_t *child = &self->children [self->count++];
-    *child = (tl_child_t){.supervisor = self,
-                          .role = role,
-                          .name = name,
-                          .pidfd = -1,
-                          .out.fd = -1,
-                          .err.fd = -1};
+    tl_child_t *child = &self->children[self->count++];
+    *child = (tl_child_t){
+        .supervisor = self, .role = role, .name = name, .pidfd = -1, .out.fd = -1, .err.fd = -1};
     snprintf (child->title, sizeof child->title, "%s%s%s", role, *name ? "/" : "", name);
 }
 
@@ -514,16 +511,16 @@ s_open (tl_supervisor_t *self, tl_error_t *err)
     self->children = tl_alloc ((1 + t->worker_count + t->client_count) * sizeof *self->children);
     s_add (self, "broker", "", t->broker.host);
     for (size_t i = 0; i < t->worker_count; i++)
-        s_add (self, "worker", t->workers [i].name, t->workers [i].host);
+        s_add (self, "worker", t->workers[i].name, t->workers[i].host);
     for (size_t i = 0; i < t->client_count; i++)
-        s_add (self, "client", t->clients [i].name, t->clients [i].host);
+        s_add (self, "client", t->clients[i].name, t->clients[i].host);
     if (!self->count)
         return tl_fail (err, TL_BAD_INPUT,
                         "%s: nothing in it belongs on this machine: every host is another; start "
                         "single parts with `trunkline run`",
                         t->source);
     for (size_t i = 0; i < self->count && rc == 0; i++)
-        rc = s_start (&self->children [i], err);
+        rc = s_start (&self->children[i], err);
     if (rc)
         s_signal_all (self, SIGKILL);
     return rc;
@@ -537,14 +534,14 @@ tl_supervisor_run (const tl_topology_t *topology, const tl_supervisor_options_t 
     self->topology = topology;
     self->options = *options;
     self->actor = tl_actor_new ("up", s_states, s_on_stop, self);
-    int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int) err->code;
+    int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int)err->code;
     if (self->code && code == self->code)
-        tl_fail (err, (tl_code_t) self->code, "%s", self->text);
-    s_signal_all (self, SIGKILL);   //  a second signal leaves no time
+        tl_fail (err, (tl_code_t)self->code, "%s", self->text);
+    s_signal_all (self, SIGKILL); //  a second signal leaves no time
     for (size_t i = 0; i < self->count; i++) {
-        tl_child_t *child = &self->children [i];
+        tl_child_t *child = &self->children[i];
         if (child->pid)
-            waitpid (child->pid, NULL, 0);   //  killed just now
+            waitpid (child->pid, NULL, 0); //  killed just now
         free (child->out.text);
         free (child->err.text);
         if (child->pidfd >= 0)

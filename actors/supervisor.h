@@ -13,13 +13,13 @@
 #include <jansson.h>
 
 typedef struct {
-    const char *program;      //  path of this executable
-    const char *topology;     //  path of the file, for the children
-    const char *const *overrides;   //  --set of the children
+    const char *program;          //  path of this executable
+    const char *topology;         //  path of the file, for the children
+    const char *const *overrides; //  --set of the children
     size_t override_count;
-    bool stay;                //  broker option
+    bool stay; //  broker option
     void (*on_event) (void *arg, const char *part, const json_t *event);
-    void (*on_line) (void *arg, const char *line);   //  something for a person
+    void (*on_line) (void *arg, const char *line); //  something for a person
     void *arg;
 } tl_supervisor_options_t;
 

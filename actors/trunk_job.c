@@ -13,9 +13,9 @@ tl_trunk_job_free (void *arg)
 {
     tl_trunk_job_t *job = arg;
     for (size_t i = 0; i < job->share_count; i++) {
-        tl_assembly_destroy (&job->shares [i].in);
-        tl_packed_destroy (&job->shares [i].out);
-        free (job->shares [i].sequences);
+        tl_assembly_destroy (&job->shares[i].in);
+        tl_packed_destroy (&job->shares[i].out);
+        free (job->shares[i].sequences);
     }
     free (job->shares);
     free (job->terms);
@@ -31,19 +31,19 @@ s_batch (const tl_trunk_job_t *job, tl_batch_t *batch)
 {
     memset (batch, 0, sizeof *batch);
     for (size_t i = 0; i < job->share_count; i++) {
-        batch->sequences += job->shares [i].sequence_count;
-        batch->rows += job->shares [i].rows;
+        batch->sequences += job->shares[i].sequence_count;
+        batch->rows += job->shares[i].rows;
     }
     size_t n = batch->sequences, at = 0;
     uint64_t *number = tl_alloc (n * (sizeof (uint64_t) + 3 * sizeof (uint32_t)));
-    uint32_t *length = (uint32_t *) (number + n), *context = length + n, *mask = context + n;
+    uint32_t *length = (uint32_t *)(number + n), *context = length + n, *mask = context + n;
     for (size_t i = 0; i < job->share_count; i++)
-        for (size_t k = 0; k < job->shares [i].sequence_count; k++, at++) {
-            const tl_sequence_t *sequence = &job->shares [i].sequences [k];
-            number [at] = sequence->number;
-            length [at] = (uint32_t) sequence->length;
-            context [at] = (uint32_t) sequence->context;
-            mask [at] = (uint32_t) sequence->mask;
+        for (size_t k = 0; k < job->shares[i].sequence_count; k++, at++) {
+            const tl_sequence_t *sequence = &job->shares[i].sequences[k];
+            number[at] = sequence->number;
+            length[at] = (uint32_t)sequence->length;
+            context[at] = (uint32_t)sequence->context;
+            mask[at] = (uint32_t)sequence->mask;
         }
     batch->number = number;
     batch->length = length;
@@ -68,19 +68,19 @@ static float *
 s_join (tl_trunk_job_t *job, size_t rows)
 {
     size_t hidden = tl_trunk_hidden (job->trunk);
-    if (job->share_count == 1 && job->shares [0].in)
-        return s_take (&job->shares [0], hidden);
+    if (job->share_count == 1 && job->shares[0].in)
+        return s_take (&job->shares[0], hidden);
     float *joined = tl_alloc_aligned (rows * hidden * sizeof (float));
     float *at = joined;
     for (size_t i = 0; i < job->share_count; i++) {
-        size_t bytes = job->shares [i].rows * hidden * sizeof (float);
-        if (job->shares [i].in) {
-            float *part = s_take (&job->shares [i], hidden);
+        size_t bytes = job->shares[i].rows * hidden * sizeof (float);
+        if (job->shares[i].in) {
+            float *part = s_take (&job->shares[i], hidden);
             memcpy (at, part, bytes);
             free (part);
         } else
             memset (at, 0, bytes);
-        at += job->shares [i].rows * hidden;
+        at += job->shares[i].rows * hidden;
     }
     return joined;
 }
@@ -90,8 +90,8 @@ s_deal (tl_trunk_job_t *job, const float *rows)
 {
     size_t hidden = tl_trunk_hidden (job->trunk);
     for (size_t i = 0; i < job->share_count; i++) {
-        job->shares [i].out = tl_pack (rows, job->shares [i].rows, hidden, job->dtype);
-        rows += job->shares [i].rows * hidden;
+        job->shares[i].out = tl_pack (rows, job->shares[i].rows, hidden, job->dtype);
+        rows += job->shares[i].rows * hidden;
     }
 }
 
@@ -122,7 +122,7 @@ tl_trunk_job_backward (void *arg)
     tl_trunk_job_t *job = arg;
     size_t rows = 0;
     for (size_t i = 0; i < job->share_count; i++)
-        rows += job->shares [i].rows;
+        rows += job->shares[i].rows;
     float *gradient = s_join (job, rows);
     float *input = job->wanted
                        ? tl_alloc_aligned (rows * tl_trunk_hidden (job->trunk) * sizeof (float))
@@ -192,5 +192,7 @@ tl_trunk_job_restore (void *arg)
     } else
         tl_trunk_fresh (job->trunk, &job->err);
     snprintf (job->text, sizeof job->text, "%.500s",
-              job->err.code ? job->err.text : job->blob ? "the common save" : "the start");
+              job->err.code ? job->err.text
+              : job->blob   ? "the common save"
+                            : "the start");
 }

@@ -9,39 +9,40 @@
 
 //  One member's rows in a micro: what came in, what goes out.
 typedef struct {
-    size_t member;            //  place in the plan
+    size_t member; //  place in the plan
     size_t rows;
     tl_assembly_t *in;        //  rows or gradient; NULL: zeros (its member is gone); owned
     tl_sequence_t *sequences; //  forward; owned
     size_t sequence_count;
-    tl_packed_t *out;         //  owned
-    bool bad;                 //  in held something that is no finite number; zeros were taken instead
+    tl_packed_t *out; //  owned
+    bool bad;         //  in held something that is no finite number; zeros were taken instead
 } tl_share_t;
 
 typedef struct tl_trunk_job tl_trunk_job_t;
 typedef void (tl_trunk_job_fn) (tl_trunk_job_t *job);
 
 struct tl_trunk_job {
-    tl_trunk_t *trunk;        //  for the compute thread only
-    tl_w_dtype_t dtype;       //  of rows that go out
-    uint64_t epoch, voids;    //  of the worker when it was made; an old one's result is void
-    bool lasting;             //  not of a step: its result stands when only the epoch is over
+    tl_trunk_t *trunk;     //  for the compute thread only
+    tl_w_dtype_t dtype;    //  of rows that go out
+    uint64_t epoch, voids; //  of the worker when it was made; an old one's result is void
+    bool lasting;          //  not of a step: its result stands when only the epoch is over
     uint64_t step, round, micro, micros;
-    tl_share_t *shares;       //  in plan order; owned
+    tl_share_t *shares; //  in plan order; owned
     size_t share_count;
-    size_t rows, longest;     //  begin: of the largest micro to come, if memory for it is to be set aside; else 0
-    bool wanted;              //  backward: d(input) is wanted
-    tl_norm_term_t *terms;    //  update: of the clients; owned
+    size_t rows,
+        longest; //  begin: of the largest micro to come, if memory for it is to be set aside; else 0
+    bool wanted;           //  backward: d(input) is wanted
+    tl_norm_term_t *terms; //  update: of the clients; owned
     size_t term_count;
     uint64_t labels;
     double norm;
-    char name [64];           //  serve: who asked
-    char *directory;          //  save: of the adapter; owned
-    tl_packed_t *state;       //  save: owned
-    tl_assembly_t *blob;      //  restore: owned, NULL: the start
-    char text [512];
-    tl_error_t err;           //  code TL_OK: it worked
-    tl_trunk_job_fn *done;    //  on the loop thread; NULL: nothing to do
+    char name[64];       //  serve: who asked
+    char *directory;     //  save: of the adapter; owned
+    tl_packed_t *state;  //  save: owned
+    tl_assembly_t *blob; //  restore: owned, NULL: the start
+    char text[512];
+    tl_error_t err;        //  code TL_OK: it worked
+    tl_trunk_job_fn *done; //  on the loop thread; NULL: nothing to do
     void *owner;
 };
 

@@ -16,11 +16,11 @@
 #include <string.h>
 
 enum {
-    MOST_ASKED = 4096,        //  forward-only requests that may be half here
-    STATE_SHIFT = 33          //  1 << that: bytes of a trunk's state, at most
+    MOST_ASKED = 4096, //  forward-only requests that may be half here
+    STATE_SHIFT = 33   //  1 << that: bytes of a trunk's state, at most
 };
 
-static const char *const s_states [] = {"joining", "idle", "step", "updating", "over"};
+static const char *const s_states[] = {"joining", "idle", "step", "updating", "over"};
 
 void
 tl_worker_end (tl_worker_t *self, int code, const char *text)
@@ -80,7 +80,7 @@ tl_worker_submit (tl_worker_t *self, tl_job_fn *run, tl_trunk_job_t *job)
 
 void
 tl_worker_send_rows (tl_worker_t *self, tl_type_t type, const tl_trunk_job_t *job, const char *name,
-             tl_packed_t **rows)
+                     tl_packed_t **rows)
 {
     tl_message_t message;
     tl_message_init (&message, type);
@@ -95,23 +95,23 @@ tl_worker_send_rows (tl_worker_t *self, tl_type_t type, const tl_trunk_job_t *jo
 //  Lengths and positions are a client's claim: they index our tables, so they are checked here.
 int
 tl_worker_check_sequences (const tl_worker_t *self, const tl_sequence_t *sequences, size_t count,
-                   uint64_t rows, tl_error_t *err)
+                           uint64_t rows, tl_error_t *err)
 {
     uint64_t sum = 0;
     for (size_t i = 0; i < count; i++) {
-        const tl_sequence_t *it = &sequences [i];
+        const tl_sequence_t *it = &sequences[i];
         if (it->length < 1 || it->length > self->longest || it->context > it->length ||
             it->mask > it->length)
             return tl_fail (err, TL_CONNECTION,
                             "sequence %zu has length %llu, context %llu and mask position %llu: "
                             "expected 1 <= length <= %zu and the others within it",
-                            i, (unsigned long long) it->length, (unsigned long long) it->context,
-                            (unsigned long long) it->mask, self->longest);
+                            i, (unsigned long long)it->length, (unsigned long long)it->context,
+                            (unsigned long long)it->mask, self->longest);
         sum += it->length;
     }
     if (!count || sum != rows)
         return tl_fail (err, TL_CONNECTION, "%zu sequences of %llu rows came with %llu rows", count,
-                        (unsigned long long) sum, (unsigned long long) rows);
+                        (unsigned long long)sum, (unsigned long long)rows);
     return 0;
 }
 
@@ -125,8 +125,8 @@ tl_worker_copy (const tl_sequence_t *sequences, size_t count)
 
 //  Adds a chunk to *in. 1: whole, and moved to *whole; 0: more to come; -1: err says why not.
 int
-tl_worker_add (tl_worker_t *self, tl_assembly_t **in, tl_assembly_t **whole, const tl_message_t *message,
-       const void *payload, size_t size, tl_error_t *err)
+tl_worker_add (tl_worker_t *self, tl_assembly_t **in, tl_assembly_t **whole,
+               const tl_message_t *message, const void *payload, size_t size, tl_error_t *err)
 {
     const tl_tensor_wire_t *descriptor = tl_message_tensor (message);
     if (!*in)
@@ -157,7 +157,7 @@ s_drop_request (tl_worker_t *self, tl_request_t *gone)
 static void
 s_on_served (tl_trunk_job_t *job)
 {
-    tl_worker_send_rows (job->owner, TL_FORWARDED, job, job->name, &job->shares [0].out);
+    tl_worker_send_rows (job->owner, TL_FORWARDED, job, job->name, &job->shares[0].out);
 }
 
 static tl_request_t *
@@ -173,8 +173,8 @@ s_request (tl_worker_t *self, const tl_message_t *message)
         s_drop_request (self, self->requests);
     tl_error_t err;
     if (tl_worker_check_sequences (self, message->body.forward.sequences,
-                           message->body.forward.sequences_count,
-                           message->body.forward.tensor.rows, &err)) {
+                                   message->body.forward.sequences_count,
+                                   message->body.forward.tensor.rows, &err)) {
         tl_warn ("a FORWARD of %s is refused: %s", message->sender, err.text);
         return NULL;
     }
@@ -206,10 +206,10 @@ s_on_forward_only (tl_worker_t *self, const tl_message_t *message, const void *p
         snprintf (job->name, sizeof job->name, "%s", request->name);
         job->shares = tl_alloc (sizeof *job->shares);
         job->share_count = 1;
-        job->shares [0] = (tl_share_t){.rows = tl_assembly_rows (whole),
-                                       .in = whole,
-                                       .sequences = request->sequences,
-                                       .sequence_count = request->sequence_count};
+        job->shares[0] = (tl_share_t){.rows = tl_assembly_rows (whole),
+                                      .in = whole,
+                                      .sequences = request->sequences,
+                                      .sequence_count = request->sequence_count};
         request->sequences = NULL;
         //  Steps go first; between two of them there is always room for a request.
         tl_compute_submit_later (self->compute, tl_trunk_job_serve, s_collected, tl_trunk_job_free,
@@ -280,14 +280,16 @@ s_on_state (tl_worker_t *self, const tl_message_t *message, const void *payload,
     if (descriptor->offset == 0) {
         tl_assembly_destroy (&self->state_in);
         tl_assembly_destroy (&self->state);
-        self->state_in = tl_assembly_new (descriptor, 1, (size_t) 1 << STATE_SHIFT, &err);
+        self->state_in = tl_assembly_new (descriptor, 1, (size_t)1 << STATE_SHIFT, &err);
     }
-    int rc = self->state_in ? tl_assembly_add (self->state_in, descriptor, payload, size, &err) : -1;
+    int rc =
+        self->state_in ? tl_assembly_add (self->state_in, descriptor, payload, size, &err) : -1;
     if (rc == 1) {
         self->state = self->state_in;
         self->state_in = NULL;
     } else if (rc < 0)
-        tl_worker_end (self, TL_CONNECTION, *err.text ? err.text : "STATE came in pieces that don't fit");
+        tl_worker_end (self, TL_CONNECTION,
+                       *err.text ? err.text : "STATE came in pieces that don't fit");
 }
 
 static void
@@ -398,8 +400,8 @@ s_open (tl_worker_t *self, tl_error_t *err)
     self->longest = tl_trunk_longest (self->trunk);
     self->wanted = t->tune.parts & (TL_PART_FRONT | TL_PART_TAIL);
     //  The credit of all clients' steps at once.
-    uint64_t window =
-        t->client_count * tl_window_bytes (t, t->train.batch_size * t->train.max_length, self->hidden);
+    uint64_t window = t->client_count *
+                      tl_window_bytes (t, t->train.batch_size * t->train.max_length, self->hidden);
     tl_agreements_t agreements;
     tl_agreements_make (&agreements, t, tl_trunk_manifest (self->trunk), NULL);
     tl_peer_config_t config = {
@@ -426,7 +428,7 @@ tl_worker_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
     tl_worker_t *self = tl_alloc (sizeof *self);
     self->topology = topology;
     self->index = index;
-    self->name = topology->workers [index].name;
+    self->name = topology->workers[index].name;
     self->err = err;
     self->directory = tl_save_directory (topology, self->name);
     char *title = tl_format ("worker/%s", self->name);
@@ -434,7 +436,7 @@ tl_worker_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
     free (title);
     self->compute = tl_compute_new ();
     tl_actor_watch_fd (self->actor, tl_compute_fd (self->compute), s_on_computed, self);
-    int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int) err->code;
+    int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int)err->code;
     tl_compute_destroy (&self->compute);
     tl_peer_destroy (&self->peer);
     tl_worker_forget_step (self);

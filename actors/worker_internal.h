@@ -14,29 +14,29 @@ enum { TL_WORKER_JOINING, TL_WORKER_IDLE, TL_WORKER_STEP, TL_WORKER_UPDATING, TL
 
 //  One member's part in one micro.
 typedef struct {
-    tl_assembly_t *rows_in, *gradient_in;   //  coming in
-    tl_assembly_t *rows, *gradient;         //  whole, until their job takes them
+    tl_assembly_t *rows_in, *gradient_in; //  coming in
+    tl_assembly_t *rows, *gradient;       //  whole, until their job takes them
     tl_sequence_t *sequences;
-    size_t sequence_count, row_count;       //  of ACTIVATION
-    uint64_t labels;                        //  of GRADIENT
-    bool computed;                          //  its rows went through forward
-    bool used;                              //  its gradient went through backward
+    size_t sequence_count, row_count; //  of ACTIVATION
+    uint64_t labels;                  //  of GRADIENT
+    bool computed;                    //  its rows went through forward
+    bool used;                        //  its gradient went through backward
 } tl_slot_t;
 
 typedef struct {
-    char name [TL_NAME_LIMIT];
-    bool left;                //  no longer here
-    bool committed;           //  its COMMIT came
-    uint64_t labels;          //  of its gradients that were used
-    tl_norm_term_t *terms;    //  of its COMMIT
+    char name[TL_NAME_LIMIT];
+    bool left;             //  no longer here
+    bool committed;        //  its COMMIT came
+    uint64_t labels;       //  of its gradients that were used
+    tl_norm_term_t *terms; //  of its COMMIT
     size_t term_count;
-    tl_slot_t *slots;         //  [micros]
+    tl_slot_t *slots; //  [micros]
 } tl_seat_t;
 
 //  A forward-only request that is coming in.
 typedef struct tl_request {
     struct tl_request *next;
-    char name [TL_NAME_LIMIT];
+    char name[TL_NAME_LIMIT];
     uint64_t number;
     tl_sequence_t *sequences;
     size_t sequence_count;
@@ -50,40 +50,41 @@ typedef struct {
     tl_actor_t *actor;
     tl_compute_t *compute;
     tl_peer_t *peer;
-    tl_trunk_t *trunk;        //  the compute thread's while jobs are pending
-    size_t hidden, longest;   //  columns of rows; rows of the longest sequence
-    bool wanted;              //  clients want d(ACTIVATION)
+    tl_trunk_t *trunk;      //  the compute thread's while jobs are pending
+    size_t hidden, longest; //  columns of rows; rows of the longest sequence
+    bool wanted;            //  clients want d(ACTIVATION)
     char *directory;
     uint64_t run;
-    uint64_t epoch;           //  work of an older epoch is void
-    uint64_t voids;           //  epochs that ended with the session or the trunk, not just with a step
+    uint64_t epoch; //  work of an older epoch is void
+    uint64_t voids; //  epochs that ended with the session or the trunk, not just with a step
     uint64_t step, round;
-    tl_seat_t *seats;         //  members of the open step, in plan order
+    tl_seat_t *seats; //  members of the open step, in plan order
     size_t seat_count, micros;
-    size_t forwards, backwards;   //  micros whose job was submitted
-    size_t computed;          //  micros whose backward is done
+    size_t forwards, backwards; //  micros whose job was submitted
+    size_t computed;            //  micros whose backward is done
     bool open;
-    struct {                  //  the last COMMITTED, for repeats
+    struct { //  the last COMMITTED, for repeats
         bool is;
         uint64_t step, round, labels;
         double norm;
     } last;
     tl_request_t *requests;
-    tl_assembly_t *state_in, *state;   //  STATE coming in; whole, until RESTORE
+    tl_assembly_t *state_in, *state; //  STATE coming in; whole, until RESTORE
     tl_footprint_t footprint;
-    size_t planned_rows;      //  of a micro, in the memory plan; 0: not made yet
+    size_t planned_rows; //  of a micro, in the memory plan; 0: not made yet
     tl_error_t *err;
 } tl_worker_t;
 
 //  worker.c
 void tl_worker_end (tl_worker_t *self, int code, const char *text);
-tl_trunk_job_t *tl_worker_job (tl_worker_t *self, tl_trunk_job_fn *done);   //  of the open step
+tl_trunk_job_t *tl_worker_job (tl_worker_t *self, tl_trunk_job_fn *done); //  of the open step
 void tl_worker_submit (tl_worker_t *self, tl_job_fn *run, tl_trunk_job_t *job);
-void tl_worker_send_rows (tl_worker_t *self, tl_type_t type, const tl_trunk_job_t *job, const char *name,
-                          tl_packed_t **rows);   //  takes rows
+void tl_worker_send_rows (tl_worker_t *self, tl_type_t type, const tl_trunk_job_t *job,
+                          const char *name,
+                          tl_packed_t **rows); //  takes rows
 //  Lengths and positions are a client's claim: they index our tables, so they are checked. -1 and why.
-int tl_worker_check_sequences (const tl_worker_t *self, const tl_sequence_t *sequences, size_t count,
-                               uint64_t rows, tl_error_t *err);
+int tl_worker_check_sequences (const tl_worker_t *self, const tl_sequence_t *sequences,
+                               size_t count, uint64_t rows, tl_error_t *err);
 tl_sequence_t *tl_worker_copy (const tl_sequence_t *sequences, size_t count);
 //  Adds a chunk to *in. 1: whole, and moved to *whole; 0: more to come; -1: err says why not.
 int tl_worker_add (tl_worker_t *self, tl_assembly_t **in, tl_assembly_t **whole,
@@ -91,9 +92,11 @@ int tl_worker_add (tl_worker_t *self, tl_assembly_t **in, tl_assembly_t **whole,
 
 //  worker_step.c
 void tl_worker_forget_step (tl_worker_t *self);
-void tl_worker_void (tl_worker_t *self);    //  the open step, if any, is dropped; results of older jobs are void
+void tl_worker_void (
+    tl_worker_t *self); //  the open step, if any, is dropped; results of older jobs are void
 void tl_worker_on_plan (tl_worker_t *self, const tl_message_t *message);
-void tl_worker_on_member (tl_worker_t *self, const tl_message_t *message, const void *payload, size_t size);
+void tl_worker_on_member (tl_worker_t *self, const tl_message_t *message, const void *payload,
+                          size_t size);
 void tl_worker_on_leave (tl_worker_t *self, const tl_message_t *message);
 void tl_worker_on_abandon (tl_worker_t *self, const tl_message_t *message);
 

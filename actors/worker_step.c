@@ -21,13 +21,13 @@ void
 tl_worker_forget_step (tl_worker_t *self)
 {
     for (size_t i = 0; i < self->seat_count; i++) {
-        tl_seat_t *seat = &self->seats [i];
+        tl_seat_t *seat = &self->seats[i];
         for (size_t k = 0; k < self->micros; k++) {
-            tl_assembly_destroy (&seat->slots [k].rows_in);
-            tl_assembly_destroy (&seat->slots [k].gradient_in);
-            tl_assembly_destroy (&seat->slots [k].rows);
-            tl_assembly_destroy (&seat->slots [k].gradient);
-            free (seat->slots [k].sequences);
+            tl_assembly_destroy (&seat->slots[k].rows_in);
+            tl_assembly_destroy (&seat->slots[k].gradient_in);
+            tl_assembly_destroy (&seat->slots[k].rows);
+            tl_assembly_destroy (&seat->slots[k].gradient);
+            free (seat->slots[k].sequences);
         }
         free (seat->slots);
         free (seat->terms);
@@ -51,8 +51,8 @@ static tl_seat_t *
 s_seat (tl_worker_t *self, const char *name)
 {
     for (size_t i = 0; i < self->seat_count; i++)
-        if (strcmp (self->seats [i].name, name) == 0)
-            return &self->seats [i];
+        if (strcmp (self->seats[i].name, name) == 0)
+            return &self->seats[i];
     return NULL;
 }
 
@@ -72,11 +72,10 @@ s_plan_memory (tl_worker_t *self, uint64_t rows, uint64_t longest, tl_trunk_job_
         return;
     size_t slices = 0;
     for (size_t i = 0; i < t->client_count; i++)
-        slices += t->clients [i].eval ? TL_ASK_AT_ONCE : 0;
+        slices += t->clients[i].eval ? TL_ASK_AT_ONCE : 0;
     tl_plan_t plan;
     tl_trunk_plan (self->trunk, rows, longest, &plan);
-    tl_footprint_plan (&self->footprint, &plan,
-                       tl_window_held (t, rows, slices, self->hidden));
+    tl_footprint_plan (&self->footprint, &plan, tl_window_held (t, rows, slices, self->hidden));
     self->planned_rows = begin->rows = rows;
     begin->longest = longest;
 }
@@ -98,9 +97,9 @@ tl_worker_on_plan (tl_worker_t *self, const tl_message_t *message)
     }
     self->seats = tl_alloc ((self->seat_count + 1) * sizeof *self->seats);
     for (size_t i = 0; i < self->seat_count; i++) {
-        snprintf (self->seats [i].name, sizeof self->seats [i].name, "%s",
-                  message->body.plan.members [i].name);
-        self->seats [i].slots = tl_alloc (self->micros * sizeof *self->seats [i].slots);
+        snprintf (self->seats[i].name, sizeof self->seats[i].name, "%s",
+                  message->body.plan.members[i].name);
+        self->seats[i].slots = tl_alloc (self->micros * sizeof *self->seats[i].slots);
     }
     self->forwards = self->backwards = self->computed = 0;
     self->open = true;
@@ -118,17 +117,18 @@ s_send_shares (tl_trunk_job_t *job, tl_type_t type)
 {
     tl_worker_t *self = job->owner;
     for (size_t i = 0; i < job->share_count; i++) {
-        tl_seat_t *seat = &self->seats [job->shares [i].member];
-        if (job->shares [i].bad && !seat->left) {
+        tl_seat_t *seat = &self->seats[job->shares[i].member];
+        if (job->shares[i].bad && !seat->left) {
             tl_error_t err;
-            tl_fail (&err, TL_CONNECTION,
-                     "what it sent for micro %llu of step %llu is not made of finite numbers; lower "
-                     "train.lr, look at its data, or set wire.dtype: fp32",
-                     (unsigned long long) job->micro, (unsigned long long) job->step);
+            tl_fail (
+                &err, TL_CONNECTION,
+                "what it sent for micro %llu of step %llu is not made of finite numbers; lower "
+                "train.lr, look at its data, or set wire.dtype: fp32",
+                (unsigned long long)job->micro, (unsigned long long)job->step);
             s_expel (self, seat, &err);
         }
-        if (!seat->left && job->shares [i].out)
-            tl_worker_send_rows (self, type, job, seat->name, &job->shares [i].out);
+        if (!seat->left && job->shares[i].out)
+            tl_worker_send_rows (self, type, job, seat->name, &job->shares[i].out);
     }
 }
 
@@ -144,7 +144,7 @@ static bool
 s_rows_ready (const tl_worker_t *self, size_t micro)
 {
     for (size_t i = 0; i < self->seat_count; i++)
-        if (!self->seats [i].left && !self->seats [i].slots [micro].rows)
+        if (!self->seats[i].left && !self->seats[i].slots[micro].rows)
             return false;
     return true;
 }
@@ -156,14 +156,14 @@ s_forward (tl_worker_t *self, size_t micro)
     job->micro = micro;
     job->shares = tl_alloc ((self->seat_count + 1) * sizeof *job->shares);
     for (size_t i = 0; i < self->seat_count; i++) {
-        tl_slot_t *slot = &self->seats [i].slots [micro];
-        if (self->seats [i].left || !slot->rows)
+        tl_slot_t *slot = &self->seats[i].slots[micro];
+        if (self->seats[i].left || !slot->rows)
             continue;
-        job->shares [job->share_count++] = (tl_share_t){.member = i,
-                                                        .rows = slot->row_count,
-                                                        .in = slot->rows,
-                                                        .sequences = slot->sequences,
-                                                        .sequence_count = slot->sequence_count};
+        job->shares[job->share_count++] = (tl_share_t){.member = i,
+                                                       .rows = slot->row_count,
+                                                       .in = slot->rows,
+                                                       .sequences = slot->sequences,
+                                                       .sequence_count = slot->sequence_count};
         slot->rows = NULL;
         slot->sequences = NULL;
         slot->computed = true;
@@ -181,9 +181,9 @@ s_on_backward (tl_trunk_job_t *job)
 {
     tl_worker_t *self = job->owner;
     for (size_t i = 0; i < job->share_count; i++) {
-        tl_seat_t *seat = &self->seats [job->shares [i].member];
-        if (job->shares [i].bad)
-            seat->labels -= seat->slots [job->micro].labels;
+        tl_seat_t *seat = &self->seats[job->shares[i].member];
+        if (job->shares[i].bad)
+            seat->labels -= seat->slots[job->micro].labels;
     }
     s_send_shares (job, TL_GRAD_IN);
     self->computed++;
@@ -194,8 +194,8 @@ static bool
 s_gradient_ready (const tl_worker_t *self, size_t micro)
 {
     for (size_t i = 0; i < self->seat_count; i++) {
-        const tl_slot_t *slot = &self->seats [i].slots [micro];
-        if (slot->computed && !self->seats [i].left && !slot->gradient)
+        const tl_slot_t *slot = &self->seats[i].slots[micro];
+        if (slot->computed && !self->seats[i].left && !slot->gradient)
             return false;
     }
     return true;
@@ -210,13 +210,13 @@ s_backward (tl_worker_t *self, size_t micro)
     job->wanted = self->wanted;
     job->shares = tl_alloc ((self->seat_count + 1) * sizeof *job->shares);
     for (size_t i = 0; i < self->seat_count; i++) {
-        tl_slot_t *slot = &self->seats [i].slots [micro];
+        tl_slot_t *slot = &self->seats[i].slots[micro];
         if (!slot->computed)
             continue;
-        job->shares [job->share_count++] =
+        job->shares[job->share_count++] =
             (tl_share_t){.member = i, .rows = slot->row_count, .in = slot->gradient};
         if (slot->gradient) {
-            self->seats [i].labels += slot->labels;
+            self->seats[i].labels += slot->labels;
             slot->used = true;
         }
         slot->gradient = NULL;
@@ -254,8 +254,8 @@ s_close (tl_worker_t *self, uint64_t labels, double norm)
     self->last.labels = labels;
     self->last.norm = norm;
     for (size_t i = 0; i < self->seat_count && labels; i++)
-        if (!self->seats [i].left)
-            s_send_committed (self, self->seats [i].name);
+        if (!self->seats[i].left)
+            s_send_committed (self, self->seats[i].name);
     s_send_committed (self, "broker");
     tl_worker_forget_step (self);
     tl_actor_go (self->actor, TL_WORKER_IDLE, labels ? "committed" : "nothing to commit");
@@ -265,7 +265,7 @@ static void
 s_on_update (tl_trunk_job_t *job)
 {
     if (job->err.code) {
-        tl_warn ("step %llu changes nothing: %s", (unsigned long long) job->step, job->err.text);
+        tl_warn ("step %llu changes nothing: %s", (unsigned long long)job->step, job->err.text);
         tl_worker_submit (job->owner, tl_trunk_job_drop, tl_worker_job (job->owner, NULL));
         s_close (job->owner, 0, 0);
     } else
@@ -278,8 +278,8 @@ s_update (tl_worker_t *self)
     uint64_t labels = 0;
     size_t terms = 0;
     for (size_t i = 0; i < self->seat_count; i++) {
-        labels += self->seats [i].labels;
-        terms += self->seats [i].left ? 0 : self->seats [i].term_count;
+        labels += self->seats[i].labels;
+        terms += self->seats[i].left ? 0 : self->seats[i].term_count;
     }
     if (!labels) {
         tl_worker_submit (self, tl_trunk_job_drop, tl_worker_job (self, NULL));
@@ -290,7 +290,7 @@ s_update (tl_worker_t *self)
     job->labels = labels;
     job->terms = tl_alloc ((terms + 1) * sizeof *job->terms);
     for (size_t i = 0; i < self->seat_count; i++) {
-        const tl_seat_t *seat = &self->seats [i];
+        const tl_seat_t *seat = &self->seats[i];
         if (seat->left || !seat->term_count)
             continue;
         memcpy (job->terms + job->term_count, seat->terms, seat->term_count * sizeof *seat->terms);
@@ -313,7 +313,7 @@ s_advance (tl_worker_t *self)
     if (self->computed < self->micros)
         return;
     for (size_t i = 0; i < self->seat_count; i++)
-        if (!self->seats [i].left && !self->seats [i].committed)
+        if (!self->seats[i].left && !self->seats[i].committed)
             return;
     s_update (self);
 }
@@ -324,7 +324,7 @@ s_advance (tl_worker_t *self)
 static void
 s_expel (tl_worker_t *self, tl_seat_t *seat, const tl_error_t *err)
 {
-    tl_warn ("%s is out of step %llu: %s", seat->name, (unsigned long long) self->step, err->text);
+    tl_warn ("%s is out of step %llu: %s", seat->name, (unsigned long long)self->step, err->text);
     seat->left = true;
     tl_message_t message;
     tl_message_init (&message, TL_LEAVE);
@@ -337,33 +337,35 @@ s_expel (tl_worker_t *self, tl_seat_t *seat, const tl_error_t *err)
 
 //  A member's micro is never more than its whole batch: memory is planned for that.
 static int
-s_check_size (const tl_worker_t *self, const tl_sequence_t *sequences, size_t count, tl_error_t *err)
+s_check_size (const tl_worker_t *self, const tl_sequence_t *sequences, size_t count,
+              tl_error_t *err)
 {
     size_t batch = self->topology->train.batch_size, most = self->topology->train.max_length;
     uint64_t longest = 0;
     for (size_t i = 0; i < count; i++)
-        longest = sequences [i].length > longest ? sequences [i].length : longest;
+        longest = sequences[i].length > longest ? sequences[i].length : longest;
     if (count <= batch && longest <= most)
         return 0;
-    return tl_fail (err, TL_CONNECTION,
-                    "%zu sequences of up to %llu rows came in one ACTIVATION: expected at most %zu of "
-                    "up to %zu, as train.batch_size and train.max_length say",
-                    count, (unsigned long long) longest, batch, most);
+    return tl_fail (
+        err, TL_CONNECTION,
+        "%zu sequences of up to %llu rows came in one ACTIVATION: expected at most %zu of "
+        "up to %zu, as train.batch_size and train.max_length say",
+        count, (unsigned long long)longest, batch, most);
 }
 
 static void
 s_on_activation (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message,
                  const void *payload, size_t size)
 {
-    tl_slot_t *slot = &seat->slots [message->micro];
+    tl_slot_t *slot = &seat->slots[message->micro];
     tl_error_t err = {0};
     if (slot->rows || slot->computed)
-        return;   //  repeated: known already
+        return; //  repeated: known already
     const tl_tensor_wire_t *descriptor = &message->body.activation.tensor;
     if (descriptor->offset == 0) {
         size_t count = message->body.activation.sequences_count;
-        if (tl_worker_check_sequences (self, message->body.activation.sequences, count, descriptor->rows,
-                                       &err) ||
+        if (tl_worker_check_sequences (self, message->body.activation.sequences, count,
+                                       descriptor->rows, &err) ||
             s_check_size (self, message->body.activation.sequences, count, &err)) {
             s_expel (self, seat, &err);
             return;
@@ -379,22 +381,22 @@ s_on_activation (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message
 }
 
 static void
-s_on_gradient (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message,
-               const void *payload, size_t size)
+s_on_gradient (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message, const void *payload,
+               size_t size)
 {
-    tl_slot_t *slot = &seat->slots [message->micro];
+    tl_slot_t *slot = &seat->slots[message->micro];
     tl_error_t err = {0};
     if (!slot->computed || slot->gradient || slot->used)
-        return;   //  early or repeated
+        return; //  early or repeated
     if (message->body.gradient.tensor.rows != slot->row_count) {
         tl_fail (&err, TL_CONNECTION, "its GRADIENT has %llu rows, its ACTIVATION had %zu",
-                 (unsigned long long) message->body.gradient.tensor.rows, slot->row_count);
+                 (unsigned long long)message->body.gradient.tensor.rows, slot->row_count);
         s_expel (self, seat, &err);
         return;
     }
     if (message->body.gradient.labels > slot->row_count) {
         tl_fail (&err, TL_CONNECTION, "its GRADIENT counts %llu label tokens in %zu rows",
-                 (unsigned long long) message->body.gradient.labels, slot->row_count);
+                 (unsigned long long)message->body.gradient.labels, slot->row_count);
         s_expel (self, seat, &err);
         return;
     }
@@ -413,12 +415,13 @@ s_on_commit (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message)
     seat->term_count = tl_norm_is_joint (self->topology) ? message->body.commit.squares_count : 0;
     seat->terms = tl_alloc ((seat->term_count + 1) * sizeof *seat->terms);
     for (size_t i = 0; i < seat->term_count; i++)
-        seat->terms [i] = (tl_norm_term_t){message->body.commit.squares [i].order,
-                                           message->body.commit.squares [i].square};
+        seat->terms[i] = (tl_norm_term_t){message->body.commit.squares[i].order,
+                                          message->body.commit.squares[i].square};
 }
 
 void
-tl_worker_on_member (tl_worker_t *self, const tl_message_t *message, const void *payload, size_t size)
+tl_worker_on_member (tl_worker_t *self, const tl_message_t *message, const void *payload,
+                     size_t size)
 {
     if (!self->open || message->step != self->step) {
         //  The answer to a COMMIT may have been lost with a session: the last one is still known.
@@ -442,9 +445,8 @@ tl_worker_on_member (tl_worker_t *self, const tl_message_t *message, const void 
 void
 tl_worker_on_leave (tl_worker_t *self, const tl_message_t *message)
 {
-    tl_seat_t *seat = self->open && message->step == self->step
-                          ? s_seat (self, message->body.leave.name)
-                          : NULL;
+    tl_seat_t *seat =
+        self->open && message->step == self->step ? s_seat (self, message->body.leave.name) : NULL;
     if (seat) {
         seat->left = true;
         s_advance (self);
@@ -455,7 +457,8 @@ void
 tl_worker_on_abandon (tl_worker_t *self, const tl_message_t *message)
 {
     //  While the update runs it is too late: the step commits.
-    if (!self->open || message->step != self->step || tl_actor_state (self->actor) != TL_WORKER_STEP)
+    if (!self->open || message->step != self->step ||
+        tl_actor_state (self->actor) != TL_WORKER_STEP)
         return;
     self->epoch++;
     tl_worker_submit (self, tl_trunk_job_drop, tl_worker_job (self, NULL));

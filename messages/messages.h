@@ -21,26 +21,27 @@ typedef enum { TL_W_F32 = 1, TL_W_BF16 = 2, TL_W_F16 = 3, TL_W_U8 = 4 } tl_w_dty
 
 //  Descriptor of one tensor and of the chunk of it that the message's second frame holds.
 typedef struct {
-    uint64_t dtype;           //  tl_w_dtype_t
-    uint64_t rows, columns;   //  shape
-    uint64_t bytes;           //  of the whole tensor: rows x columns x dtype's size
-    uint64_t checksum;        //  XXH3-64 of the whole tensor's bytes
-    uint64_t offset;          //  of this chunk
-    uint64_t size;            //  of this chunk, 1 .. TL_CHUNK_BYTES; must equal the frame's size
+    uint64_t dtype;         //  tl_w_dtype_t
+    uint64_t rows, columns; //  shape
+    uint64_t bytes;         //  of the whole tensor: rows x columns x dtype's size
+    uint64_t checksum;      //  XXH3-64 of the whole tensor's bytes
+    uint64_t offset;        //  of this chunk
+    uint64_t size;          //  of this chunk, 1 .. TL_CHUNK_BYTES; must equal the frame's size
 } tl_tensor_wire_t;
 
-#include "messages_generate.h"   //  records, bodies, tl_type_t (TL_HELLO ...), from messages.def
+#include "messages_generate.h" //  records, bodies, tl_type_t (TL_HELLO ...), from messages.def
 
 typedef struct {
     tl_type_t type;
-    uint64_t run;             //  run id from the broker; 0 before WELCOME
+    uint64_t run; //  run id from the broker; 0 before WELCOME
     uint64_t round, step, micro;
-    uint64_t sequence;        //  link sequence, 1 ..; 0 for unsequenced messages
-    uint64_t ack;             //  everything up to here is released at the sender of this message
-    char sender [TL_NAME_LIMIT];   //  what the sender claims; the broker overwrites it with the proven name
-    int64_t sent;             //  wall-clock microseconds
-    tl_body_t body;           //  union: body.hello, body.plan ...
-    void *memory;             //  decode's one allocation for lists and texts; NULL when built by hand
+    uint64_t sequence; //  link sequence, 1 ..; 0 for unsequenced messages
+    uint64_t ack;      //  everything up to here is released at the sender of this message
+    char sender
+        [TL_NAME_LIMIT]; //  what the sender claims; the broker overwrites it with the proven name
+    int64_t sent;        //  wall-clock microseconds
+    tl_body_t body;      //  union: body.hello, body.plan ...
+    void *memory;        //  decode's one allocation for lists and texts; NULL when built by hand
 } tl_message_t;
 
 //  Zeroed message of that type.
@@ -59,10 +60,11 @@ int tl_message_decode (tl_message_t *self, const void *data, size_t size, tl_err
 //  To be asked before a payload is used or passed on.
 int tl_message_check_payload (const tl_message_t *self, bool has, size_t size, tl_error_t *err);
 
-const char *tl_type_name (tl_type_t type);          //  "HELLO"; "?" if unknown
-bool tl_type_sequenced (tl_type_t type);            //  travels on a link with a sequence (DATA but CREDIT)
-bool tl_type_tensor (tl_type_t type);               //  has a payload frame
-const tl_tensor_wire_t *tl_message_tensor (const tl_message_t *self);   //  its descriptor, NULL if none
+const char *tl_type_name (tl_type_t type); //  "HELLO"; "?" if unknown
+bool tl_type_sequenced (tl_type_t type);   //  travels on a link with a sequence (DATA but CREDIT)
+bool tl_type_tensor (tl_type_t type);      //  has a payload frame
+const tl_tensor_wire_t *
+tl_message_tensor (const tl_message_t *self); //  its descriptor, NULL if none
 //  May role "client", "worker", "broker" or "admin" be the author of it. What a client or worker wrote stays its
 //  own when the broker passes it on.
 bool tl_type_from (tl_type_t type, const char *role);

@@ -88,8 +88,7 @@ tl_packed_t *
 tl_pack_own (void *data, size_t size)
 {
     tl_packed_t *self = tl_alloc (sizeof *self);
-    self->whole =
-        (tl_tensor_wire_t){.dtype = TL_W_U8, .rows = size, .columns = 1, .bytes = size};
+    self->whole = (tl_tensor_wire_t){.dtype = TL_W_U8, .rows = size, .columns = 1, .bytes = size};
     self->bytes = data;
     self->whole.checksum = tl_hash64 (data, size);
     atomic_init (&self->references, 1);

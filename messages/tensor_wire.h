@@ -6,7 +6,7 @@
 
 #include "messages.h"
 
-size_t tl_w_dtype_size (tl_w_dtype_t dtype);         //  0 if unknown
+size_t tl_w_dtype_size (tl_w_dtype_t dtype); //  0 if unknown
 const char *tl_w_dtype_name (tl_w_dtype_t dtype);
 
 //  --- out: a reference-counted packed tensor whose chunks are handed out without a copy.
@@ -20,13 +20,14 @@ size_t tl_packed_chunks (const tl_packed_t *self);
 //  void *packed) (a zmq_free_fn) gives back.
 const void *tl_packed_chunk (tl_packed_t *self, size_t index, tl_tensor_wire_t *descriptor);
 void tl_packed_release (void *data, void *packed);
-void tl_packed_destroy (tl_packed_t **self_p);       //  gives back the maker's reference
+void tl_packed_destroy (tl_packed_t **self_p); //  gives back the maker's reference
 
 //  --- in: assembles one tensor from chunks that come in order.
 typedef struct tl_assembly tl_assembly_t;
 //  first is the first chunk's descriptor; refused (NULL, sentence) if bytes > limit or the shape isn't the expected
 //  columns (0: any).
-tl_assembly_t *tl_assembly_new (const tl_tensor_wire_t *first, size_t columns, size_t limit, tl_error_t *err);
+tl_assembly_t *tl_assembly_new (const tl_tensor_wire_t *first, size_t columns, size_t limit,
+                                tl_error_t *err);
 void tl_assembly_destroy (tl_assembly_t **self_p);
 //  1 complete, 0 more to come, -1 refused (other tensor, gap, overlap, checksum).
 int tl_assembly_add (tl_assembly_t *self, const tl_tensor_wire_t *descriptor, const void *data,

@@ -22,41 +22,41 @@ enum { TL_PART_FRONT = 1, TL_PART_TRUNK = 2, TL_PART_TAIL = 4, TL_PART_ALL = 7 }
 enum { TL_TOPOLOGY_TARGETS = 8 };
 
 typedef struct {
-    char *name;               //  unique among all peers; letters, digits, - and _
-    char *host;               //  "localhost" is started by up; others are only expected
-    int threads;              //  BLAS threads
+    char *name;  //  unique among all peers; letters, digits, - and _
+    char *host;  //  "localhost" is started by up; others are only expected
+    int threads; //  BLAS threads
 } tl_worker_spec_t;
 
 typedef struct {
     char *name, *host;
     int threads;
-    char *data;               //  training JSONL
-    char *eval;               //  held-out JSONL or NULL
+    char *data; //  training JSONL
+    char *eval; //  held-out JSONL or NULL
 } tl_client_spec_t;
 
 typedef struct {
-    char *source;             //  the file's path, for messages
-    char *name;               //  of the run; runs are saved under checkpoint.dir/name
+    char *source; //  the file's path, for messages
+    char *name;   //  of the run; runs are saved under checkpoint.dir/name
     struct {
-        char *path;           //  model.path
+        char *path; //  model.path
     } model;
     struct {
-        size_t front, tail;   //  split.front, split.tail: blocks kept by the client
+        size_t front, tail; //  split.front, split.tail: blocks kept by the client
     } split;
     struct {
         tl_tune_method_t method;
         size_t rank;
         double alpha, dropout;
-        char *targets [TL_TOPOLOGY_TARGETS];
-        size_t target_count;  //  0: the family's default
-        unsigned parts;       //  which parts train: TL_PART_FRONT | ...
+        char *targets[TL_TOPOLOGY_TARGETS];
+        size_t target_count; //  0: the family's default
+        unsigned parts;      //  which parts train: TL_PART_FRONT | ...
     } tune;
     struct {
         uint64_t steps;
         size_t batch_size, micros, max_length;
         double lr, clip, weight_decay, beta1, beta2, eps;
         uint64_t warmup;
-        bool linear;          //  train.schedule: linear (true) or constant
+        bool linear; //  train.schedule: linear (true) or constant
         uint64_t seed;
     } train;
     struct {
@@ -64,8 +64,8 @@ typedef struct {
     } schedule;
     struct {
         tl_wire_dtype_t dtype;
-        size_t max_message;   //  bytes: upper bound of one tensor
-        size_t credit;        //  bytes a receiver grants each peer; 0: computed from the plan
+        size_t max_message; //  bytes: upper bound of one tensor
+        size_t credit;      //  bytes a receiver grants each peer; 0: computed from the plan
     } wire;
     struct {
         char *dir;
@@ -73,13 +73,13 @@ typedef struct {
         size_t keep;
     } checkpoint;
     struct {
-        int64_t ping_ms;      //  quiet for so long: PING
-        int64_t expire_ms;    //  silent for so long: expired
+        int64_t ping_ms;   //  quiet for so long: PING
+        int64_t expire_ms; //  silent for so long: expired
     } liveness;
-    char *keys;               //  directory of key files
+    char *keys; //  directory of key files
     struct {
-        char *host, *control, *clients, *workers;   //  tcp://ADDRESS:PORT
-        int threads;          //  ZeroMQ I/O threads
+        char *host, *control, *clients, *workers; //  tcp://ADDRESS:PORT
+        int threads;                              //  ZeroMQ I/O threads
     } broker;
     tl_worker_spec_t *workers;
     size_t worker_count;

@@ -123,8 +123,8 @@ s_convert_scalar (const s_reader_t *self, struct fy_node *node, int line, int co
         line = mark->line + 1;
         //  The mark of a quoted scalar or an alias is behind its first character.
         enum fy_scalar_style style = fy_scalar_token_get_style (token);
-        bool behind = style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED ||
-                      fy_node_is_alias (node);
+        bool behind =
+            style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED || fy_node_is_alias (node);
         column = mark->column + (behind && mark->column > 0 ? 0 : 1);
     }
     if (fy_node_is_alias (node))

@@ -11,7 +11,7 @@
 #define TL_ASSERT_H
 
 #define tl_assert(expression)                                                                      \
-    ((expression) ? (void) 0 : tl_assert_failed (#expression, __FILE__, __LINE__, __func__))
+    ((expression) ? (void)0 : tl_assert_failed (#expression, __FILE__, __LINE__, __func__))
 
 _Noreturn void tl_assert_failed (const char *expression, const char *file, int line,
                                  const char *function);

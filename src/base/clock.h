@@ -6,10 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-int64_t tl_clock_us (void);        //  monotonic microseconds
-int64_t tl_clock_ms (void);        //  monotonic milliseconds
-int64_t tl_clock_wall_ms (void);   //  milliseconds since 1970
-size_t tl_memory_peak (void);      //  VmHWM in bytes, 0 if unknown
-size_t tl_memory_now (void);       //  VmRSS in bytes, 0 if unknown
+int64_t tl_clock_us (void);      //  monotonic microseconds
+int64_t tl_clock_ms (void);      //  monotonic milliseconds
+int64_t tl_clock_wall_ms (void); //  milliseconds since 1970
+size_t tl_memory_peak (void);    //  VmHWM in bytes, 0 if unknown
+size_t tl_memory_now (void);     //  VmRSS in bytes, 0 if unknown
 
 #endif

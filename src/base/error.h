@@ -8,17 +8,17 @@
 #define TL_ERROR_H
 
 typedef enum {
-    TL_OK = 0,           //  all is well
-    TL_FAILED = 1,       //  the run failed
-    TL_CONNECTION = 2,   //  connection or authentication
-    TL_TIMEOUT = 3,      //  nobody answered in time
-    TL_BAD_INPUT = 4,    //  bad arguments, configuration, file or data
-    TL_INTERNAL = 5      //  a bug
+    TL_OK = 0,         //  all is well
+    TL_FAILED = 1,     //  the run failed
+    TL_CONNECTION = 2, //  connection or authentication
+    TL_TIMEOUT = 3,    //  nobody answered in time
+    TL_BAD_INPUT = 4,  //  bad arguments, configuration, file or data
+    TL_INTERNAL = 5    //  a bug
 } tl_code_t;
 
 typedef struct {
-    tl_code_t code;      //  becomes the process's exit code
-    char text [1024];    //  the sentence, without a newline
+    tl_code_t code;  //  becomes the process's exit code
+    char text[1024]; //  the sentence, without a newline
 } tl_error_t;
 
 //  Fills err (which may be NULL) and returns -1, so that callers write return tl_fail (...).

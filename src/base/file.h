@@ -10,8 +10,8 @@
 
 //  A read-only mapping of a whole file. data is NULL when size is 0.
 typedef struct {
-    const unsigned char *data;   //  first byte, page aligned
-    size_t size;                 //  bytes
+    const unsigned char *data; //  first byte, page aligned
+    size_t size;               //  bytes
 } tl_map_t;
 
 int tl_map_open (tl_map_t *self, const char *path, tl_error_t *err);
@@ -29,8 +29,8 @@ int tl_file_write (const char *path, const void *data, size_t size, int mode, tl
 int tl_dir_begin (const char *path, char *where, size_t where_size, tl_error_t *err);
 int tl_dir_commit (const char *path, tl_error_t *err);
 
-int tl_mkdirs (const char *path, tl_error_t *err);   //  like mkdir -p
-int tl_remove_tree (const char *path);               //  like rm -rf; 0 when nothing is left
+int tl_mkdirs (const char *path, tl_error_t *err); //  like mkdir -p
+int tl_remove_tree (const char *path);             //  like rm -rf; 0 when nothing is left
 bool tl_exists (const char *path);
 
 #endif

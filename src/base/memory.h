@@ -6,9 +6,9 @@
 
 #include <stddef.h>
 
-void *tl_alloc (size_t size);                        //  zeroed; free () releases
-void *tl_alloc_aligned (size_t size);                //  64-byte aligned, not zeroed; free () releases
-char *tl_strdup (const char *text);                  //  free () releases
-char *tl_format (const char *format, ...) __attribute__ ((format (printf, 1, 2)));   //  free ()
+void *tl_alloc (size_t size);         //  zeroed; free () releases
+void *tl_alloc_aligned (size_t size); //  64-byte aligned, not zeroed; free () releases
+char *tl_strdup (const char *text);   //  free () releases
+char *tl_format (const char *format, ...) __attribute__ ((format (printf, 1, 2))); //  free ()
 
 #endif

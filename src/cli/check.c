@@ -163,12 +163,13 @@ s_say_plan (s_check_t *self, const char *who, const tl_part_t *part, size_t rows
     tl_plan_t plan;
     tl_part_plan (part, rows, self->longest, sequences, self->labels, self->topology->train.micros,
                   &plan);
-    s_say (self, "memory", who,
-           "%.1f MB = weights %.1f + trained %.1f + activations %.1f + workspace %.1f + saves %.1f + "
-           "process %.1f",
-           (double)tl_plan_total (&plan) / 1e6, (double)plan.weights / 1e6,
-           (double)plan.trained / 1e6, (double)plan.activations / 1e6, (double)plan.workspace / 1e6,
-           (double)plan.state / 1e6, (double)plan.process / 1e6);
+    s_say (
+        self, "memory", who,
+        "%.1f MB = weights %.1f + trained %.1f + activations %.1f + workspace %.1f + saves %.1f + "
+        "process %.1f",
+        (double)tl_plan_total (&plan) / 1e6, (double)plan.weights / 1e6, (double)plan.trained / 1e6,
+        (double)plan.activations / 1e6, (double)plan.workspace / 1e6, (double)plan.state / 1e6,
+        (double)plan.process / 1e6);
 }
 
 //  Making the parts is what finds out whether the LoRA targets exist.

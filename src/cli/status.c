@@ -39,8 +39,7 @@ s_print_text (const json_t *report)
         tl_table_text (table, json_string_value (json_object_get (peer, "role")));
         tl_table_text (table, json_string_value (json_object_get (peer, "state")));
         tl_table_real (table, json_number_value (json_object_get (peer, "bytes_in")) / 1e6);
-        tl_table_count (table,
-                        (uint64_t)json_integer_value (json_object_get (peer, "silent_ms")));
+        tl_table_count (table, (uint64_t)json_integer_value (json_object_get (peer, "silent_ms")));
     }
     tl_table_print (table, TL_FORMAT_TEXT);
     tl_table_destroy (&table);

@@ -70,11 +70,12 @@ s_report_plan (s_run_t *self)
     tl_plan_t plan;
     tl_local_plan (self->local, &plan);
     self->planned = tl_plan_total (&plan);
-    fprintf (stderr,
-             "memory plan: %.1f MB = weights %.1f + trained %.1f + activations %.1f + workspace %.1f "
-             "+ saves %.1f + process %.1f\n",
-             s_mb (self->planned), s_mb (plan.weights), s_mb (plan.trained), s_mb (plan.activations),
-             s_mb (plan.workspace), s_mb (plan.state), s_mb (plan.process));
+    fprintf (
+        stderr,
+        "memory plan: %.1f MB = weights %.1f + trained %.1f + activations %.1f + workspace %.1f "
+        "+ saves %.1f + process %.1f\n",
+        s_mb (self->planned), s_mb (plan.weights), s_mb (plan.trained), s_mb (plan.activations),
+        s_mb (plan.workspace), s_mb (plan.state), s_mb (plan.process));
 }
 
 static size_t

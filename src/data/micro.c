@@ -167,12 +167,12 @@ tl_micro_of_ids (const int32_t *ids, size_t count, uint32_t context, uint32_t ma
 {
     tl_assert (count >= 1);
     block_t *block = s_new (1, count);
-    block->length [0] = (uint32_t) count;
-    block->context [0] = context;
-    block->mask [0] = mask;
+    block->length[0] = (uint32_t)count;
+    block->context[0] = context;
+    block->mask[0] = mask;
     memcpy (block->ids, ids, count * sizeof *ids);
     for (size_t i = 0; i < count; i++)
-        block->labels [i] = -1;
+        block->labels[i] = -1;
     return &block->public;
 }
 

@@ -170,9 +170,8 @@ tl_local_plan (const tl_local_t *self, tl_plan_t *plan)
     size_t each = (batch + micros - 1) / micros;
     tl_extent_t all = {0, 0, 0};
     for (size_t i = 0; i < self->site_count; i++) {
-        tl_extent_t one =
-            tl_dataset_run_extent (self->datasets[i], self->topology->train.seed, self->sites[i],
-                                   self->steps, batch, micros);
+        tl_extent_t one = tl_dataset_run_extent (self->datasets[i], self->topology->train.seed,
+                                                 self->sites[i], self->steps, batch, micros);
         all.rows += one.rows;
         all.labels += one.labels;
         all.longest = one.longest > all.longest ? one.longest : all.longest;

@@ -56,8 +56,8 @@ int tl_chain_update (tl_chain_t *self, uint64_t labels, double clip, double lr, 
 
 //  For generation: reads count ids after those that caches [segment_count] hold; batch as for tl_segment_extend, rows
 //  [count, hidden] is scratch. logits [vocab] are those after the last id. -1 when the caches have no room.
-int tl_chain_extend (tl_chain_t *self, tl_cache_t *const *caches, const tl_batch_t *batch, size_t count,
-                     float *rows, float *logits, tl_error_t *err);
+int tl_chain_extend (tl_chain_t *self, tl_cache_t *const *caches, const tl_batch_t *batch,
+                     size_t count, float *rows, float *logits, tl_error_t *err);
 
 //  The part that trains, or NULL when none or several do.
 tl_part_t *tl_chain_trained (const tl_chain_t *self);

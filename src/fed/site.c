@@ -12,27 +12,27 @@
 //  One micro of the open step.
 typedef struct {
     tl_micro_t *data;
-    tl_tape_t *front;         //  until back
-    bool tail;                //  its tail is done
+    tl_tape_t *front; //  until back
+    bool tail;        //  its tail is done
 } tl_open_t;
 
 struct tl_site {
     const tl_topology_t *topology;
     tl_model_t *model;
     tl_part_t *part;
-    tl_segment_t *front, *tail;   //  of the part
+    tl_segment_t *front, *tail; //  of the part
     tl_tokenizer_t *tokenizer;
-    tl_dataset_t *data;       //  NULL for a reader
-    tl_dataset_t *held_out;   //  NULL if there is none
-    uint64_t client;          //  index: the site number of its sequences
-    tl_open_t *open;          //  [micros] of the open step
+    tl_dataset_t *data;     //  NULL for a reader
+    tl_dataset_t *held_out; //  NULL if there is none
+    uint64_t client;        //  index: the site number of its sequences
+    tl_open_t *open;        //  [micros] of the open step
     size_t micros;
     uint64_t round;
-    uint64_t cursor;          //  own steps committed
-    tl_tape_t *slice_front;   //  of the last slice, for its rows
-    uint64_t labels;          //  of the open step
+    uint64_t cursor;        //  own steps committed
+    tl_tape_t *slice_front; //  of the last slice, for its rows
+    uint64_t labels;        //  of the open step
     double nll;
-    double own_norm;          //  of the open step's own gradient
+    double own_norm; //  of the open step's own gradient
     double rate;
 };
 
@@ -71,7 +71,7 @@ tl_site_held_out (tl_site_t *self, const char *path, tl_error_t *err)
 static int
 s_open (tl_site_t *self, size_t client, bool data, tl_error_t *err)
 {
-    const tl_client_spec_t *spec = &self->topology->clients [client];
+    const tl_client_spec_t *spec = &self->topology->clients[client];
     if (tl_blas_open (spec->threads, err) ||
         !(self->model = tl_model_open (self->topology->model.path, err)) || s_part (self, err) ||
         !(self->tokenizer =
@@ -97,8 +97,8 @@ static void
 s_close_open (tl_site_t *self)
 {
     for (size_t i = 0; i < self->micros; i++) {
-        tl_tape_destroy (&self->open [i].front);
-        tl_micro_destroy (&self->open [i].data);
+        tl_tape_destroy (&self->open[i].front);
+        tl_micro_destroy (&self->open[i].data);
     }
     free (self->open);
     self->open = NULL;
@@ -175,9 +175,8 @@ tl_site_rows (const tl_site_t *self)
 {
     size_t length = self->topology->train.max_length;
     size_t score = TL_EVALUATE_ROWS > length ? TL_EVALUATE_ROWS : length;
-    size_t rows = self->data
-                      ? tl_dataset_extent (self->data, self->topology->train.batch_size).rows
-                      : 0;
+    size_t rows =
+        self->data ? tl_dataset_extent (self->data, self->topology->train.batch_size).rows : 0;
     return rows > score ? rows : score;
 }
 
@@ -192,8 +191,9 @@ tl_site_plan (tl_site_t *self, tl_plan_t *plan, size_t *rows, size_t *longest)
 {
     const tl_topology_t *t = self->topology;
     size_t sequences = (t->train.batch_size + t->train.micros - 1) / t->train.micros;
-    tl_extent_t extent = tl_dataset_run_extent (self->data, t->train.seed, self->client,
-                                                t->train.steps, t->train.batch_size, t->train.micros);
+    tl_extent_t extent =
+        tl_dataset_run_extent (self->data, t->train.seed, self->client, t->train.steps,
+                               t->train.batch_size, t->train.micros);
     tl_part_plan (self->part, extent.rows, extent.longest, sequences, extent.labels,
                   t->train.micros, plan);
     tl_part_reserve (self->part, extent.rows, extent.longest, extent.labels, t->train.micros);
@@ -231,11 +231,11 @@ tl_site_begin (tl_site_t *self, uint64_t round, size_t micros)
 const float *
 tl_site_front (tl_site_t *self, size_t micro, const tl_batch_t **batch)
 {
-    tl_assert (micro < self->micros && !self->open [micro].data);
-    tl_open_t *open = &self->open [micro];
-    open->data = tl_dataset_micro (self->data, self->topology->train.seed, self->client,
-                                   self->cursor, self->topology->train.batch_size, micro,
-                                   self->micros);
+    tl_assert (micro < self->micros && !self->open[micro].data);
+    tl_open_t *open = &self->open[micro];
+    open->data =
+        tl_dataset_micro (self->data, self->topology->train.seed, self->client, self->cursor,
+                          self->topology->train.batch_size, micro, self->micros);
     open->front = tl_segment_forward (self->front, &open->data->batch, self->round, NULL, true);
     *batch = &open->data->batch;
     return tl_tape_output (open->front);
@@ -244,7 +244,7 @@ tl_site_front (tl_site_t *self, size_t micro, const tl_batch_t **batch)
 uint64_t
 tl_site_tail (tl_site_t *self, size_t micro, const float *hidden, float *gradient)
 {
-    tl_open_t *open = &self->open [micro];
+    tl_open_t *open = &self->open[micro];
     double nll;
     uint64_t labels;
     tl_tape_t *tape =
@@ -261,7 +261,7 @@ tl_site_tail (tl_site_t *self, size_t micro, const float *hidden, float *gradien
 size_t
 tl_site_due (const tl_site_t *self, size_t micro, bool back)
 {
-    const tl_open_t *open = micro < self->micros ? &self->open [micro] : NULL;
+    const tl_open_t *open = micro < self->micros ? &self->open[micro] : NULL;
     if (!open || !open->data || open->tail != back || (back && !open->front))
         return 0;
     return open->data->batch.rows;
@@ -270,7 +270,7 @@ tl_site_due (const tl_site_t *self, size_t micro, bool back)
 void
 tl_site_back (tl_site_t *self, size_t micro, const float *gradient)
 {
-    tl_open_t *open = &self->open [micro];
+    tl_open_t *open = &self->open[micro];
     tl_segment_backward (self->front, open->front, gradient, NULL);
     tl_tape_destroy (&open->front);
 }
@@ -287,8 +287,8 @@ tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, double
         return tl_fail (err, TL_FAILED,
                         "the loss is %f at step %llu of %s: the last good adapter is kept; lower "
                         "train.lr or look at the data",
-                        self->nll, (unsigned long long) self->cursor,
-                        self->topology->clients [self->client].name);
+                        self->nll, (unsigned long long)self->cursor,
+                        self->topology->clients[self->client].name);
     self->own_norm = tl_gradient_norm (terms, count, self->labels);
     return 0;
 }
@@ -297,13 +297,12 @@ int
 tl_site_update (tl_site_t *self, uint64_t labels, double norm, tl_error_t *err)
 {
     bool joint = tl_norm_is_joint (self->topology);
-    double coefficient =
-        tl_coefficient (joint ? norm : self->own_norm, self->topology->train.clip,
-                        joint ? labels : self->labels);
-    self->rate = tl_learning_rate (self->topology->train.lr, self->round,
-                                   self->topology->train.warmup, self->topology->train.steps,
-                                   self->topology->train.linear ? TL_DECAY_LINEAR
-                                                                : TL_DECAY_CONSTANT);
+    double coefficient = tl_coefficient (joint ? norm : self->own_norm, self->topology->train.clip,
+                                         joint ? labels : self->labels);
+    self->rate =
+        tl_learning_rate (self->topology->train.lr, self->round, self->topology->train.warmup,
+                          self->topology->train.steps,
+                          self->topology->train.linear ? TL_DECAY_LINEAR : TL_DECAY_CONSTANT);
     if (tl_part_update (self->part, coefficient, self->rate, err))
         return -1;
     s_close_open (self);
@@ -327,7 +326,7 @@ tl_site_rate (const tl_site_t *self)
 
 //  --- state ------------------------------------------------------------------------------------
 
-static const char s_magic [8] = "TLSITE1";
+static const char s_magic[8] = "TLSITE1";
 
 void *
 tl_site_state_get (const tl_site_t *self, size_t *size)
@@ -348,16 +347,17 @@ tl_site_state_set (tl_site_t *self, const void *state, size_t size, tl_error_t *
 {
     size_t head = sizeof s_magic + sizeof self->cursor;
     if (size < head || memcmp (state, s_magic, sizeof s_magic) != 0)
-        return tl_fail (err, TL_BAD_INPUT,
-                        "the saved state of %s is not one of this version: remove it and train anew",
-                        self->topology->clients [self->client].name);
+        return tl_fail (
+            err, TL_BAD_INPUT,
+            "the saved state of %s is not one of this version: remove it and train anew",
+            self->topology->clients[self->client].name);
     //  The part's state is read in place, which wants it aligned.
     void *part = tl_alloc_aligned (size - head);
-    memcpy (part, (const char *) state + head, size - head);
+    memcpy (part, (const char *)state + head, size - head);
     tl_site_drop (self);
     int rc = tl_part_state_set (self->part, part, size - head, err);
     if (rc == 0)
-        memcpy (&self->cursor, (const char *) state + sizeof s_magic, sizeof self->cursor);
+        memcpy (&self->cursor, (const char *)state + sizeof s_magic, sizeof self->cursor);
     free (part);
     return rc;
 }
@@ -373,7 +373,7 @@ tl_site_fresh (tl_site_t *self, tl_error_t *err)
 //  --- forward only -----------------------------------------------------------------------------
 
 struct tl_slice {
-    tl_micro_t *micro;        //  its own batch
+    tl_micro_t *micro; //  its own batch
 };
 
 size_t

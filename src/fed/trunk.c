@@ -12,8 +12,8 @@ struct tl_trunk {
     const tl_topology_t *topology;
     tl_model_t *model;
     tl_part_t *part;
-    tl_segment_t *segment;    //  of the part
-    tl_tape_t **tapes;        //  [micros] of the open step, each until its backward
+    tl_segment_t *segment; //  of the part
+    tl_tape_t **tapes;     //  [micros] of the open step, each until its backward
     size_t micros;
     uint64_t round;
 };
@@ -35,7 +35,7 @@ tl_trunk_new (const tl_topology_t *topology, size_t worker, tl_error_t *err)
 {
     tl_trunk_t *self = tl_alloc (sizeof *self);
     self->topology = topology;
-    if (tl_blas_open (topology->workers [worker].threads, err) ||
+    if (tl_blas_open (topology->workers[worker].threads, err) ||
         !(self->model = tl_model_open (topology->model.path, err)) || s_part (self, err))
         tl_trunk_destroy (&self);
     return self;
@@ -45,7 +45,7 @@ static void
 s_close_open (tl_trunk_t *self)
 {
     for (size_t i = 0; i < self->micros; i++)
-        tl_tape_destroy (&self->tapes [i]);
+        tl_tape_destroy (&self->tapes[i]);
     free (self->tapes);
     self->tapes = NULL;
     self->micros = 0;
@@ -124,17 +124,17 @@ tl_trunk_begin (tl_trunk_t *self, uint64_t round, size_t micros)
 const float *
 tl_trunk_forward (tl_trunk_t *self, size_t micro, const tl_batch_t *batch, const float *input)
 {
-    tl_assert (micro < self->micros && !self->tapes [micro]);
-    self->tapes [micro] = tl_segment_forward (self->segment, batch, self->round, input, true);
-    return tl_tape_output (self->tapes [micro]);
+    tl_assert (micro < self->micros && !self->tapes[micro]);
+    self->tapes[micro] = tl_segment_forward (self->segment, batch, self->round, input, true);
+    return tl_tape_output (self->tapes[micro]);
 }
 
 void
 tl_trunk_backward (tl_trunk_t *self, size_t micro, const float *d_output, float *d_input)
 {
-    tl_assert (micro < self->micros && self->tapes [micro]);
-    tl_segment_backward (self->segment, self->tapes [micro], d_output, d_input);
-    tl_tape_destroy (&self->tapes [micro]);
+    tl_assert (micro < self->micros && self->tapes[micro]);
+    tl_segment_backward (self->segment, self->tapes[micro], d_output, d_input);
+    tl_tape_destroy (&self->tapes[micro]);
 }
 
 double
@@ -156,8 +156,7 @@ tl_trunk_update (tl_trunk_t *self, uint64_t labels, double norm, tl_error_t *err
     const tl_topology_t *t = self->topology;
     double rate = tl_learning_rate (t->train.lr, self->round, t->train.warmup, t->train.steps,
                                     t->train.linear ? TL_DECAY_LINEAR : TL_DECAY_CONSTANT);
-    int rc =
-        tl_part_update (self->part, tl_coefficient (norm, t->train.clip, labels), rate, err);
+    int rc = tl_part_update (self->part, tl_coefficient (norm, t->train.clip, labels), rate, err);
     s_close_open (self);
     return rc;
 }

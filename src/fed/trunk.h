@@ -14,16 +14,17 @@ tl_trunk_t *tl_trunk_new (const tl_topology_t *topology, size_t worker, tl_error
 void tl_trunk_destroy (tl_trunk_t **self_p);
 size_t tl_trunk_hidden (const tl_trunk_t *self);
 const char *tl_trunk_manifest (const tl_trunk_t *self);
-size_t tl_trunk_longest (const tl_trunk_t *self);        //  rows of the longest sequence it takes
+size_t tl_trunk_longest (const tl_trunk_t *self); //  rows of the longest sequence it takes
 //  For micros of at most rows rows, the longest sequence having longest, and for serving slices.
 void tl_trunk_plan (const tl_trunk_t *self, size_t rows, size_t longest, tl_plan_t *plan);
 //  Sets the memory of tapes for such micros aside. No step is open.
 void tl_trunk_reserve (tl_trunk_t *self, size_t rows, size_t longest);
 tl_part_t *tl_trunk_part (tl_trunk_t *self);
 
-void tl_trunk_begin (tl_trunk_t *self, uint64_t round, size_t micros);   //  drops whatever was open
+void tl_trunk_begin (tl_trunk_t *self, uint64_t round, size_t micros); //  drops whatever was open
 //  Output rows of one micro, valid until its backward. The batch is copied where needed.
-const float *tl_trunk_forward (tl_trunk_t *self, size_t micro, const tl_batch_t *batch, const float *input);
+const float *tl_trunk_forward (tl_trunk_t *self, size_t micro, const tl_batch_t *batch,
+                               const float *input);
 //  d_output [rows, hidden] of the summed loss; d_input may be NULL.
 void tl_trunk_backward (tl_trunk_t *self, size_t micro, const float *d_output, float *d_input);
 //  The joint or own norm: the trunk's terms and count terms of the clients. labels: N.

@@ -18,8 +18,8 @@ double tl_learning_rate (double lr, uint64_t step, uint64_t warmup, uint64_t ste
 
 //  One trained tensor's squared norm of the summed-loss gradient, and its place in the model's order.
 typedef struct {
-    uint64_t order;           //  tl_tensor_t.order
-    double square;            //  sum of squares
+    uint64_t order; //  tl_tensor_t.order
+    double square;  //  sum of squares
 } tl_norm_term_t;
 
 //  Norm of the mean-loss gradient: squares are added in ascending order (sorted here, in place), then

@@ -14,29 +14,39 @@
 
 typedef enum {
     TL_SLOT_EMBED,
-    TL_SLOT_NORM1, TL_SLOT_NORM1_BIAS,
-    TL_SLOT_QKV, TL_SLOT_QKV_BIAS,
-    TL_SLOT_Q, TL_SLOT_K, TL_SLOT_V,
-    TL_SLOT_OUT, TL_SLOT_OUT_BIAS,
-    TL_SLOT_NORM2, TL_SLOT_NORM2_BIAS,
-    TL_SLOT_GATE, TL_SLOT_UP, TL_SLOT_UP_BIAS,
-    TL_SLOT_DOWN, TL_SLOT_DOWN_BIAS,
-    TL_SLOT_FINAL, TL_SLOT_FINAL_BIAS,
+    TL_SLOT_NORM1,
+    TL_SLOT_NORM1_BIAS,
+    TL_SLOT_QKV,
+    TL_SLOT_QKV_BIAS,
+    TL_SLOT_Q,
+    TL_SLOT_K,
+    TL_SLOT_V,
+    TL_SLOT_OUT,
+    TL_SLOT_OUT_BIAS,
+    TL_SLOT_NORM2,
+    TL_SLOT_NORM2_BIAS,
+    TL_SLOT_GATE,
+    TL_SLOT_UP,
+    TL_SLOT_UP_BIAS,
+    TL_SLOT_DOWN,
+    TL_SLOT_DOWN_BIAS,
+    TL_SLOT_FINAL,
+    TL_SLOT_FINAL_BIAS,
     TL_SLOT_HEAD,
     TL_SLOTS
 } tl_role_t;
 
 typedef struct {
     tl_role_t role;
-    size_t block;             //  which block; 0 for embedding, final norm and head
-    char name [96];           //  as in the checkpoint
-    size_t rows, columns;     //  [rows, columns]; a vector is [rows] in the file and has columns 1 here
-    bool vector;              //  norms and biases: one dimension in the file
-    bool linear;              //  a linear layer's matrix (LoRA may be put on it); not embedding, not head
+    size_t block;         //  which block; 0 for embedding, final norm and head
+    char name[96];        //  as in the checkpoint
+    size_t rows, columns; //  [rows, columns]; a vector is [rows] in the file and has columns 1 here
+    bool vector;          //  norms and biases: one dimension in the file
+    bool linear; //  a linear layer's matrix (LoRA may be put on it); not embedding, not head
 } tl_slot_t;
 
 size_t tl_layout_count (const tl_config_t *config);
-void tl_layout_at (const tl_config_t *config, size_t index, tl_slot_t *slot);   //  index < count
+void tl_layout_at (const tl_config_t *config, size_t index, tl_slot_t *slot); //  index < count
 
 //  ---------------------------------------------------------------------------------------------
 //  Located weights (model.c)
@@ -45,8 +55,8 @@ void tl_layout_at (const tl_config_t *config, size_t index, tl_slot_t *slot);   
 typedef struct {
     const void *data;
     tl_dtype_t dtype;
-    size_t shape [2];         //  rows, columns; columns 1 for vectors
-    const char *name;         //  owned by the model
+    size_t shape[2];  //  rows, columns; columns 1 for vectors
+    const char *name; //  owned by the model
 } tl_weight_t;
 
 //  Finds a tensor and checks its shape: [rows, columns], or [rows] when columns is 1 (a [rows, 1] matrix is
@@ -57,22 +67,22 @@ int tl_model_weight (const tl_model_t *self, const char *name, size_t rows, size
 //  ---------------------------------------------------------------------------------------------
 //  Part (part.c makes it, adapter.c saves and loads it)
 
-typedef struct tl_workspace tl_workspace_t;   //  scratch shared by the part's segments, see segment.h
+typedef struct tl_workspace tl_workspace_t; //  scratch shared by the part's segments, see segment.h
 
 struct tl_part {
-    tl_model_t *model;                        //  not owned
-    tl_range_t ranges [TL_MAX_SEGMENTS];
+    tl_model_t *model; //  not owned
+    tl_range_t ranges[TL_MAX_SEGMENTS];
     size_t range_count;
-    tl_tune_t tune;                           //  targets are the part's own copies, defaults filled in
-    tl_tensor_t *tensors;                     //  [tensor_count] trained tensors in the model's order
-    float **m, **v;                           //  [tensor_count] AdamW moments, shaped as the tensor
-    size_t tensor_count;                      //  0 when frozen
-    uint64_t updates;                         //  updates done so far
-    float *storage;                           //  what value, gradient, m, v point into
-    size_t storage_size;                      //  floats in storage
-    float *embed_gradient;                    //  tied, full, both uses here: the embedding's own share
-    size_t embed_tensor;                      //  its tensor's index, else tensor_count
-    tl_segment_t *segments [TL_MAX_SEGMENTS];
+    tl_tune_t tune;        //  targets are the part's own copies, defaults filled in
+    tl_tensor_t *tensors;  //  [tensor_count] trained tensors in the model's order
+    float **m, **v;        //  [tensor_count] AdamW moments, shaped as the tensor
+    size_t tensor_count;   //  0 when frozen
+    uint64_t updates;      //  updates done so far
+    float *storage;        //  what value, gradient, m, v point into
+    size_t storage_size;   //  floats in storage
+    float *embed_gradient; //  tied, full, both uses here: the embedding's own share
+    size_t embed_tensor;   //  its tensor's index, else tensor_count
+    tl_segment_t *segments[TL_MAX_SEGMENTS];
     tl_workspace_t *workspace;
 };
 

@@ -27,19 +27,19 @@
 typedef enum { TL_FAMILY_CHATGLM, TL_FAMILY_LLAMA } tl_family_t;
 
 typedef struct {
-    tl_family_t family;       //  chatglm: ChatGLM-6B's architecture
-    size_t vocab;             //  rows of the embedding
-    size_t hidden, inner;     //  residual width, MLP width
-    size_t blocks;            //  N
+    tl_family_t family;   //  chatglm: ChatGLM-6B's architecture
+    size_t vocab;         //  rows of the embedding
+    size_t hidden, inner; //  residual width, MLP width
+    size_t blocks;        //  N
     size_t heads, kv_heads, head_dim;
     double norm_eps;
-    double rope_base;         //  rotary theta
-    double alpha;             //  chatglm: sqrt (2 * depth), depth 28 unless alpha_num_layers says so; llama: 1
-    bool tied;                //  the head is the embedding
-    bool rope_llama3;         //  rope_scaling of type llama3, with the four numbers below
+    double rope_base; //  rotary theta
+    double alpha; //  chatglm: sqrt (2 * depth), depth 28 unless alpha_num_layers says so; llama: 1
+    bool tied;    //  the head is the embedding
+    bool rope_llama3; //  rope_scaling of type llama3, with the four numbers below
     double rope_factor, rope_low, rope_high, rope_original;
-    size_t max_positions;     //  longest sequence the checkpoint was made for
-    int32_t bos, eos, pad, gmask, mask, sop;   //  special ids, -1 where the family has none
+    size_t max_positions;                    //  longest sequence the checkpoint was made for
+    int32_t bos, eos, pad, gmask, mask, sop; //  special ids, -1 where the family has none
 } tl_config_t;
 
 typedef struct tl_model tl_model_t;
@@ -61,9 +61,9 @@ const char *tl_model_manifest_hash (const tl_model_t *self);
 //  Part
 
 typedef struct {
-    bool embed;               //  begins with the embedding
-    size_t first, last;       //  blocks [first, last)
-    bool head;                //  ends with final norm, LM head and loss
+    bool embed;         //  begins with the embedding
+    size_t first, last; //  blocks [first, last)
+    bool head;          //  ends with final norm, LM head and loss
 } tl_range_t;
 
 typedef enum { TL_TUNE_LORA, TL_TUNE_FULL } tl_method_t;
@@ -72,13 +72,13 @@ enum { TL_MAX_TARGETS = 8, TL_MAX_SEGMENTS = 2 };
 
 typedef struct {
     tl_method_t method;
-    size_t rank;                              //  LoRA
-    double alpha, dropout;                    //  LoRA; scaling is alpha / rank
-    const char *targets [TL_MAX_TARGETS];     //  LoRA: last part of a linear's module name
-    size_t target_count;                      //  0: the family's default (query_key_value; q_proj, v_proj)
-    bool frozen;                              //  this part trains nothing (tune.parts leaves it out)
-    uint64_t seed;                            //  init and dropout draws
-    double beta1, beta2, eps, decay;          //  AdamW
+    size_t rank;                         //  LoRA
+    double alpha, dropout;               //  LoRA; scaling is alpha / rank
+    const char *targets[TL_MAX_TARGETS]; //  LoRA: last part of a linear's module name
+    size_t target_count;             //  0: the family's default (query_key_value; q_proj, v_proj)
+    bool frozen;                     //  this part trains nothing (tune.parts leaves it out)
+    uint64_t seed;                   //  init and dropout draws
+    double beta1, beta2, eps, decay; //  AdamW
 } tl_tune_t;
 
 typedef struct tl_part tl_part_t;
@@ -89,17 +89,17 @@ typedef struct tl_segment tl_segment_t;
 tl_part_t *tl_part_new (tl_model_t *model, const tl_range_t *ranges, size_t count,
                         const tl_tune_t *tune, tl_error_t *err);
 void tl_part_destroy (tl_part_t **self_p);
-tl_segment_t *tl_part_segment (tl_part_t *self, size_t index);   //  owned by the part
-bool tl_segment_trains (const tl_segment_t *self);               //  has any trained tensor
+tl_segment_t *tl_part_segment (tl_part_t *self, size_t index); //  owned by the part
+bool tl_segment_trains (const tl_segment_t *self);             //  has any trained tensor
 
 //  Trained tensors, in the model's fixed order (by block, then by place in the block; embedding first,
 //  final norm and head last), so that everybody adds norms in one order. A tied embedding counts once.
 //  Names are the checkpoint's for full tuning, PEFT's for LoRA.
 typedef struct {
-    const char *name;         //  unique over the whole model
-    uint64_t order;           //  place in the model's fixed order; comparable between parts
-    size_t shape [2];         //  rows, columns; columns 1 for vectors
-    float *value, *gradient;  //  [rows, columns]
+    const char *name;        //  unique over the whole model
+    uint64_t order;          //  place in the model's fixed order; comparable between parts
+    size_t shape[2];         //  rows, columns; columns 1 for vectors
+    float *value, *gradient; //  [rows, columns]
 } tl_tensor_t;
 
 size_t tl_part_tensors (const tl_part_t *self);
@@ -111,7 +111,7 @@ void tl_part_finish_gradient (tl_part_t *self, double *squares);
 //  AdamW with gradient * coefficient and this lr; then gradients are zero and the count of updates is one
 //  more. Returns -1 with the tensor's name if a gradient is not finite (nothing is changed then).
 int tl_part_update (tl_part_t *self, double coefficient, double lr, tl_error_t *err);
-void tl_part_zero_gradient (tl_part_t *self);   //  drops what was accumulated: an abandoned step
+void tl_part_zero_gradient (tl_part_t *self); //  drops what was accumulated: an abandoned step
 uint64_t tl_part_updates (const tl_part_t *self);
 
 //  Adapter as a PEFT directory (LoRA) or as safetensors of the trained tensors (full). Written by rename.
@@ -122,12 +122,12 @@ int tl_part_load_adapter (tl_part_t *self, const char *directory, tl_error_t *er
 //  What an adapter directory says of itself, for callers that have no topology at hand: fill a tl_tune_t from
 //  it. tl_adapter_info_clear frees what read has put in; both are safe on a zeroed struct.
 typedef struct {
-    tl_method_t method;                 //  lora: adapter_config.json; full: model.safetensors
-    size_t rank;                        //  LoRA, else 0
-    double alpha, dropout;              //  LoRA, else 0
-    char *targets [TL_MAX_TARGETS];     //  LoRA: last parts of module names, sorted
+    tl_method_t method;            //  lora: adapter_config.json; full: model.safetensors
+    size_t rank;                   //  LoRA, else 0
+    double alpha, dropout;         //  LoRA, else 0
+    char *targets[TL_MAX_TARGETS]; //  LoRA: last parts of module names, sorted
     size_t target_count;
-    char *base;                         //  directory or name of the base model it was made on, "" if unknown
+    char *base; //  directory or name of the base model it was made on, "" if unknown
 } tl_adapter_info_t;
 
 int tl_adapter_info_read (tl_adapter_info_t *self, const char *directory, tl_error_t *err);
@@ -142,14 +142,16 @@ int tl_part_state_set (tl_part_t *self, const void *state, size_t size, tl_error
 
 //  Ragged rows of some sequences, one after another; rows = sum of length. Nothing is padded.
 typedef struct {
-    size_t sequences;         //  how many, >= 1
-    size_t rows;              //  sum of length
-    const uint32_t *length;   //  [sequences] rows of each, >= 1
-    const uint32_t *context;  //  [sequences] columns visible to every row (chatglm: index of sop); llama: ignored
-    const uint32_t *mask;     //  [sequences] mask position (chatglm); else ignored
-    const uint64_t *number;   //  [sequences] global sequence number: addresses dropout
-    const int32_t *ids;       //  [rows], embed segments only, else NULL
-    const int32_t *labels;    //  [rows] what row r shall predict, -1 for nothing (already shifted); head only
+    size_t sequences;       //  how many, >= 1
+    size_t rows;            //  sum of length
+    const uint32_t *length; //  [sequences] rows of each, >= 1
+    const uint32_t *
+        context; //  [sequences] columns visible to every row (chatglm: index of sop); llama: ignored
+    const uint32_t *mask;   //  [sequences] mask position (chatglm); else ignored
+    const uint64_t *number; //  [sequences] global sequence number: addresses dropout
+    const int32_t *ids;     //  [rows], embed segments only, else NULL
+    const int32_t
+        *labels; //  [rows] what row r shall predict, -1 for nothing (already shifted); head only
 } tl_batch_t;
 
 typedef struct tl_tape tl_tape_t;
@@ -159,8 +161,12 @@ typedef struct tl_tape tl_tape_t;
 tl_tape_t *tl_segment_forward (tl_segment_t *self, const tl_batch_t *batch, uint64_t step,
                                const float *input, bool train);
 void tl_tape_destroy (tl_tape_t **self_p);
-const float *tl_tape_output (const tl_tape_t *self);   //  [rows, hidden] after the last block (before final norm)
-const float *tl_tape_block (const tl_tape_t *self, size_t index);   //  rows after block first+index; index -1 cast: embedding. For golden_check; NULL unless train
+const float *
+tl_tape_output (const tl_tape_t *self); //  [rows, hidden] after the last block (before final norm)
+const float *tl_tape_block (
+    const tl_tape_t *self,
+    size_t
+        index); //  rows after block first+index; index -1 cast: embedding. For golden_check; NULL unless train
 
 //  Head segments. Loss over rows that have a label, logits in chunks. Sum of NLL and number of labels;
 //  with train the gradient of the summed loss is kept for backward, and a fully tuned head's own gradient is
@@ -171,8 +177,8 @@ void tl_segment_logits (tl_segment_t *self, tl_tape_t *tape, const uint32_t *row
                         float *logits);
 //  For tests: the given rows after the final norm [count, hidden], and after tl_segment_loss on a train tape
 //  the gradient of all rows after the final norm [rows, hidden] (zero where there is no label).
-void tl_segment_final (tl_segment_t *self, const tl_tape_t *tape, const uint32_t *rows, size_t count,
-                       float *normed);
+void tl_segment_final (tl_segment_t *self, const tl_tape_t *tape, const uint32_t *rows,
+                       size_t count, float *normed);
 void tl_tape_final_gradient (const tl_tape_t *self, float *gradient);
 
 //  d_output [rows, hidden] is d(summed loss)/d(output) for segments without head, NULL with head. Adds into
@@ -185,7 +191,8 @@ void tl_segment_backward (tl_segment_t *self, tl_tape_t *tape, const float *d_ou
 //  Generation: keys and values of sequences already read
 
 typedef struct tl_cache tl_cache_t;
-tl_cache_t *tl_cache_new (const tl_segment_t *segment, size_t capacity);   //  one sequence, capacity rows
+tl_cache_t *tl_cache_new (const tl_segment_t *segment,
+                          size_t capacity); //  one sequence, capacity rows
 void tl_cache_destroy (tl_cache_t **self_p);
 //  Reads count new rows after those cached; batch describes the whole sequence so far (one sequence, length = cached
 //  + count; ids of the new rows only). output [count, hidden] after the last block.
@@ -199,22 +206,23 @@ void tl_segment_head (tl_segment_t *self, const float *rows, size_t count, float
 //  in_flight tapes at once. A segment with a head has one: its backward follows its loss at once.
 
 typedef struct {
-    size_t weights;           //  mapped weights that this part touches
-    size_t trained;           //  trained tensors, gradients, AdamW state
-    size_t activations;       //  tapes
-    size_t workspace;         //  scratch, widened panels, logits chunk
-    size_t state;             //  a save's copy of what is trained and of AdamW's state
-    size_t process;           //  BLAS's code and buffers, libraries, sockets, the heap's unused ends
+    size_t weights;     //  mapped weights that this part touches
+    size_t trained;     //  trained tensors, gradients, AdamW state
+    size_t activations; //  tapes
+    size_t workspace;   //  scratch, widened panels, logits chunk
+    size_t state;       //  a save's copy of what is trained and of AdamW's state
+    size_t process;     //  BLAS's code and buffers, libraries, sockets, the heap's unused ends
 } tl_plan_t;
 
-void tl_part_plan (const tl_part_t *self, size_t rows, size_t longest, size_t sequences, size_t labels,
-                   size_t in_flight, tl_plan_t *plan);
+void tl_part_plan (const tl_part_t *self, size_t rows, size_t longest, size_t sequences,
+                   size_t labels, size_t in_flight, tl_plan_t *plan);
 //  The same when rows are only read: forward, and logits for labels rows. Nothing is in flight.
 void tl_part_plan_reading (const tl_part_t *self, size_t rows, size_t longest, size_t labels,
                            tl_plan_t *plan);
 //  Sets memory for such micros aside, so that tapes which grow from micro to micro don't leave holes behind. Pages are
 //  touched when they are used. No tape of the part may be open.
-void tl_part_reserve (tl_part_t *self, size_t rows, size_t longest, size_t labels, size_t in_flight);
+void tl_part_reserve (tl_part_t *self, size_t rows, size_t longest, size_t labels,
+                      size_t in_flight);
 //  For a process that does both at different times: activations and workspace become the larger ones'.
 void tl_plan_widen (tl_plan_t *self, const tl_plan_t *other);
 size_t tl_plan_total (const tl_plan_t *self);

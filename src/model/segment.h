@@ -215,7 +215,7 @@ const tl_tensor_t *tl_part_find_lora (const tl_part_t *self, const char *weight,
 
 //  Rows of logits computed at a time for count rows in all; the same for every run.
 size_t tl_head_chunk (const tl_config_t *config, size_t count);
-size_t tl_head_chunk_most (const tl_config_t *config);   //  for any count
+size_t tl_head_chunk_most (const tl_config_t *config); //  for any count
 //  Gradient of the last block's output from the kept loss: d [rows, h] is overwritten.
 void tl_head_backward (tl_segment_t *self, tl_tape_t *tape, float *d);
 

@@ -15,15 +15,15 @@
 #include <stdint.h>
 
 typedef struct {
-    char role [16];           //  "broker", "worker", "client", "admin"
-    char name [64];
-    char public_text [41];    //  Z85
-    char fingerprint [17];
-    int64_t made;             //  seconds since 1970
+    char role[16]; //  "broker", "worker", "client", "admin"
+    char name[64];
+    char public_text[41]; //  Z85
+    char fingerprint[17];
+    int64_t made; //  seconds since 1970
 } tl_key_t;
 
 typedef struct {
-    char public_text [41], secret_text [41];
+    char public_text[41], secret_text[41];
 } tl_pair_t;
 
 //  Makes a pair unless it exists (returns 1 then, 0 when made, -1 on failure). Directory is made 0700.
@@ -35,7 +35,7 @@ int tl_keys_list (const char *directory, tl_key_t **keys, size_t *count, tl_erro
 int tl_keys_pair (const char *directory, const char *role, const char *name, tl_pair_t *pair,
                   tl_error_t *err);
 //  The broker's public key alone.
-int tl_keys_broker (const char *directory, char public_text [41], tl_error_t *err);
-void tl_keys_fingerprint (const char *public_text, char fingerprint [17]);
+int tl_keys_broker (const char *directory, char public_text[41], tl_error_t *err);
+void tl_keys_fingerprint (const char *public_text, char fingerprint[17]);
 
 #endif

@@ -37,11 +37,13 @@ int tl_link_window (tl_link_t *self, uint64_t bytes, uint64_t messages);
 int tl_link_attach (tl_link_t *self, uint64_t received);
 void tl_link_detach (tl_link_t *self);
 bool tl_link_attached (const tl_link_t *self);
-uint64_t tl_link_received (const tl_link_t *self);   //  highest in-order sequence that came, for ATTACH / ATTACHED
+uint64_t tl_link_received (
+    const tl_link_t *self); //  highest in-order sequence that came, for ATTACH / ATTACHED
 
 //  Queues a message (sequence and ack are filled in at sending; message is encoded now, so it may be cleared after) with its
 //  payload (may be NULL; taken over always). token 0: nobody wants to know. Sends at once what the window allows.
-void tl_link_send (tl_link_t *self, const tl_message_t *message, zmq_msg_t *payload, uint64_t token);
+void tl_link_send (tl_link_t *self, const tl_message_t *message, zmq_msg_t *payload,
+                   uint64_t token);
 
 typedef enum { TL_LINK_NEW, TL_LINK_DUPLICATE, TL_LINK_GAP, TL_LINK_VIOLATION } tl_link_verdict_t;
 //  Says what an arrived sequenced or CREDIT message is, and takes its ack. bytes: payload size. VIOLATION: beyond the
@@ -55,8 +57,9 @@ void tl_link_release (tl_link_t *self, uint64_t sequence);
 //  and no sender.
 void tl_link_tick (tl_link_t *self, bool now);
 
-uint64_t tl_link_released (const tl_link_t *self);   //  highest sequence out that the far end has released
-uint64_t tl_link_pending (const tl_link_t *self);    //  messages out, not yet released by the far end
+uint64_t
+tl_link_released (const tl_link_t *self); //  highest sequence out that the far end has released
+uint64_t tl_link_pending (const tl_link_t *self); //  messages out, not yet released by the far end
 uint64_t tl_link_bytes_held (const tl_link_t *self); //  payload bytes held for sending or resending
 
 #endif

@@ -11,34 +11,35 @@
 #include <zmq.h>
 
 typedef enum {
-    TL_EVENT_CONNECTED,      //  DEALER: handshake done (first time or again); fd is the TCP socket
-    TL_EVENT_DISCONNECTED,   //  a connection that was up is gone; fd says which
-    TL_EVENT_PLAIN,          //  ROUTER: a peer came and is gone without having shown a key: no CURVE, no ZMTP, CURVE with
-                             //  another broker's key, or just a port scan; address is its own
-    TL_EVENT_REFUSED,        //  DEALER: the broker's ZAP handler refused our key
-    TL_EVENT_DENIED,         //  ROUTER: ZAP refused a peer (fd -1, no address; the ZAP handler has logged both)
-    TL_EVENT_RETRIED,        //  DEALER: nobody listens yet, trying again
-    TL_EVENT_FAILED          //  DEALER: somebody listens, but the handshake broke off: no broker there, one without
-                             //  its ZAP handler, or one whose key isn't the one we have
+    TL_EVENT_CONNECTED,    //  DEALER: handshake done (first time or again); fd is the TCP socket
+    TL_EVENT_DISCONNECTED, //  a connection that was up is gone; fd says which
+    TL_EVENT_PLAIN, //  ROUTER: a peer came and is gone without having shown a key: no CURVE, no ZMTP, CURVE with
+                    //  another broker's key, or just a port scan; address is its own
+    TL_EVENT_REFUSED, //  DEALER: the broker's ZAP handler refused our key
+    TL_EVENT_DENIED, //  ROUTER: ZAP refused a peer (fd -1, no address; the ZAP handler has logged both)
+    TL_EVENT_RETRIED, //  DEALER: nobody listens yet, trying again
+    TL_EVENT_FAILED //  DEALER: somebody listens, but the handshake broke off: no broker there, one without
+                    //  its ZAP handler, or one whose key isn't the one we have
 } tl_event_t;
 
 typedef struct {
     tl_event_t event;
-    int fd;                   //  -1 if unknown
-    char address [64];        //  remote "1.2.3.4:567" when known, else ""
+    int fd;           //  -1 if unknown
+    char address[64]; //  remote "1.2.3.4:567" when known, else ""
 } tl_socket_event_t;
 
 typedef struct tl_socket tl_socket_t;
 
 //  Binds; "already in use" gets a sentence naming endpoint and key in the topology file (what, e.g. "broker.control").
 //  "tcp://127.0.0.1:*" binds an ephemeral port (tests); tl_socket_endpoint tells which.
-tl_socket_t *tl_socket_bind (void *context, const char *domain, const char *endpoint, const char *what,
-                             const tl_pair_t *own, size_t window_messages, tl_error_t *err);
+tl_socket_t *tl_socket_bind (void *context, const char *domain, const char *endpoint,
+                             const char *what, const tl_pair_t *own, size_t window_messages,
+                             tl_error_t *err);
 tl_socket_t *tl_socket_connect (void *context, const char *endpoint, const tl_pair_t *own,
                                 const char *broker_public, size_t window_messages, tl_error_t *err);
 void tl_socket_destroy (tl_socket_t **self_p);
-void *tl_socket_zmq (tl_socket_t *self);        //  the ZeroMQ socket, to poll
-void *tl_socket_monitor (tl_socket_t *self);    //  PAIR of connection events, to poll
+void *tl_socket_zmq (tl_socket_t *self);     //  the ZeroMQ socket, to poll
+void *tl_socket_monitor (tl_socket_t *self); //  PAIR of connection events, to poll
 const char *tl_socket_endpoint (const tl_socket_t *self);
 //  Next connection event; 0 if none waits, 1 if one was stored.
 int tl_socket_event (tl_socket_t *self, tl_socket_event_t *event);
@@ -56,8 +57,8 @@ uint64_t tl_socket_bytes (tl_socket_t *self);
 typedef struct {
     zmq_msg_t routing, envelope, payload;
     bool has_payload;
-    char user [80];           //  User-Id "role/name" as proven by the key; ROUTER only, never "" there
-    int fd;                   //  ZMQ_SRCFD, ROUTER only, else -1
+    char user[80]; //  User-Id "role/name" as proven by the key; ROUTER only, never "" there
+    int fd;        //  ZMQ_SRCFD, ROUTER only, else -1
 } tl_packet_t;
 
 //  1 and a packet to be closed with tl_packet_close, 0 if none waits, -1 (errno EPROTO) for a message of

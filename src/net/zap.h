@@ -12,9 +12,9 @@ typedef struct tl_zap tl_zap_t;
 
 tl_zap_t *tl_zap_new (void *context, const char *keys_directory, tl_error_t *err);
 void tl_zap_destroy (tl_zap_t **self_p);
-void *tl_zap_socket (tl_zap_t *self);    //  to poll for input
-void tl_zap_serve (tl_zap_t *self);      //  answers all requests that wait; never blocks
-uint64_t tl_zap_refused_unknown (const tl_zap_t *self);   //  keys nobody knows
-uint64_t tl_zap_refused_role (const tl_zap_t *self);      //  known keys in the wrong place
+void *tl_zap_socket (tl_zap_t *self); //  to poll for input
+void tl_zap_serve (tl_zap_t *self);   //  answers all requests that wait; never blocks
+uint64_t tl_zap_refused_unknown (const tl_zap_t *self); //  keys nobody knows
+uint64_t tl_zap_refused_role (const tl_zap_t *self);    //  known keys in the wrong place
 
 #endif

@@ -211,7 +211,7 @@ test_known_bytes (void **state)
         0x94,                                                 //  body: members and numbers
         0x92, 0x92, 0xa5, 'n',  'o',  'r',  't',  'h',  0x00, //  two members, (north, 0)
         0x92, 0xa5, 's',  'o',  'u',  't',  'h',  0xce, 0x00, 0x01, 0, 0, //  (south, 65536)
-        0x03, 0xcd, 0x01, 0x2c, 0x40};                                    //  3 micros, 300 rows, longest 64
+        0x03, 0xcd, 0x01, 0x2c, 0x40}; //  3 micros, 300 rows, longest 64
     tl_member_t members[] = {{"north", 0}, {"south", 65536}};
     tl_message_t plan;
     tl_message_init (&plan, TL_PLAN);
