@@ -735,7 +735,7 @@ s_all (void)
     static void (*const attacks[]) (stage_t *) = {
         s_whole_step,   s_wrong_activations, s_wrong_gradients, s_broken_links, s_nonsense,
         s_wrong_author, s_sessions,          s_reader,          s_whole_step};
-    run_t run = s_begin (4000);
+    run_t run = s_begin (20000);
     for (size_t i = 0; i < sizeof attacks / sizeof *attacks; i++) {
         attacks[i](run.stage);
         s_check_honest (&run);
