@@ -9,8 +9,8 @@
 
     with fp32 and bf16 on the wire. Client, worker and the one process have the same number of threads, and all of
     it stays on so many cores. One central and two split runs make a round, in turns forwards and backwards;
-    a ratio is of one round's medians, the result the median of the rounds. A round in which others took more
-    than a tenth of a core counts as disturbed and is repeated. Prints one JSON object.             */
+    a ratio is of one round's medians, the result the median of the rounds. A run in which others took more than
+    a tenth of a core counts as disturbed and is repeated. Prints one JSON object.             */
 
 #include "bench/bench_run.h"
 
@@ -31,7 +31,7 @@ enum {
     WARM = 3,      //  steps at the start of a run that don't count
     MOST_STEPS = 1000,
     MOST_ROUNDS = 64,
-    TRIES = 4, //  rounds at most, for each that is wanted
+    TRIES = 4, //  runs at most, for each that is wanted
     STARTS = 5 //  measurements of the first step
 };
 
@@ -57,10 +57,10 @@ typedef struct {
 typedef struct {
     double seconds[KINDS][MOST_ROUNDS]; //  a step
     double ratio[KINDS][MOST_ROUNDS];
-    double bytes[KINDS];      //  over ideal; the last round's median
-    double memory[KINDS][2];  //  peak over plan; the last round's
-    double planned[KINDS][2]; //  bytes
-    size_t rounds, disturbed;
+    double bytes[KINDS];            //  over ideal; the last round's median
+    double memory[KINDS][2];        //  peak over plan; the last round's
+    double planned[KINDS][2];       //  bytes
+    size_t rounds, runs, disturbed; //  complete; tried; of those that don't count
 } rounds_t;
 
 typedef struct {
@@ -293,33 +293,49 @@ s_keep (rounds_t *rounds, kind_t kind, const subject_t *subject, output_t *outpu
         rounds->bytes[kind] = bench_quantile (output->bytes, output->steps, 0.5) / ideal;
 }
 
+//  One run that nobody disturbed, repeated for it. False when the runs there may be are used up.
+static bool
+s_undisturbed (const bench_t *self, const subject_t *subject, kind_t kind, rounds_t *rounds,
+               output_t *output)
+{
+    while (rounds->runs++ < TRIES * KINDS * self->pairs) {
+        double foreign = s_run (self, subject, kind, false, output);
+        if (foreign <= self->foreign)
+            return true;
+        rounds->disturbed++;
+        fprintf (stderr, "%s: others took %.2f cores, once more\n", subject->name, foreign);
+    }
+    return false;
+}
+
+static bool
+s_round (const bench_t *self, const subject_t *subject, rounds_t *rounds)
+{
+    output_t output;
+    size_t at = rounds->rounds;
+    for (int i = 0; i < KINDS; i++) {
+        kind_t kind = (kind_t)(at % 2 ? KINDS - 1 - i : i);
+        if (!s_undisturbed (self, subject, kind, rounds, &output))
+            return false;
+        s_keep (rounds, kind, subject, &output);
+    }
+    for (int kind = FP32; kind < KINDS; kind++)
+        rounds->ratio[kind][at] = rounds->seconds[kind][at] / rounds->seconds[CENTRAL][at];
+    fprintf (stderr, "%s: %.1f ms in one process, split fp32 x%.3f, bf16 x%.3f\n", subject->name,
+             1e3 * rounds->seconds[CENTRAL][at], rounds->ratio[FP32][at], rounds->ratio[BF16][at]);
+    rounds->rounds++;
+    return true;
+}
+
 static void
 s_measure (const bench_t *self, const subject_t *subject, rounds_t *rounds)
 {
-    output_t output;
-    for (size_t tried = 0; tried < TRIES * self->pairs && rounds->rounds < self->pairs; tried++) {
-        double foreign = 0;
-        for (int i = 0; i < KINDS; i++) {
-            kind_t kind = (kind_t)(tried % 2 ? KINDS - 1 - i : i);
-            double others = s_run (self, subject, kind, false, &output);
-            foreign = others > foreign ? others : foreign;
-            s_keep (rounds, kind, subject, &output);
-        }
-        size_t at = rounds->rounds;
-        for (int kind = FP32; kind < KINDS; kind++)
-            rounds->ratio[kind][at] = rounds->seconds[kind][at] / rounds->seconds[CENTRAL][at];
-        bool good = foreign <= self->foreign;
-        fprintf (stderr, "%s: %.1f ms in one process, split fp32 x%.3f, bf16 x%.3f%s\n",
-                 subject->name, 1e3 * rounds->seconds[CENTRAL][at], rounds->ratio[FP32][at],
-                 rounds->ratio[BF16][at], good ? "" : "  (disturbed: doesn't count)");
-        rounds->rounds += good;
-        rounds->disturbed += !good;
-    }
+    while (rounds->rounds < self->pairs && s_round (self, subject, rounds))
+        continue;
     if (!rounds->rounds)
-        s_fail (
-            "other processes took more than a tenth of a core in every round of '%s'; run it on a "
-            "machine that is idle",
-            subject->name);
+        s_fail ("other processes took too much of the machine in nearly every run of '%s'; run it "
+                "when it is idle, or allow them more with --foreign",
+                subject->name);
 }
 
 //  `up` to the first finished step, on a site of 7,000 examples.
