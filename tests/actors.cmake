@@ -3,7 +3,7 @@ tl_test (test_schedule SOURCES unit/test_schedule.c LIBRARIES tl_actors)
 
 #  chaos_test (program test ...): a program over the stage, each of its tests by name.
 function (chaos_test program)
-    add_executable (chaos_${program} chaos/${program}.c chaos/stage.c chaos/proxy.c)
+    add_executable (chaos_${program} chaos/${program}.c chaos/stage.c chaos/proxy.c chaos/peer.c)
     target_link_libraries (chaos_${program} PRIVATE tests_case tl_actors)
     set_target_properties (chaos_${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
     foreach (name ${ARGN})
