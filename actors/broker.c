@@ -450,7 +450,7 @@ s_open (tl_broker_t *self, tl_error_t *err)
 {
     const tl_topology_t *t = self->topology;
     tl_pair_t pair;
-    if (tl_keys_pair (t->keys, "broker", "broker", &pair, err) || tl_store_open (t, err))
+    if (tl_keys_pair (t->keys, "broker", "broker", &pair, err))
         return -1;
     //  The handler first: no socket of this context may ever live without it.
     if (!self->options.no_zap && !(self->zap = tl_zap_new (self->context, t->keys, err)))
@@ -464,7 +464,8 @@ s_open (tl_broker_t *self, tl_error_t *err)
         self->workers = tl_socket_bind (self->context, "workers", t->broker.workers,
                                         "broker.workers", &pair, TL_BROKER_MESSAGES, err);
     sodium_memzero (&pair, sizeof pair);
-    return self->workers ? 0 : -1;
+    //  Only who holds the ports may remove the states of an earlier run: another broker may be serving from them.
+    return self->workers ? tl_store_open (t, err) : -1;
 }
 
 static void

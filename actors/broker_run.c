@@ -320,6 +320,24 @@ s_tell_readers (tl_broker_t *self)
             s_send (self, it, &restore);
 }
 
+//  A run that waits says for whom.
+static void
+s_say_missing (tl_broker_t *self)
+{
+    char names[512] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < self->topology->client_count && used < sizeof names - 70; i++) {
+        tl_session_t *it = tl_sessions_by_client (&self->sessions, (int)i);
+        if (!it || !it->ready)
+            used += (size_t)snprintf (names + used, sizeof names - used, " %s",
+                                      self->topology->clients[i].name);
+    }
+    if (!tl_sessions_worker (&self->sessions))
+        snprintf (names + used, sizeof names - used, " %s", "and a worker");
+    if (*names)
+        tl_info ("waiting for%s", names);
+}
+
 void
 tl_broker_ready (tl_broker_t *self, tl_session_t *session)
 {
@@ -333,6 +351,8 @@ tl_broker_ready (tl_broker_t *self, tl_session_t *session)
         tl_broker_control (self, session, &bye);
     } else if (session->role == TL_ROLE_CLIENT)
         tl_schedule_join (self->schedule, (size_t)session->index);
+    if (tl_schedule_state (self->schedule) == TL_RUN_WAITING)
+        s_say_missing (self);
 }
 
 void

@@ -204,6 +204,8 @@ s_begin (s_run_t *self, tl_error_t *err)
                                           options->site ? options->site : "");
     if (tl_mkdirs (self->out, err) != 0)
         return -1;
+    if (!options->resume)
+        tl_local_forget (self->out);
     int found = options->resume ? tl_local_resume (self->local, self->out, err) : 0;
     if (found > 0)
         fprintf (stderr, "goes on after step %llu\n",

@@ -61,11 +61,13 @@ s_on_line (void *arg, const char *line)
     tl_board_line (arg, line);
 }
 
-//  Prints the result and writes summary.json beside the adapters.
+//  Prints the result and writes summary.json beside the adapters. A broker that never came up leaves an earlier one as it is.
 static int
 s_finish (tl_board_t *board, const tl_topology_t *topology, tl_error_t *err)
 {
     tl_board_end (board);
+    if (strcmp (topology->broker.host, "localhost") == 0 && !tl_board_began (board))
+        return 0;
     json_t *summary = tl_board_summary (board);
     unsigned long long steps =
         (unsigned long long)json_integer_value (json_object_get (summary, "steps"));

@@ -289,6 +289,12 @@ s_drop_old_saves (const char *out, size_t keep)
     free (numbers);
 }
 
+void
+tl_local_forget (const char *out)
+{
+    s_drop_old_saves (out, 0);
+}
+
 int
 tl_local_save (const tl_local_t *self, const char *out, tl_error_t *err)
 {

@@ -44,6 +44,8 @@ int tl_local_step (tl_local_t *self, tl_local_step_t *result, tl_error_t *err);
 int tl_local_save_adapter (const tl_local_t *self, const char *directory, tl_error_t *err);
 //  Everything to go on bit for bit, as OUT/step-000123; the oldest beyond checkpoint.keep go.
 int tl_local_save (const tl_local_t *self, const char *out, tl_error_t *err);
+//  Removes the saves under OUT: a run that begins anew must not be continued from another's.
+void tl_local_forget (const char *out);
 //  Goes on from the newest save under OUT. Returns 1, or 0 when there is none, or -1.
 int tl_local_resume (tl_local_t *self, const char *out, tl_error_t *err);
 
