@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { STEPS = 120 }; //  of the runs that are compared with an undisturbed one
+
 static case_spec_t
 s_spec (size_t sites, uint64_t steps)
 {
@@ -50,11 +52,14 @@ s_same_bits (const json_t *event, const case_step_t *step)
 static void
 s_client (const char *mode, bool serial)
 {
-    case_spec_t spec = s_case (3, 60, mode);
+    uint64_t rounds = serial ? 120 : 400; //  time to see it come back, on a slow machine, too
+    case_spec_t spec = s_case (3, rounds, mode);
+    spec.save_every = 20;
     stage_t *stage = stage_new (&spec);
     part_t *up = stage_up (stage, NULL);
     part_event_of (up, "ready", "part", "client/site-1");
-    part_event (up, "closed", "step", 12);
+    part_event (up, "saved", "step", 20);
+    part_event (up, "closed", "step", 22);
     pid_t victim = part_child (up, "client", "site-1");
     kill (victim, SIGKILL);
     part_log (up, "client/site-1 was killed by signal 9");
@@ -63,7 +68,7 @@ s_client (const char *mode, bool serial)
     stage_check (stage, part_child (up, "client", "site-1") != victim, "another process");
     const json_t *done = part_event (up, "done", NULL, 0);
     stage_check (stage, part_int (done, "code") == 0, "the run ends well");
-    stage_check (stage, part_int (done, "steps") >= (serial ? 3 * 60 - 60 : 60), "all steps");
+    stage_check (stage, part_int (done, "steps") >= (serial ? 240 : 400), "all steps");
     stage_check (stage, part_wait (up) == 0, "code 0");
     stage_check (stage, part_count (up, "restore") == 0, "nobody goes back");
     //  In batch every step without it has fewer labels
@@ -113,8 +118,8 @@ s_client_alone (void)
 static void
 s_worker_at (uint64_t step, uint64_t back_to)
 {
-    case_spec_t spec = s_case (1, 24, "batch");
-    case_step_t steps[24];
+    case_spec_t spec = s_case (1, STEPS, "batch");
+    static case_step_t steps[STEPS];
     if (!back_to)
         spec.save_every = 1000; //  none before the end
     stage_t *stage = stage_new (&spec);
@@ -146,7 +151,7 @@ s_worker_at (uint64_t step, uint64_t back_to)
         stage_check (stage, s_same_bits (it, &steps[part_int (it, "step")]),
                      "every step has the loss and norm of the undisturbed run");
     }
-    stage_check (stage, repeated >= 24 && (!back_to || repeated <= 24 + 5),
+    stage_check (stage, repeated >= STEPS && (!back_to || repeated <= STEPS + 5),
                  "at most checkpoint.every steps again");
     stage_check (stage, stage_same (stage, "trunk"), "the same trunk at the end");
     stage_check (stage, stage_same (stage, "site-0"), "the same front and tail at the end");
@@ -175,7 +180,7 @@ s_worker_after_a_save (void)
 static void
 s_worker_again (void)
 {
-    case_spec_t spec = s_case (2, 60, "batch");
+    case_spec_t spec = s_case (2, 200, "batch");
     stage_t *stage = stage_new (&spec);
     part_t *up = stage_up (stage, NULL);
     part_event (up, "saved", "step", 10);
@@ -186,8 +191,8 @@ s_worker_again (void)
     kill (part_child (up, "worker", "trunk"), SIGKILL);
     part_event (up, "restore", "step", 20);
     const json_t *done = part_event (up, "done", NULL, 0);
-    stage_check (stage, part_int (done, "steps") == 60 && part_int (done, "code") == 0,
-                 "60 steps in the end");
+    stage_check (stage, part_int (done, "steps") == 200 && part_int (done, "code") == 0,
+                 "200 steps in the end");
     stage_check (stage, part_wait (up) == 0, "code 0");
     stage_end (&stage);
 }

@@ -467,10 +467,11 @@ s_nan_of_one (void)
 static void
 s_damaged (void)
 {
-    case_spec_t spec = s_case (2, 40);
+    case_spec_t spec = s_case (2, 400);
+    spec.save_every = 20;
     stage_t *stage = stage_new (&spec);
     part_t *up = stage_up (stage, NULL);
-    part_event (up, "saved", "step", 5);
+    part_event (up, "saved", "step", 20);
     kill (part_child (up, "client", "site-1"), SIGKILL);
     char *command =
         tl_format ("for f in %s/runs/case/site-1/save-*.state; do "
@@ -480,8 +481,8 @@ s_damaged (void)
     stage_check (stage, system (command) == 0, command);
     part_log (up, "not finite; use an earlier save");
     const json_t *done = part_event (up, "done", NULL, 0);
-    stage_check (stage, part_int (done, "steps") == 40 && part_int (done, "code") == 0,
-                 "the other's 40 steps");
+    stage_check (stage, part_int (done, "steps") == 400 && part_int (done, "code") == 0,
+                 "the other's 400 steps");
     stage_check (stage, part_wait (up) == 4, "code 4");
     free (command);
     stage_end (&stage);

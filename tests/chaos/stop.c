@@ -239,18 +239,19 @@ s_down (void)
 static void
 s_client (void)
 {
-    case_spec_t spec = s_case (3, 40, "batch");
+    case_spec_t spec = s_case (3, 300, "batch");
+    spec.save_every = 20;
     stage_t *stage = stage_new (&spec);
     part_t *up = stage_up (stage, NULL);
     part_event (up, "closed", "step", 11);
     kill (part_child (up, "client", "site-1"), SIGTERM);
     part_log (up, "client/site-1 has left");
     const json_t *done = part_event (up, "done", NULL, 0);
-    stage_check (stage, part_int (done, "steps") == 40, "all steps");
+    stage_check (stage, part_int (done, "steps") == 300, "all steps");
     stage_check (stage, part_wait (up) == 0, "code 0");
     s_check_adapter (stage, "site-1");
     stage_check (stage, s_newest (stage, "site-1") >= 11, "its save bears the step it holds");
-    stage_check (stage, s_newest (stage, "site-0") == 40, "the others' is of the end");
+    stage_check (stage, s_newest (stage, "site-0") == 300, "the others' is of the end");
     stage_end (&stage);
 }
 
