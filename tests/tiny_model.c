@@ -137,7 +137,7 @@ s_values (const tiny_model_t *spec, const tl_slot_t *slot)
                    : slot->vector              ? 0.1
                                                : 1 / sqrt ((double)slot->columns);
     float *values = tl_alloc (count * sizeof *values);
-    void *stored = tl_alloc (count * tl_dtype_size (spec->dtype));
+    void *stored = tl_alloc (tl_dtype_bytes (spec->dtype, count));
     for (size_t i = 0; i < count; i++)
         values[i] = (float)(scale * tl_random_normal (&stream, i) + (norm ? 1 : 0));
     tl_narrow (stored, values, spec->dtype, count);
@@ -166,7 +166,7 @@ tiny_model_write (const tiny_model_t *spec, const char *directory, tl_error_t *e
                                                                        : TL_ST_BF16,
                                       .dimensions = slots[i].vector ? 1 : 2,
                                       .shape = {slots[i].rows, slots[i].columns},
-                                      .bytes = values * tl_dtype_size (spec->dtype),
+                                      .bytes = tl_dtype_bytes (spec->dtype, values),
                                       .data = s_values (spec, &slots[i])};
     }
     path = tl_format ("%s/model.safetensors", directory);

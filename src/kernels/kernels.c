@@ -129,18 +129,35 @@ tl_narrow (void *out, const float *in, tl_dtype_t dtype, size_t count)
     s_set ()->narrow (out, in, dtype, count);
 }
 
+//  Values and bytes of one block of each type.
+static const struct {
+    const char *name;
+    size_t values, bytes;
+} s_dtypes[TL_DTYPES] = {
+    [TL_F32] = {"fp32", 1, 4},      [TL_F16] = {"fp16", 1, 2},      [TL_BF16] = {"bf16", 1, 2},
+    [TL_Q8_0] = {"q8_0", 32, 34},   [TL_Q4_0] = {"q4_0", 32, 18},   [TL_Q4_1] = {"q4_1", 32, 20},
+    [TL_Q4_K] = {"q4_k", 256, 144}, [TL_Q5_K] = {"q5_k", 256, 176}, [TL_Q6_K] = {"q6_k", 256, 210},
+};
+
 size_t
-tl_dtype_size (tl_dtype_t dtype)
+tl_dtype_block (tl_dtype_t dtype)
 {
-    return dtype == TL_F32 ? 4 : 2;
+    tl_assert (dtype < TL_DTYPES);
+    return s_dtypes[dtype].values;
+}
+
+size_t
+tl_dtype_bytes (tl_dtype_t dtype, size_t count)
+{
+    tl_assert (dtype < TL_DTYPES && count % s_dtypes[dtype].values == 0);
+    return count / s_dtypes[dtype].values * s_dtypes[dtype].bytes;
 }
 
 const char *
 tl_dtype_name (tl_dtype_t dtype)
 {
-    static const char *const names[] = {"fp32", "fp16", "bf16"};
-    tl_assert (dtype <= TL_BF16);
-    return names[dtype];
+    tl_assert (dtype < TL_DTYPES);
+    return s_dtypes[dtype].name;
 }
 
 size_t

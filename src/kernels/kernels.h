@@ -18,11 +18,24 @@
 
 #include "error.h"
 
-//  Storage of a weight. Compute is always in real_t.
-typedef enum { TL_F32, TL_F16, TL_BF16 } tl_dtype_t;
+//  Storage of a weight. Compute is always in real_t. The quantised ones are GGUF's, bit for bit: blocks of 32 values
+//  (q8_0, q4_0, q4_1) or 256 (K-quants) that share scales; a row of a matrix is a whole number of blocks.
+typedef enum {
+    TL_F32,
+    TL_F16,
+    TL_BF16,
+    TL_Q8_0,
+    TL_Q4_0,
+    TL_Q4_1,
+    TL_Q4_K,
+    TL_Q5_K,
+    TL_Q6_K,
+    TL_DTYPES
+} tl_dtype_t;
 
-size_t tl_dtype_size (tl_dtype_t dtype);
-const char *tl_dtype_name (tl_dtype_t dtype); //  "fp32", "fp16", "bf16"
+size_t tl_dtype_block (tl_dtype_t dtype);               //  values a block: 1, 32 or 256
+size_t tl_dtype_bytes (tl_dtype_t dtype, size_t count); //  of count values, whole blocks
+const char *tl_dtype_name (tl_dtype_t dtype);           //  "fp32", "fp16", "bf16", "q8_0" ...
 
 //  How rotary turns a head of d values; cos and sin are [n, d_rot / 2] tables made by the model.
 //  HALF: pairs (i, i + d_rot/2). INTERLEAVED: pairs (2i, 2i+1).

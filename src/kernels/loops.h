@@ -73,12 +73,12 @@ void TL_KERNEL (attention_few_rows) (real_t *o, real_t *lse, const real_t *q, co
 //  Turns x [count] into exp (x - maximum), in place. Returns the sum.
 double TL_KERNEL (softmax_row) (real_t *x, size_t count, real_t *maximum);
 
-//  Where weight number index starts.
+//  Where weight number index starts; index is a whole number of blocks.
 static inline const void *
 tl_weight_at (const void *w, tl_dtype_t dtype, size_t index)
 {
-    size_t size = sizeof (real_t) == sizeof (double) ? sizeof (double) : tl_dtype_size (dtype);
-    return (const char *)w + index * size;
+    bool doubles = sizeof (real_t) == sizeof (double);
+    return (const char *)w + (doubles ? index * sizeof (double) : tl_dtype_bytes (dtype, index));
 }
 
 //  The largest of count > 0 values; NaN is skipped (its exponential isn't, so it doesn't get lost).

@@ -33,7 +33,11 @@ typedef struct {
 const char *
 tl_family_name (tl_family_t family)
 {
-    return family == TL_FAMILY_CHATGLM ? "chatglm" : "llama";
+    static const char *const names[] = {[TL_FAMILY_CHATGLM] = "chatglm",
+                                        [TL_FAMILY_GLM] = "glm",
+                                        [TL_FAMILY_LLAMA] = "llama",
+                                        [TL_FAMILY_QWEN2] = "qwen2"};
+    return names[family];
 }
 
 //  The value as a person would find it in the file.
@@ -235,6 +239,10 @@ s_read_chatglm (const reader_t *self, tl_config_t *config)
     //  The original never hands num_layers to its blocks: their depth is 28 in every released model.
     config->alpha = sqrt (2.0 * (double)alpha_blocks);
     config->rope_base = 10000;
+    config->names = TL_NAMES_CHATGLM;
+    config->turned = config->head_dim;
+    config->rope_style = TL_ROPE_HALF;
+    config->qkv_bias = true;
     if (s_check_heads (self, "num_attention_heads", config, 4) != 0)
         return -1;
     return s_read_chatglm_ids (self, config);
@@ -321,6 +329,9 @@ s_read_llama (const reader_t *self, tl_config_t *config)
         s_check_heads (self, s_value (self, "head_dim") ? "head_dim" : "num_attention_heads",
                        config, 2) != 0)
         return -1;
+    config->names = TL_NAMES_HF;
+    config->turned = config->head_dim;
+    config->rope_style = TL_ROPE_HALF;
     config->alpha = 1;
     config->gmask = config->mask = config->sop = -1;
     if (s_id (self, "bos_token_id", config->vocab, 1, &config->bos) != 0 ||

@@ -118,7 +118,7 @@ tl_shape_of (const tl_config_t *config)
         .prefix_mask = chatglm,
         .gated = !chatglm,
         .rope_fp16 = chatglm,
-        .rope_style = TL_ROPE_HALF,
+        .rope_style = config->rope_style,
         .alpha = chatglm ? config->alpha : 1,
     };
 }

@@ -86,7 +86,7 @@ s_fill (s_maker_t *self, tl_error_t *err)
         tl_layout_at (&self->config, i, slot);
         size_t count = slot->rows * slot->columns;
         float *values = tl_alloc_aligned (count * sizeof *values);
-        void *stored = tl_alloc_aligned (count * tl_dtype_size (self->options->dtype));
+        void *stored = tl_alloc_aligned (tl_dtype_bytes (self->options->dtype, count));
         int rc = 0;
         if (self->trained)
             rc = s_take (self, slot, values, err);
@@ -99,7 +99,7 @@ s_fill (s_maker_t *self, tl_error_t *err)
                                             .dtype = s_stored (self->options->dtype),
                                             .dimensions = slot->vector ? 1 : 2,
                                             .shape = {slot->rows, slot->columns},
-                                            .bytes = count * tl_dtype_size (self->options->dtype),
+                                            .bytes = tl_dtype_bytes (self->options->dtype, count),
                                             .data = stored};
         if (rc != 0)
             return -1;

@@ -24,16 +24,27 @@
 //  ---------------------------------------------------------------------------------------------
 //  Model
 
-typedef enum { TL_FAMILY_CHATGLM, TL_FAMILY_LLAMA } tl_family_t;
+//  chatglm: ChatGLM-6B's architecture; glm: ChatGLM2, ChatGLM3 and GLM-4; llama: Llama, Mistral, SmolLM2;
+//  qwen2: Qwen2 and Qwen2.5.
+typedef enum { TL_FAMILY_CHATGLM, TL_FAMILY_GLM, TL_FAMILY_LLAMA, TL_FAMILY_QWEN2 } tl_family_t;
+
+//  What a checkpoint calls its tensors and how it cuts them up: ChatGLM-6B's original files; ChatGLM2's (3, GLM-4)
+//  original files: fused query_key_value [all q | all k | all v] and dense_h_to_4h [gate | up]; Hugging Face's names (glm:
+//  gate_up_proj [gate | up]); GGUF's names.
+typedef enum { TL_NAMES_CHATGLM, TL_NAMES_CHATGLM2, TL_NAMES_HF, TL_NAMES_GGUF } tl_names_t;
 
 typedef struct {
-    tl_family_t family;   //  chatglm: ChatGLM-6B's architecture
+    tl_family_t family;
+    tl_names_t names;
     size_t vocab;         //  rows of the embedding
     size_t hidden, inner; //  residual width, MLP width
     size_t blocks;        //  N
     size_t heads, kv_heads, head_dim;
     double norm_eps;
-    double rope_base; //  rotary theta
+    double rope_base;     //  rotary theta
+    size_t turned;        //  values of a head that rotary turns; chatglm: both halves together
+    tl_rope_t rope_style; //  which values of a head make a pair
+    bool qkv_bias;        //  q, k and v have biases
     double alpha; //  chatglm: sqrt (2 * depth), depth 28 unless alpha_num_layers says so; llama: 1
     bool tied;    //  the head is the embedding
     bool rope_llama3; //  rope_scaling of type llama3, with the four numbers below

@@ -168,7 +168,7 @@ s_weights (const tl_part_t *part)
         tl_layout_at (config, i, &slot);
         if (tl_part_owns (part, config, &slot) &&
             tl_model_weight (part->model, slot.name, slot.rows, slot.columns, &weight, NULL) == 0)
-            bytes += slot.rows * slot.columns * tl_dtype_size (weight.dtype);
+            bytes += tl_dtype_bytes (weight.dtype, slot.rows * slot.columns);
     }
     return bytes;
 }

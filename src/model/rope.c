@@ -29,7 +29,7 @@ void
 tl_rope_init (tl_rope_table_t *self, const tl_config_t *config)
 {
     tl_shape_t shape = tl_shape_of (config);
-    size_t turned = shape.rope_2d ? config->head_dim / 2 : config->head_dim;
+    size_t turned = shape.rope_2d ? config->turned / 2 : config->turned;
     memset (self, 0, sizeof *self);
     self->half = turned / 2;
     self->frequency = tl_alloc (self->half * sizeof (float));

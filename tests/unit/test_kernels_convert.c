@@ -155,8 +155,8 @@ test_fp32_is_a_copy (void **state)
     tl_narrow (back, out, TL_F32, 5);
     for (size_t i = 0; i < 5; i++)
         assert_int_equal (s_bits (in[i]), s_bits (back[i]));
-    assert_int_equal (tl_dtype_size (TL_F32), 4);
-    assert_int_equal (tl_dtype_size (TL_BF16), 2);
+    assert_int_equal (tl_dtype_bytes (TL_F32, 1), 4);
+    assert_int_equal (tl_dtype_bytes (TL_BF16, 1), 2);
     assert_string_equal (tl_dtype_name (TL_F16), "fp16");
 }
 

@@ -18,7 +18,7 @@ static void *
 s_store (double *w, size_t count, tl_dtype_t dtype)
 {
     float *wide = tl_alloc_aligned (count * sizeof *wide);
-    void *stored = tl_alloc_aligned (count * tl_dtype_size (dtype));
+    void *stored = tl_alloc_aligned (tl_dtype_bytes (dtype, count));
     for (size_t i = 0; i < count; i++)
         wide[i] = (float)w[i];
     tl_narrow (stored, wide, dtype, count);
