@@ -3,7 +3,8 @@
     a micro at once, attention sequence by sequence.
 
     Backward computes norm outputs and activations again where a trained weight needs them: they cost
-    little beside the matrix products and would be a third of a tape.                                 */
+    little beside the matrix products and would be a third of a tape. What a budget of memory leaves out of
+    the tape besides (tl_drop_t) is made again by the very calls of forward, so its bits are the same.  */
 
 #include "model/segment.h"
 
@@ -121,30 +122,64 @@ s_residual (const tl_context_t *context, float *y, const float *x, const float *
     return context->shape.alpha;
 }
 
+//  q, k and v of the normalised rows, turned.
 static void
-s_attention_forward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
-                     tl_kept_t *kept, const float *x, const tl_kv_t *kv)
+s_project (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+           const tl_kept_t *kept, const float *normed)
 {
-    tl_workspace_t *workspace = context->workspace;
-    size_t n = rows->rows, h = context->config->hidden, mark = tl_workspace_mark (workspace);
-    float *normed = tl_workspace_take (workspace, n * h);
-    tl_norm_forward (&self->norm1, normed, kept->mean1, kept->rstd1, x, n, h,
-                     context->config->norm_eps);
     for (size_t i = TL_Q; i <= TL_V; i++)
         if (self->linear[i].out)
             tl_linear_forward (&self->linear[i], rows, kept->qkv[i], normed, 0, kept->low[i],
-                               workspace);
+                               context->workspace);
     float *views[3];
     tl_attention_t shape = s_views (context, kept->qkv, views);
     s_rotate (context, rows, views, &shape, +1);
+}
+
+//  What the rows see, from q, k and v.
+static void
+s_look (const tl_context_t *context, const tl_rows_t *rows, const tl_kept_t *kept,
+        const tl_kv_t *kv)
+{
+    float *views[3];
+    tl_attention_t shape = s_views (context, kept->qkv, views);
     if (kv)
         s_attend_cached (context, rows, kept, views, shape, kv);
     else
         s_attend (context, rows, kept, views, shape);
-    double beta = s_residual (context, kept->middle, x, normed, n * h);
+}
+
+//  The rows between attention and MLP.
+static void
+s_combine (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+           const tl_kept_t *kept, const float *x, const float *normed)
+{
+    double beta =
+        s_residual (context, kept->middle, x, normed, rows->rows * context->config->hidden);
     tl_linear_forward (&self->linear[TL_OUT], rows, kept->middle, kept->attended, beta,
-                       kept->low[TL_OUT], workspace);
-    tl_workspace_release (workspace, mark);
+                       kept->low[TL_OUT], context->workspace);
+}
+
+static float *
+s_normed (const tl_context_t *context, const tl_norm_t *norm, float *mean, float *rstd,
+          const float *x, size_t n)
+{
+    size_t h = context->config->hidden;
+    float *normed = tl_workspace_take (context->workspace, n * h);
+    tl_norm_forward (norm, normed, mean, rstd, x, n, h, context->config->norm_eps);
+    return normed;
+}
+
+static void
+s_attention_forward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+                     tl_kept_t *kept, const float *x, const tl_kv_t *kv)
+{
+    size_t mark = tl_workspace_mark (context->workspace);
+    float *normed = s_normed (context, &self->norm1, kept->mean1, kept->rstd1, x, rows->rows);
+    s_project (self, context, rows, kept, normed);
+    s_look (context, rows, kept, kv);
+    s_combine (self, context, rows, kept, x, normed);
+    tl_workspace_release (context->workspace, mark);
 }
 
 static void
@@ -157,21 +192,27 @@ s_activate (const tl_context_t *context, float *y, const tl_kept_t *kept, size_t
         tl_kernels ()->gelu_forward (y, kept->up, n * f);
 }
 
+//  The MLP's rows before the activation.
+static void
+s_expand (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+          const tl_kept_t *kept, const float *normed)
+{
+    if (context->shape.gated)
+        tl_linear_forward (&self->linear[TL_GATE], rows, kept->gate, normed, 0, kept->low[TL_GATE],
+                           context->workspace);
+    tl_linear_forward (&self->linear[TL_UP], rows, kept->up, normed, 0, kept->low[TL_UP],
+                       context->workspace);
+}
+
 static void
 s_mlp_forward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
                tl_kept_t *kept, float *y)
 {
     tl_workspace_t *workspace = context->workspace;
-    size_t n = rows->rows, h = context->config->hidden, mark = tl_workspace_mark (workspace);
-    float *normed = tl_workspace_take (workspace, n * h);
-    tl_norm_forward (&self->norm2, normed, kept->mean2, kept->rstd2, kept->middle, n, h,
-                     context->config->norm_eps);
-    if (context->shape.gated)
-        tl_linear_forward (&self->linear[TL_GATE], rows, kept->gate, normed, 0, kept->low[TL_GATE],
-                           workspace);
-    tl_linear_forward (&self->linear[TL_UP], rows, kept->up, normed, 0, kept->low[TL_UP],
-                       workspace);
-    double beta = s_residual (context, y, kept->middle, normed, n * h);
+    size_t n = rows->rows, mark = tl_workspace_mark (workspace);
+    float *normed = s_normed (context, &self->norm2, kept->mean2, kept->rstd2, kept->middle, n);
+    s_expand (self, context, rows, kept, normed);
+    double beta = s_residual (context, y, kept->middle, normed, n * context->config->hidden);
     float *active = tl_workspace_take (workspace, n * context->config->inner);
     s_activate (context, active, kept, n);
     tl_linear_forward (&self->linear[TL_DOWN], rows, y, active, beta, kept->low[TL_DOWN],
@@ -185,6 +226,29 @@ tl_block_forward (const tl_block_t *self, const tl_context_t *context, const tl_
 {
     s_attention_forward (self, context, rows, kept, x, kv);
     s_mlp_forward (self, context, rows, kept, y);
+}
+
+void
+tl_block_again (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+                const tl_kept_t *kept, const float *x)
+{
+    tl_workspace_t *workspace = context->workspace;
+    size_t n = rows->rows, mark = tl_workspace_mark (workspace);
+    bool combine = self->dropped & TL_DROP_MIDDLE;
+    const float *normed = NULL;
+    if (self->dropped & TL_DROP_QKV || (combine && context->shape.residual_normed))
+        normed = s_normed (context, &self->norm1, kept->mean1, kept->rstd1, x, n);
+    if (self->dropped & TL_DROP_QKV)
+        s_project (self, context, rows, kept, normed);
+    if (self->dropped & TL_DROP_ATTENDED)
+        s_look (context, rows, kept, NULL);
+    if (combine)
+        s_combine (self, context, rows, kept, x, normed);
+    tl_workspace_release (workspace, mark);
+    if (self->dropped & TL_DROP_MLP)
+        s_expand (self, context, rows, kept,
+                  s_normed (context, &self->norm2, kept->mean2, kept->rstd2, kept->middle, n));
+    tl_workspace_release (workspace, mark);
 }
 
 //  Gradient of a residual sum's other branch comes back as dnormed; d becomes the gradient of x.

@@ -296,25 +296,53 @@ s_place (s_cursor_t *cursor, size_t count)
     return at;
 }
 
+//  Places those of a block's buffers that it keeps (or, with dropped, those that it drops).
 static void
-s_place_kept (tl_segment_t *segment, tl_kept_t *kept, const tl_block_t *block, size_t n,
-              s_cursor_t *cursor)
+s_place_kept (const tl_segment_t *segment, tl_kept_t *kept, const tl_block_t *block, size_t n,
+              unsigned which, s_cursor_t *cursor)
 {
     const tl_config_t *config = segment->context.config;
+    for (size_t i = 0; i < 3 && which & TL_DROP_QKV; i++)
+        kept->qkv[i] = block->linear[i].out ? s_place (cursor, n * block->linear[i].out) : NULL;
+    if (which & TL_DROP_ATTENDED) {
+        kept->attended = s_place (cursor, n * block->linear[TL_OUT].in);
+        kept->lse = s_place (cursor, n * config->heads);
+    }
+    if (which & TL_DROP_MIDDLE)
+        kept->middle = s_place (cursor, n * config->hidden);
+    if (which & TL_DROP_MLP) {
+        kept->up = s_place (cursor, n * config->inner);
+        kept->gate = segment->context.shape.gated ? s_place (cursor, n * config->inner) : NULL;
+    }
+}
+
+//  A tape's share of a block: what is always kept, and what isn't dropped.
+static void
+s_place_block (const tl_segment_t *segment, tl_kept_t *kept, const tl_block_t *block, size_t n,
+               unsigned dropped, s_cursor_t *cursor)
+{
     bool layernorm = segment->context.shape.layernorm;
     kept->rstd1 = s_place (cursor, n);
     kept->rstd2 = s_place (cursor, n);
     kept->mean1 = layernorm ? s_place (cursor, n) : NULL;
     kept->mean2 = layernorm ? s_place (cursor, n) : NULL;
-    for (size_t i = 0; i < 3; i++)
-        kept->qkv[i] = block->linear[i].out ? s_place (cursor, n * block->linear[i].out) : NULL;
-    kept->attended = s_place (cursor, n * block->linear[TL_OUT].in);
-    kept->lse = s_place (cursor, n * config->heads);
-    kept->middle = s_place (cursor, n * config->hidden);
-    kept->up = s_place (cursor, n * config->inner);
-    kept->gate = segment->context.shape.gated ? s_place (cursor, n * config->inner) : NULL;
+    s_place_kept (segment, kept, block, n, TL_DROP_ALL & ~dropped, cursor);
     for (size_t i = 0; i < TL_LINEARS; i++)
         kept->low[i] = block->linear[i].rank ? s_place (cursor, n * block->linear[i].rank) : NULL;
+}
+
+size_t
+tl_kept_dropped (const tl_segment_t *self, const tl_block_t *block, size_t n, tl_kept_t *kept,
+                 tl_workspace_t *workspace)
+{
+    tl_kept_t none = {0};
+    s_cursor_t count = {NULL, 0};
+    s_place_kept (self, &none, block, n, block->dropped, &count);
+    if (workspace && count.used > 0) {
+        s_cursor_t cursor = {tl_workspace_take (workspace, count.used), 0};
+        s_place_kept (self, kept, block, n, block->dropped, &cursor);
+    }
+    return count.used;
 }
 
 size_t
@@ -331,7 +359,8 @@ tl_tape_layout (tl_tape_t *self, float *slab)
     for (size_t i = 0; i <= self->blocks; i++)
         self->hidden[i] = self->train || i < 2 ? s_place (&cursor, n * h) : self->hidden[i - 2];
     for (size_t i = 0; i < (self->train || self->blocks == 0 ? self->blocks : 1); i++)
-        s_place_kept (segment, &self->kept[i], &segment->blocks[i], n, &cursor);
+        s_place_block (segment, &self->kept[i], &segment->blocks[i], n,
+                       self->train ? segment->blocks[i].dropped : 0, &cursor);
     if (self->train && segment->range.head) {
         self->final_mean = s_place (&cursor, self->label_count);
         self->final_rstd = s_place (&cursor, self->label_count);
@@ -446,6 +475,8 @@ tl_segment_forward (tl_segment_t *self, const tl_batch_t *batch, uint64_t step, 
             if (self->blocks[i].linear[l].rank)
                 kept.low[l] =
                     tl_workspace_take (self->context.workspace, n * self->blocks[i].linear[l].rank);
+        if (train)
+            tl_kept_dropped (self, &self->blocks[i], n, &kept, self->context.workspace);
         tl_block_forward (&self->blocks[i], &self->context, &tape->rows, &kept, tape->hidden[i + 1],
                           tape->hidden[i], NULL);
         tl_workspace_release (self->context.workspace, mark);
@@ -486,6 +517,21 @@ tl_tape_block (const tl_tape_t *self, size_t index)
     return self->train && index + 1 <= self->blocks ? self->hidden[index + 1] : NULL;
 }
 
+static void
+s_block_backward (tl_segment_t *self, const tl_tape_t *tape, size_t index, float *d,
+                  bool need_input)
+{
+    const tl_block_t *block = &self->blocks[index];
+    tl_workspace_t *workspace = self->context.workspace;
+    size_t mark = tl_workspace_mark (workspace);
+    tl_kept_t kept = tape->kept[index];
+    if (tl_kept_dropped (self, block, tape->rows.rows, &kept, workspace) > 0)
+        tl_block_again (block, &self->context, &tape->rows, &kept, tape->hidden[index]);
+    tl_block_backward (block, &self->context, &tape->rows, &kept, d, tape->hidden[index],
+                       need_input);
+    tl_workspace_release (workspace, mark);
+}
+
 void
 tl_segment_backward (tl_segment_t *self, tl_tape_t *tape, const float *d_output, float *d_input)
 {
@@ -503,8 +549,7 @@ tl_segment_backward (tl_segment_t *self, tl_tape_t *tape, const float *d_output,
         bool all = d_input || self->embed_gradient; //  the gradient must come down to the input
         size_t bottom = all ? 0 : self->lowest;
         for (size_t i = tape->blocks; i-- > bottom;)
-            tl_block_backward (&self->blocks[i], &self->context, &tape->rows, &tape->kept[i], d,
-                               tape->hidden[i], all || i > bottom);
+            s_block_backward (self, tape, i, d, all || i > bottom);
         if (self->embed_gradient)
             tl_kernels ()->embedding_backward (self->embed_gradient, d, tape->ids, n, h);
     }

@@ -123,10 +123,20 @@ void tl_norm_backward (const tl_norm_t *self, float *dx, const float *dy, const 
 
 enum { TL_Q, TL_K, TL_V, TL_OUT, TL_GATE, TL_UP, TL_DOWN, TL_LINEARS }; //  fused qkv sits at TL_Q
 
+//  What a block leaves out of its tape when memory is short; backward makes it again.
+typedef enum {
+    TL_DROP_QKV = 1,      //  qkv
+    TL_DROP_ATTENDED = 2, //  attended and lse
+    TL_DROP_MIDDLE = 4,   //  middle
+    TL_DROP_MLP = 8,      //  gate and up
+    TL_DROP_ALL = 15
+} tl_drop_t;
+
 typedef struct {
     tl_norm_t norm1, norm2;
     tl_linear_t linear[TL_LINEARS]; //  out 0: the family has no such linear
     bool trains;                    //  has a trained tensor
+    unsigned dropped;               //  tl_drop_t's, set by tl_parts_fit
 } tl_block_t;
 
 //  What a block keeps of a micro for its backward. Nothing that is cheap to compute again (norm outputs,
@@ -156,6 +166,9 @@ typedef struct {
 //  y [n, h] from x [n, h]; they must not overlap. kv is NULL unless generating (one sequence).
 void tl_block_forward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
                        tl_kept_t *kept, float *y, const float *x, const tl_kv_t *kv);
+//  Makes again what the block drops: kept has room for it; x is the block's input.
+void tl_block_again (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+                     const tl_kept_t *kept, const float *x);
 //  d [n, h]: gradient of the output on entry, of the input on return if need_input, else garbage.
 //  x is the block's input.
 void tl_block_backward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
@@ -219,6 +232,9 @@ size_t tl_head_chunk_most (const tl_config_t *config); //  for any count
 //  Gradient of the last block's output from the kept loss: d [rows, h] is overwritten.
 void tl_head_backward (tl_segment_t *self, tl_tape_t *tape, float *d);
 
+//  Floats that a block's dropped buffers take for n rows; points them in kept into workspace when that is not NULL.
+size_t tl_kept_dropped (const tl_segment_t *self, const tl_block_t *block, size_t n,
+                        tl_kept_t *kept, tl_workspace_t *workspace);
 //  Floats of workspace that a micro of this size needs at most, longest being its longest sequence.
 size_t tl_segment_workspace (const tl_segment_t *self, size_t rows, size_t longest, size_t labels,
                              bool train);
