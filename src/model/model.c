@@ -3,6 +3,7 @@
     a weight is read from disk when somebody computes with it. Fetches nothing and converts nothing. */
 
 #include "config.h"
+#include "gguf.h"
 #include "internal.h"
 #include "safetensors.h"
 
@@ -30,6 +31,7 @@ struct tl_model {
     tl_config_t config;
     shard_t *shards; //  [shard_count]
     size_t shard_count;
+    tl_gguf_t *gguf;                             //  a GGUF file; then there are no shards
     json_t *index;                               //  weight_map of a sharded checkpoint, else NULL
     char *manifest;                              //  canonical JSON
     char hash[2 * crypto_generichash_BYTES + 1]; //  of the manifest, hex
@@ -375,6 +377,7 @@ tl_model_destroy (tl_model_t **self_p)
         free (self->shards[i].name);
     }
     free (self->shards);
+    tl_gguf_destroy (&self->gguf);
     json_decref (self->index);
     free (self->manifest);
     free (self->path);
@@ -392,6 +395,12 @@ const char *
 tl_model_path (const tl_model_t *self)
 {
     return self->path;
+}
+
+const tl_gguf_t *
+tl_model_gguf (const tl_model_t *self)
+{
+    return self->gguf;
 }
 
 const char *

@@ -62,6 +62,8 @@ tl_model_t *tl_model_open (const char *path, tl_error_t *err);
 void tl_model_destroy (tl_model_t **self_p);
 const tl_config_t *tl_model_config (const tl_model_t *self);
 const char *tl_model_path (const tl_model_t *self);
+//  The GGUF file the model lies in, for its tokenizer and chat template (model/gguf.h); NULL for a directory.
+const struct tl_gguf *tl_model_gguf (const tl_model_t *self);
 
 //  What two owners of one model must agree on, as canonical JSON: config and, per tensor, name, shape, dtype;
 //  and its hash in hex (static strings inside the model).
@@ -183,6 +185,8 @@ const float *tl_tape_block (
 //  with train the gradient of the summed loss is kept for backward, and a fully tuned head's own gradient is
 //  added here: call it once a tape, in the same order as backward.
 void tl_segment_loss (tl_segment_t *self, tl_tape_t *tape, double *nll, uint64_t *labels);
+//  The same, a sum for each sequence: nll [sequences].
+void tl_segment_losses (tl_segment_t *self, tl_tape_t *tape, double *nll);
 //  Logits [count, vocab] of the given rows, for generation and tests. Inference or train tapes.
 void tl_segment_logits (tl_segment_t *self, tl_tape_t *tape, const uint32_t *rows, size_t count,
                         float *logits);
@@ -230,6 +234,11 @@ void tl_part_plan (const tl_part_t *self, size_t rows, size_t longest, size_t se
 //  The same when rows are only read: forward, and logits for labels rows. Nothing is in flight.
 void tl_part_plan_reading (const tl_part_t *self, size_t rows, size_t longest, size_t labels,
                            tl_plan_t *plan);
+//  Chooses what the blocks of all these parts, in one process, leave out of their tapes and make again in backward, so
+//  that the sum of their plans is at most budget bytes: what gives back the most bytes for the least arithmetic goes
+//  first. budget 0: nothing is left out. Bits don't change. No tape may be open. -1 when it can't be.
+int tl_parts_fit (tl_part_t *const *parts, size_t count, size_t rows, size_t longest, size_t labels,
+                  size_t in_flight, size_t budget, tl_error_t *err);
 //  Sets memory for such micros aside, so that tapes which grow from micro to micro don't leave holes behind. Pages are
 //  touched when they are used. No tape of the part may be open.
 void tl_part_reserve (tl_part_t *self, size_t rows, size_t longest, size_t labels,
