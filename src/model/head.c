@@ -59,16 +59,16 @@ s_head (tl_segment_t *self, const float *normed, size_t count, float *logits)
     tl_linear_forward (&self->head, &rows, logits, normed, 0, NULL, self->context.workspace);
 }
 
-//  One chunk of labelled rows [first, first + count): returns its summed NLL; with train leaves the
-//  gradient of the normed rows in the tape and adds to the head's own.
-static double
-s_chunk (tl_segment_t *self, tl_tape_t *tape, size_t first, size_t count, const float *normed)
+//  One chunk of labelled rows [first, first + count): their NLL; with train leaves the gradient of
+//  the normed rows in the tape and adds to the head's own.
+static void
+s_chunk (tl_segment_t *self, tl_tape_t *tape, size_t first, size_t count, const float *normed,
+         float *nll)
 {
     const tl_config_t *config = self->context.config;
     tl_workspace_t *workspace = self->context.workspace;
     size_t mark = tl_workspace_mark (workspace), h = config->hidden;
     float *logits = tl_workspace_take (workspace, count * config->vocab);
-    float *nll = tl_workspace_take (workspace, count);
     int32_t *targets = (int32_t *)tl_workspace_take (workspace, count);
     for (size_t i = 0; i < count; i++)
         targets[i] = tape->labels[tape->labelled[first + i]];
@@ -79,15 +79,12 @@ s_chunk (tl_segment_t *self, tl_tape_t *tape, size_t first, size_t count, const 
         tl_linear_backward (&self->head, &rows, tape->final_gradient + first * h, logits, normed, 0,
                             NULL, workspace);
     }
-    double sum = 0;
-    for (size_t i = 0; i < count; i++)
-        sum += nll[i];
     tl_workspace_release (workspace, mark);
-    return sum;
 }
 
-void
-tl_segment_loss (tl_segment_t *self, tl_tape_t *tape, double *nll, uint64_t *labels)
+//  each [labelled rows] may be NULL.
+static void
+s_loss (tl_segment_t *self, tl_tape_t *tape, double *nll, float *each)
 {
     tl_assert (self->range.head && tape->segment == self && tape->slab.data);
     const tl_config_t *config = self->context.config;
@@ -102,11 +99,38 @@ tl_segment_loss (tl_segment_t *self, tl_tape_t *tape, double *nll, uint64_t *lab
         float *rstd = tape->train ? tape->final_rstd + first : tl_workspace_take (workspace, count);
         s_normed (self, tape->hidden[tape->blocks], tape->labelled + first, count, normed, mean,
                   rstd);
-        *nll += s_chunk (self, tape, first, count, normed);
+        float *losses = each ? each + first : tl_workspace_take (workspace, count);
+        s_chunk (self, tape, first, count, normed, losses);
+        double sum = 0;
+        for (size_t i = 0; i < count; i++)
+            sum += losses[i];
+        *nll += sum;
         tl_workspace_release (workspace, mark);
     }
-    *labels = tape->label_count;
     tape->has_loss = true;
+}
+
+void
+tl_segment_loss (tl_segment_t *self, tl_tape_t *tape, double *nll, uint64_t *labels)
+{
+    s_loss (self, tape, nll, NULL);
+    *labels = tape->label_count;
+}
+
+void
+tl_segment_losses (tl_segment_t *self, tl_tape_t *tape, double *nll)
+{
+    size_t mark = tl_workspace_mark (self->context.workspace), at = 0, end = 0;
+    float *each = tl_workspace_take (self->context.workspace, tape->label_count);
+    double sum;
+    s_loss (self, tape, &sum, each);
+    for (size_t i = 0; i < tape->rows.sequences; i++) {
+        end += tape->rows.length[i];
+        nll[i] = 0;
+        for (; at < tape->label_count && tape->labelled[at] < end; at++)
+            nll[i] += each[at];
+    }
+    tl_workspace_release (self->context.workspace, mark);
 }
 
 void
