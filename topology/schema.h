@@ -53,6 +53,10 @@ const tl_setting_t *tl_schema (size_t *count);
 //  expected and found, and what to do. What was stored so far stays in topology for its destructor.
 int tl_schema_read (tl_topology_t *topology, const tl_yaml_t *root, tl_error_t *err);
 
+//  What topology holds for a row that is no part of a list, as it would be written in the file; "" where nothing was
+//  chosen. NULL for rows that hold no value (sections, lists, one possible value). The caller frees.
+char *tl_schema_value (const tl_topology_t *topology, const tl_setting_t *row);
+
 //  Frees every text that tl_schema_read stored.
 void tl_schema_release (tl_topology_t *topology);
 

@@ -3,6 +3,7 @@
 #include "fed/local.h"
 
 #include "assert.h"
+#include "fed/origin.h"
 #include "fed/update.h"
 #include "file.h"
 #include "memory.h"
@@ -24,10 +25,11 @@ struct tl_local {
     size_t *sites;           //  [site_count] index of each among the topology's clients
     size_t site_count;
     tl_chain_t *chain;
-    uint64_t steps;     //  of the whole run
-    uint64_t next;      //  step to come
-    uint64_t labels;    //  spent so far
-    uint64_t allowance; //  label tokens of the whole run, UINT64_MAX: no limit
+    tl_origin_t *origin; //  what saves are made under
+    uint64_t steps;      //  of the whole run
+    uint64_t next;       //  step to come
+    uint64_t labels;     //  spent so far
+    uint64_t allowance;  //  label tokens of the whole run, UINT64_MAX: no limit
 };
 
 //  ---------------------------------------------------------------------------------------------
@@ -57,10 +59,12 @@ s_open_data (tl_local_t *self, tl_error_t *err)
     const tl_topology_t *topology = self->topology;
     tl_data_options_t options = {.max_length = topology->train.max_length};
     self->datasets = tl_alloc ((self->site_count + 1) * sizeof (tl_dataset_t *));
+    self->origin = tl_origin_new (topology, self->model, self->tokenizer);
     for (size_t i = 0; i < self->site_count; i++) {
-        const char *path = topology->clients[self->sites[i]].data;
-        self->datasets[i] = tl_dataset_open (path, self->tokenizer, &options, err);
-        if (!self->datasets[i])
+        const tl_client_spec_t *client = &topology->clients[self->sites[i]];
+        self->datasets[i] = tl_dataset_open (client->data, self->tokenizer, &options, err);
+        if (!self->datasets[i] ||
+            tl_origin_text (self->origin, client->name, client->data, err) != 0)
             return -1;
     }
     return 0;
@@ -133,6 +137,7 @@ tl_local_destroy (tl_local_t **self_p)
     tl_local_t *self = *self_p;
     if (!self)
         return;
+    tl_origin_destroy (&self->origin);
     tl_chain_destroy (&self->chain);
     for (size_t i = 0; self->datasets && i < self->site_count; i++)
         tl_dataset_destroy (&self->datasets[i]);
@@ -234,7 +239,7 @@ tl_local_step (tl_local_t *self, tl_local_step_t *result, tl_error_t *err)
 }
 
 //  ---------------------------------------------------------------------------------------------
-//  Saves: OUT/step-000123/part-0.state and progress, written whole or not at all
+//  Saves: OUT/step-000123/part-0.state, origin.json and progress, written whole or not at all
 
 int
 tl_local_save_adapter (const tl_local_t *self, const char *directory, tl_error_t *err)
@@ -310,11 +315,14 @@ tl_local_save (const tl_local_t *self, const char *out, tl_error_t *err)
         size_t size = 0;
         void *state = tl_part_state_get (self->chain->parts[i], &size);
         snprintf (file, sizeof file, "%s/part-%zu.state", where, i);
-        int rc = tl_file_write (file, state, size, 0644, err);
+        int rc = tl_file_write (file, state, size, 0600, err);
         free (state);
         if (rc != 0)
             return -1;
     }
+    snprintf (file, sizeof file, "%s/origin.json", where);
+    if (tl_origin_save (self->origin, file, err) != 0)
+        return -1;
     snprintf (progress, sizeof progress, "step %llu labels %llu\n", (unsigned long long)self->next,
               (unsigned long long)self->labels);
     snprintf (file, sizeof file, "%s/progress", where);
@@ -341,6 +349,9 @@ s_load (tl_local_t *self, const char *out, uint64_t number, tl_error_t *err)
                         "%s: expected 'step %llu labels N'; remove this save to go "
                         "on from the one before",
                         path, (unsigned long long)number);
+    s_save_path (path, out, number, "origin.json");
+    if (tl_origin_check (self->origin, path, err) != 0)
+        return -1;
     for (size_t i = 0; i < self->chain->part_count; i++) {
         if (tl_part_tensors (self->chain->parts[i]) == 0)
             continue;

@@ -194,6 +194,10 @@ tl_site_plan (tl_site_t *self, tl_plan_t *plan, size_t *rows, size_t *longest)
     tl_extent_t extent =
         tl_dataset_run_extent (self->data, t->train.seed, self->client, t->train.steps,
                                t->train.batch_size, t->train.micros);
+    size_t budget = tl_budget (t, messages);
+    if (tl_parts_fit (&self->part, 1, extent.rows, extent.longest, extent.labels, t->train.micros,
+                      budget, err) != 0)
+        return -1;
     tl_part_plan (self->part, extent.rows, extent.longest, sequences, extent.labels,
                   t->train.micros, plan);
     tl_part_reserve (self->part, extent.rows, extent.longest, extent.labels, t->train.micros);

@@ -38,6 +38,22 @@ at=$((at + 3))
 "$TRUNKLINE" train t.yaml --set train.steps=$at --set train.schedule=constant --out e >/dev/null 2>&1
 cmp d/adapter/adapter_model.safetensors e/adapter/adapter_model.safetensors
 
+#   A run goes on only under what its save was made with; more steps are fine. What is saved is its owner's alone.
+cp north.jsonl kept.jsonl
+resume () {
+    "$TRUNKLINE" train t.yaml --set train.steps=8 --out b --resume "$@"
+}
+expect 4 'origin.json: the save was made with train.lr 0.01, and now it is 0.5; ' resume --set train.lr=0.5
+expect 4 'the save was made with tune.targets left out, and now it is dense; ' resume --set 'tune.targets=dense'
+expect 4 'the save was made with text of south [0-9a-f]*, and now it is left out; ' resume --site north
+make_text north.jsonl 21 animal
+expect 4 'the save was made with text of north [0-9a-f]*, and now it is [0-9a-f]*; go on with' resume
+mv kept.jsonl north.jsonl
+expect 0 'done after step 8 of 8' resume
+for file in b/step-*/part-*.state b/step-*/origin.json b/adapter/*; do
+    [ "$(stat -c %a "$file")" = 600 ] || fail "$file has mode $(stat -c %a "$file"), expected 600"
+done
+
 #   Label tokens are spent exactly.
 "$TRUNKLINE" train t.yaml --out f --label-tokens 321 --format json >f.json 2>/dev/null
 grep -q '"label_tokens": 321' f.json || fail "expected 321 label tokens: $(cat f.json)"

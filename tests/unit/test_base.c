@@ -6,7 +6,9 @@
 #include "error.h"
 #include "hash.h"
 #include "memory.h"
+#include "number.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,6 +81,25 @@ test_hash_is_xxh3 (void **state)
     assert_true (chained != tl_hash64_from (tl_hash64_from (0, "a", 1), "bc", 2));
 }
 
+static void
+test_numbers_are_as_short_as_they_can_be (void **state)
+{
+    static const struct {
+        double number;
+        const char *text;
+    } cases[] = {{0.1, "0.1"},         {1e-8, "1e-08"},   {1.0 / 3, "0.3333333333333333"},
+                 {1048576, "1048576"}, {-0.0, "-0"},      {0.1 + 0.2, "0.30000000000000004"},
+                 {INFINITY, "inf"},    {5e-324, "5e-324"}};
+    char text[32];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tl_number_text (text, cases[i].number);
+        assert_true (strtod (text, NULL) == cases[i].number);
+        assert_string_equal (text, cases[i].text);
+    }
+    tl_number_text (text, NAN);
+    assert_true (isnan (strtod (text, NULL)));
+}
+
 int
 main (void)
 {
@@ -88,6 +109,7 @@ main (void)
         cmocka_unit_test (test_memory_is_zeroed_or_aligned),
         cmocka_unit_test (test_clock_runs_forward),
         cmocka_unit_test (test_hash_is_xxh3),
+        cmocka_unit_test (test_numbers_are_as_short_as_they_can_be),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 
 #include "memory.h"
 #include "nearest.h"
+#include "topology/schema.h"
 #include "topology/topology.h"
 
 #include <stdio.h>
@@ -334,6 +335,39 @@ test_nearest (void **state)
     assert_null (tl_nearest ("", words, 3));
 }
 
+//  What the settings hold, written out and read again, is what they held.
+static void
+test_values_can_be_written (void **state)
+{
+    static const char *const changed[] = {
+        "tune.targets=a,b", "tune.parts=trunk", "tune.dropout=0.1",       "train.lr=3e-7",
+        "wire.dtype=fp16",  "wire.credit_mb=7", "train.schedule=constant"};
+    tl_topology_t *first = s_good (GOOD, changed, sizeof changed / sizeof *changed);
+    const char *overrides[128];
+    size_t count, used = 0;
+    const tl_setting_t *rows = tl_schema (&count);
+    for (size_t i = 0; i < count; i++) {
+        char *value = tl_schema_value (first, &rows[i]);
+        if (value)
+            overrides[used++] = tl_format ("%s=%s", rows[i].path, value);
+        free (value);
+    }
+    assert_in_range (used, 30, 128);
+    tl_topology_t *second = s_good (GOOD, overrides, used);
+    for (size_t i = 0, at = 0; i < count; i++) {
+        char *value = tl_schema_value (second, &rows[i]);
+        char *line = value ? tl_format ("%s=%s", rows[i].path, value) : NULL;
+        if (line)
+            assert_string_equal (line, overrides[at++]);
+        free (line);
+        free (value);
+    }
+    for (size_t i = 0; i < used; i++)
+        free ((char *)overrides[i]);
+    tl_topology_destroy (&first);
+    tl_topology_destroy (&second);
+}
+
 static int
 s_set_up (void **state)
 {
@@ -356,7 +390,7 @@ main (void)
         cmocka_unit_test (test_keys),           cmocka_unit_test (test_values),
         cmocka_unit_test (test_contradictions), cmocka_unit_test (test_not_in_this_version),
         cmocka_unit_test (test_prefixes),       cmocka_unit_test (test_bit_flips),
-        cmocka_unit_test (test_nearest),
+        cmocka_unit_test (test_nearest),        cmocka_unit_test (test_values_can_be_written),
     };
     return cmocka_run_group_tests_name ("topology", tests, s_set_up, s_tear_down);
 }
