@@ -171,7 +171,7 @@ tiny_model_write (const tiny_model_t *spec, const char *directory, tl_error_t *e
     }
     path = tl_format ("%s/model.safetensors", directory);
     if (rc == 0)
-        rc = tl_safetensors_write (path, tensors, count, s_metadata, err);
+        rc = tl_safetensors_write (path, 0644, tensors, count, s_metadata, err);
     free (path);
     for (size_t i = 0; i < count; i++)
         free ((void *)tensors[i].data);

@@ -141,7 +141,7 @@ s_write_tensors (const tl_part_t *part, const char *path, tl_error_t *err)
     }
     char *base = s_base_text (part->model);
     const char *const metadata[] = {"format", "pt", s_base_key, base, NULL};
-    int rc = tl_safetensors_write (path, entries, part->tensor_count, metadata, err);
+    int rc = tl_safetensors_write (path, 0600, entries, part->tensor_count, metadata, err);
     free (base);
     free (entries);
     return rc;

@@ -150,7 +150,9 @@ s_write (const s_maker_t *self, const char *config, const char *out, tl_error_t 
     snprintf (path, sizeof path, "%s/model.safetensors", out);
     if (tl_mkdirs (out, err) != 0 || s_copy_files (config, out, err) != 0)
         return -1;
-    return tl_safetensors_write (path, self->tensors, self->count, metadata, err);
+    //  What was trained came from private text.
+    return tl_safetensors_write (path, self->trained ? 0600 : 0644, self->tensors, self->count,
+                                 metadata, err);
 }
 
 int

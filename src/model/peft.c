@@ -69,7 +69,7 @@ tl_peft_write_config (const tl_part_t *part, const char *directory, tl_error_t *
     char *text = json_dumps (config, JSON_INDENT (2) | JSON_SORT_KEYS);
     json_decref (config);
     snprintf (path, sizeof path, "%s/adapter_config.json", directory);
-    int rc = tl_file_write (path, text, strlen (text), 0644, err);
+    int rc = tl_file_write (path, text, strlen (text), 0600, err);
     free (text);
     return rc;
 }

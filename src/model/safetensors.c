@@ -415,12 +415,12 @@ tl_safetensors_serialise (const tl_st_tensor_t *tensors, size_t count, const cha
 }
 
 int
-tl_safetensors_write (const char *path, const tl_st_tensor_t *tensors, size_t count,
+tl_safetensors_write (const char *path, int mode, const tl_st_tensor_t *tensors, size_t count,
                       const char *const *metadata, tl_error_t *err)
 {
     size_t size = 0;
     void *data = tl_safetensors_serialise (tensors, count, metadata, &size);
-    int rc = tl_file_write (path, data, size, 0644, err);
+    int rc = tl_file_write (path, data, size, mode, err);
     free (data);
     return rc;
 }

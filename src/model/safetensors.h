@@ -59,10 +59,10 @@ const char *tl_st_dtype_name (tl_st_dtype_t dtype); //  as in the file: "F32", "
 
 //  Serialises count tensors and metadata (pairs key, value; NULL-terminated list or NULL) to a fresh buffer;
 //  the caller frees. Wide dtypes come first, otherwise the given order is kept: the same input gives the
-//  same bytes, and every tensor is aligned. tl_safetensors_write puts it into a file by rename.
+//  same bytes, and every tensor is aligned. tl_safetensors_write puts it into a file by rename, mode like 0644.
 void *tl_safetensors_serialise (const tl_st_tensor_t *tensors, size_t count,
                                 const char *const *metadata, size_t *size);
-int tl_safetensors_write (const char *path, const tl_st_tensor_t *tensors, size_t count,
+int tl_safetensors_write (const char *path, int mode, const tl_st_tensor_t *tensors, size_t count,
                           const char *const *metadata, tl_error_t *err);
 
 #endif

@@ -260,7 +260,7 @@ test_damaged_tensors_are_refused (void **state)
                                    .shape = {1},
                                    .bytes = 4,
                                    .data = one};
-    tl_safetensors_write (s_at ("adapter/adapter_model.safetensors"), &lonely, 1, NULL, &err);
+    tl_safetensors_write (s_at ("adapter/adapter_model.safetensors"), 0600, &lonely, 1, NULL, &err);
     s_refused (rig, s_at ("adapter"), "has no tensor", "tune.targets and split");
     const tl_st_tensor_t foreign = {.name = "base_model.model.transformer.h.0.x",
                                     .dtype = TL_ST_F32,
@@ -268,7 +268,8 @@ test_damaged_tensors_are_refused (void **state)
                                     .shape = {1},
                                     .bytes = 4,
                                     .data = one};
-    tl_safetensors_write (s_at ("adapter/adapter_model.safetensors"), &foreign, 1, NULL, &err);
+    tl_safetensors_write (s_at ("adapter/adapter_model.safetensors"), 0600, &foreign, 1, NULL,
+                          &err);
     s_refused (rig, s_at ("adapter"), "transformer.h.0.x", "llama");
     tl_remove_tree (s_at ("adapter/adapter_model.safetensors"));
     s_refused (rig, s_at ("adapter"), "adapter_model.safetensors", "safe_serialization");

@@ -68,7 +68,7 @@ s_write (const char *model_path, const char *adapter, const char *logits_path, t
                                        .bytes = rows * vocab * 4,
                                        .data = logits}};
     if (rc == 0)
-        rc = tl_safetensors_write (logits_path, tensors, 2, NULL, err);
+        rc = tl_safetensors_write (logits_path, 0644, tensors, 2, NULL, err);
     tl_tape_destroy (&tape);
     tiny_batch_destroy (&batch);
     free (which);

@@ -41,7 +41,7 @@ test_round_trip (void **state)
     int fd = mkstemp (path);
     assert_true (fd >= 0);
     close (fd);
-    assert_int_equal (tl_safetensors_write (path, s_tensors, 3, s_metadata, &err), 0);
+    assert_int_equal (tl_safetensors_write (path, 0644, s_tensors, 3, s_metadata, &err), 0);
 
     tl_safetensors_t *file = tl_safetensors_open (path, &err);
     assert_non_null (file);

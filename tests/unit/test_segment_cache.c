@@ -198,7 +198,7 @@ s_open_raw (const char *path, char **data, const char **rest)
     char *config = tl_format ("%s/config.json", directory);
     char *weights = tl_format ("%s/model.safetensors", directory);
     tl_file_write (config, s_raw_config, sizeof s_raw_config - 1, 0644, &err);
-    tl_safetensors_write (weights, tensors, RAW, NULL, &err);
+    tl_safetensors_write (weights, 0644, tensors, RAW, NULL, &err);
     tl_model_t *model = tl_model_open (directory, &err);
     if (!model)
         fail_msg ("%s", err.text);
