@@ -1,6 +1,8 @@
 /*  data: text in, token ids out.
 
-    tokenizer  text <-> ids, by the SentencePiece model that lies beside a checkpoint.
+    tokenizer  text <-> ids, by whatever tokenizer lies beside a checkpoint or inside a GGUF file.
+    decoder    ids one by one -> text as soon as its bytes are certain.
+    prompt     what generation goes on from: a text, a cloze, a conversation in the model's own layout.
     dataset    a JSONL file as examples: ids, and which of them are to be learnt.
     micro      some examples as the ragged rows that a segment takes (tl_batch_t), for one step of
                training or one slice of an evaluation.
@@ -24,9 +26,15 @@
 
 typedef struct tl_tokenizer tl_tokenizer_t;
 
-//  path: a model directory (ice_text.model or tokenizer.model in it) or such a file. config tells the
-//  family's rules and special ids, and is copied; a tokenizer with more pieces than config->vocab, or whose
-//  own special pieces have other ids, doesn't fit and is refused. vocab 0: nothing is checked. NULL on failure.
+//  path: a model directory, or one of the files it may hold:
+//      ice_text.model, tokenizer.model   SentencePiece (ChatGLM-6B, 2, 3, Llama 2), or GLM-4's tiktoken file
+//      tokenizer.json                    byte-level BPE as Hugging Face writes it
+//      vocab.json, merges.txt            byte-level BPE as GPT-2 has it; both lie in one directory
+//      *.gguf                            tokenizer.ggml.* of its metadata
+//  tokenizer_config.json beside it, if any, tells the chat layout. config tells the family's rules and special
+//  ids, and is copied. A tokenizer with more pieces than config->vocab, or whose special pieces have other
+//  ids, doesn't fit and is refused; so is one with anything in it that isn't known here, by name. vocab 0: the
+//  fit isn't checked. NULL on failure.
 tl_tokenizer_t *tl_tokenizer_open (const char *path, const tl_config_t *config, tl_error_t *err);
 void tl_tokenizer_destroy (tl_tokenizer_t **self_p);
 
@@ -42,7 +50,44 @@ size_t tl_tokenizer_pieces (const tl_tokenizer_t *self);    //  how many ids it 
 const char *tl_tokenizer_path (const tl_tokenizer_t *self); //  the file
 const char *tl_tokenizer_hash (const tl_tokenizer_t *self); //  of the file's bytes, 64 hex digits
 
-//  A text to go on from: chatglm [ids, gMASK, sop], llama [bos, ids]. For tl_batch_t and tl_segment_extend.
+//  The same, but names of special tokens in the text become those tokens, as far as the original does that when asked
+//  to. For texts of one's own making only: never for a user's.
+int32_t *tl_tokenizer_encode_parsed (const tl_tokenizer_t *self, const char *text, size_t length,
+                                     size_t *count);
+//  The id of a special token by its name ("[gMASK]", "<|im_end|>"); -1 when there is none.
+int32_t tl_tokenizer_special (const tl_tokenizer_t *self, const char *name);
+//  All ids that end an answer (generation stops before them): static inside the tokenizer, never none unless the
+//  model has no end at all.
+const int32_t *tl_tokenizer_stops (const tl_tokenizer_t *self, size_t *count);
+
+//  ---------------------------------------------------------------------------------------------
+//  Decoder
+
+//  Ids one by one to text. All that put and finish give, one after another, is tl_tokenizer_decode of all the ids. The
+//  tokenizer must outlive it.
+typedef struct tl_decoder tl_decoder_t;
+
+tl_decoder_t *tl_decoder_new (const tl_tokenizer_t *tokenizer);
+void tl_decoder_destroy (tl_decoder_t **self_p);
+//  Takes the next id; gives the bytes that are certain by now and weren't given before: whole UTF-8 characters,
+//  perhaps none. They may hold NULs, and live until the next call.
+const char *tl_decoder_put (tl_decoder_t *self, int32_t id, size_t *size);
+//  No more ids come: the rest (U+FFFD for a character that stays unfinished). The decoder then begins anew.
+const char *tl_decoder_finish (tl_decoder_t *self, size_t *size);
+
+//  ---------------------------------------------------------------------------------------------
+//  Prompts
+
+typedef enum { TL_SAID_SYSTEM, TL_SAID_USER, TL_SAID_ASSISTANT } tl_speaker_t;
+
+typedef struct {
+    tl_speaker_t speaker;
+    char *text;  //  UTF-8, may hold NULs; whose it is, the holder says
+    size_t size; //  bytes
+} tl_said_t;
+
+//  A text to go on from: chatglm [ids, gMASK, sop], glm [gMASK, sop, ids], others [bos if the tokenizer puts one, ids]. For
+//  tl_batch_t and tl_segment_extend.
 typedef struct {
     int32_t *ids; //  [count], freed by tl_prompt_clear
     size_t count;
@@ -51,6 +96,16 @@ typedef struct {
 
 void tl_prompt_make (tl_prompt_t *self, const tl_tokenizer_t *tokenizer, const char *text,
                      size_t length);
+//  chatglm: "[MASK]" in the text is the blank to be filled, as in the paper's tasks: [ids with MASK among them, sop], the
+//  first one's place is the mask position. Texts without it, and other families, as tl_prompt_make.
+void tl_prompt_cloze (tl_prompt_t *self, const tl_tokenizer_t *tokenizer, const char *text,
+                      size_t length);
+//  A conversation in the layout that the model was trained with, ready for the assistant's answer: perhaps a system message,
+//  then user and assistant in turn, a user's at the end. Where the layout has no place for a system message it is left
+//  out. Answers of ChatGLM3 and GLM-4 begin with a line end that belongs to the layout. -1 when the turns are in another
+//  order or the model has no layout for conversations; self is empty then. texts stay the caller's.
+int tl_prompt_chat (tl_prompt_t *self, const tl_tokenizer_t *tokenizer, const tl_said_t *said,
+                    size_t count, tl_error_t *err);
 void tl_prompt_clear (tl_prompt_t *self);
 
 //  ---------------------------------------------------------------------------------------------
@@ -67,6 +122,7 @@ typedef struct {
 typedef struct {
     size_t max_length; //  ids of the longest example, special ones included; 0: the model's longest
     size_t limit;      //  examples to read at most; 0: all
+    bool cloze;        //  chatglm: prompts as tl_prompt_cloze reads them
     tl_columns_t columns;
 } tl_data_options_t;
 

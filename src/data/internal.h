@@ -13,14 +13,6 @@ const tl_config_t *tl_tokenizer_config (const tl_tokenizer_t *self);
 //  ---------------------------------------------------------------------------------------------
 //  examples.c
 
-typedef enum { TL_SAID_SYSTEM, TL_SAID_USER, TL_SAID_ASSISTANT } tl_speaker_t;
-
-typedef struct {
-    tl_speaker_t speaker;
-    char *text;  //  UTF-8, may hold NULs; owned by the example
-    size_t size; //  bytes
-} tl_said_t;
-
 //  One example. The last thing said is by the assistant and is what is learnt.
 typedef struct {
     tl_said_t *said; //  [count]
