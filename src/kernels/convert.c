@@ -2,6 +2,7 @@
     nearest, ties to even; too large becomes infinity; NaN stays NaN (fp16 NaNs come out quiet).     */
 
 #include "kernels/loops.h"
+#include "kernels/blocks.h"
 #include "kernels/exp.h"
 
 #ifdef TL_IN_DOUBLE
@@ -19,17 +20,6 @@ TL_KERNEL (widen) (real_t *out, const void *in, tl_dtype_t dtype, size_t count)
 #endif
 
 void TL_KERNEL (narrow) (void *out, const float *in, tl_dtype_t dtype, size_t count);
-
-static inline float
-s_half_to_float (uint16_t half)
-{
-    //  The exponent moves into place by a product, which also makes subnormals normal.
-    uint32_t magnitude = (uint32_t)(half & 0x7fff) << 13;
-    uint32_t bits = tl_bits_of (tl_float_of (magnitude) * 0x1p112f);
-    bits |= magnitude >= 0x0f800000u ? 0x7f800000u : 0;
-    bits |= magnitude > 0x0f800000u ? 0x00400000u : 0;
-    return tl_float_of (bits | (uint32_t)(half & 0x8000) << 16);
-}
 
 static inline uint16_t
 s_float_to_half (float value)
@@ -56,7 +46,7 @@ s_widen_half (float *out, const uint16_t *in, size_t count)
         _mm256_storeu_ps (out + i, _mm256_cvtph_ps (_mm_loadu_si128 ((const void *)(in + i))));
 #endif
     for (; i < count; i++)
-        out[i] = s_half_to_float (in[i]);
+        out[i] = tl_half_to_float (in[i]);
 }
 
 static void
@@ -104,9 +94,11 @@ TL_KERNEL (widen) (real_t *out, const void *in, tl_dtype_t dtype, size_t count)
     case TL_BF16:
         s_widen_bfloat (out, in, count);
         break;
-    default:
-        tl_assert (dtype == TL_F32);
+    case TL_F32:
         memcpy (out, in, count * sizeof *out);
+        break;
+    default:
+        TL_KERNEL (widen_blocks) (out, in, dtype, count);
     }
 }
 

@@ -59,6 +59,8 @@ extern const tl_loops_t TL_KERNEL (table);
 
 //  Widens count stored weights to reals. In double the weights are doubles already: a copy.
 void TL_KERNEL (widen) (real_t *out, const void *in, tl_dtype_t dtype, size_t count);
+//  widen's part for quantised types (float only): count is a whole number of blocks.
+void TL_KERNEL (widen_blocks) (real_t *out, const void *in, tl_dtype_t dtype, size_t count);
 
 //  y [n, out] = alpha * x W^T + beta_y * y for the few rows of decoding (n <= TL_FEW_ROWS), without
 //  a panel: each stored weight is read once and widened in registers.
