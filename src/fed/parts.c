@@ -222,7 +222,7 @@ tl_chain_extend (tl_chain_t *self, tl_cache_t *const *caches, const tl_batch_t *
                  float *rows, float *logits, tl_error_t *err)
 {
     for (size_t i = 0; i < self->segment_count; i++)
-        if (tl_segment_extend (self->segments[i], caches[i], batch, count, i ? rows : NULL, rows,
+        if (tl_segment_extend (self->segments[i], &caches[i], batch, count, i ? rows : NULL, rows,
                                err) != 0)
             return -1;
     tl_segment_head (self->segments[self->segment_count - 1], rows + (count - 1) * self->hidden, 1,

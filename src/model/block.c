@@ -85,31 +85,37 @@ s_attend (const tl_context_t *context, const tl_rows_t *rows, const tl_kept_t *k
     }
 }
 
-//  Appends the new keys and values to the cache and attends to all of it. One sequence.
+//  Appends each sequence's new keys and values to its cache and attends to all of that.
 static void
 s_attend_cached (const tl_context_t *context, const tl_rows_t *rows, const tl_kept_t *kept,
                  float *const views[3], tl_attention_t shape, const tl_kv_t *kv)
 {
-    size_t width = shape.kv_heads * shape.d;
-    for (size_t row = 0; row < rows->rows; row++)
-        for (size_t head = 0; head < shape.kv_heads; head++) {
-            size_t to = (kv->cached + row) * width + head * shape.d;
-            memcpy (kv->k + to, views[1] + row * shape.k_stride + head * shape.k_head,
-                    shape.d * sizeof (float));
-            memcpy (kv->v + to, views[2] + row * shape.v_stride + head * shape.v_head,
-                    shape.d * sizeof (float));
-        }
-    shape.rows = rows->rows;
-    shape.columns = kv->cached + rows->rows;
-    shape.context = rows->context[0] < shape.columns ? rows->context[0] : shape.columns;
-    shape.scale = s_scale (shape.d);
-    shape.k_stride = shape.v_stride = width;
-    shape.k_head = shape.v_head = shape.d;
-    size_t mark = tl_workspace_mark (context->workspace);
-    float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&shape));
-    tl_kernels ()->attention_forward (kept->attended, kept->lse, views[0], kv->k, kv->v, &shape,
-                                      scratch);
-    tl_workspace_release (context->workspace, mark);
+    size_t width = shape.kv_heads * shape.d, offset = 0;
+    tl_attention_t cached = shape;
+    cached.k_stride = cached.v_stride = width;
+    cached.k_head = cached.v_head = shape.d;
+    for (size_t i = 0; i < rows->sequences; i++, kv++) {
+        const float *k = views[1] + offset * shape.k_stride;
+        const float *v = views[2] + offset * shape.v_stride;
+        for (size_t row = 0; row < rows->length[i]; row++)
+            for (size_t head = 0; head < shape.kv_heads; head++) {
+                size_t to = (kv->cached + row) * width + head * shape.d;
+                memcpy (kv->k + to, k + row * shape.k_stride + head * shape.k_head,
+                        shape.d * sizeof (float));
+                memcpy (kv->v + to, v + row * shape.v_stride + head * shape.v_head,
+                        shape.d * sizeof (float));
+            }
+        s_sequence (&cached, rows, i);
+        cached.columns = kv->cached + rows->length[i];
+        cached.context = rows->context[i] < cached.columns ? rows->context[i] : cached.columns;
+        size_t mark = tl_workspace_mark (context->workspace);
+        float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&cached));
+        tl_kernels ()->attention_forward (
+            kept->attended + offset * shape.o_stride, kept->lse + offset * shape.heads,
+            views[0] + offset * shape.q_stride, kv->k, kv->v, &cached, scratch);
+        tl_workspace_release (context->workspace, mark);
+        offset += rows->length[i];
+    }
 }
 
 //  The residual stream enters a sum: y = x or alpha * normed, to which the layer's output is added by

@@ -209,10 +209,15 @@ typedef struct tl_cache tl_cache_t;
 tl_cache_t *tl_cache_new (const tl_segment_t *segment,
                           size_t capacity); //  one sequence, capacity rows
 void tl_cache_destroy (tl_cache_t **self_p);
-//  Reads count new rows after those cached; batch describes the whole sequence so far (one sequence, length = cached
-//  + count; ids of the new rows only). output [count, hidden] after the last block.
-int tl_segment_extend (tl_segment_t *self, tl_cache_t *cache, const tl_batch_t *batch, size_t count,
-                       const float *input, float *output, tl_error_t *err);
+size_t tl_cache_rows (const tl_cache_t *self); //  read so far
+//  Forgets all but the first rows of what was read, so that something else can follow them. Where a context is visible
+//  to every row, all of it must stay.
+void tl_cache_cut (tl_cache_t *self, size_t rows);
+//  Reads count new rows: of each sequence those after its cache's, one sequence after another. batch describes the
+//  whole sequences so far (length = cached + new; ids of the new rows only), caches [sequences] are theirs. output
+//  [count, hidden] after the last block.
+int tl_segment_extend (tl_segment_t *self, tl_cache_t *const *caches, const tl_batch_t *batch,
+                       size_t count, const float *input, float *output, tl_error_t *err);
 //  logits [count, vocab] from rows [count, hidden] after the last block: final norm and head.
 void tl_segment_head (tl_segment_t *self, const float *rows, size_t count, float *logits);
 

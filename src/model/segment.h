@@ -151,10 +151,10 @@ typedef struct {
     float *low[TL_LINEARS];               //  [n, rank] of linears with LoRA
 } tl_kept_t;
 
-//  Where a block's keys and values of earlier rows lie when a cache is used.
+//  Where a block's keys and values of a sequence's earlier rows lie when a cache is used.
 typedef struct {
     float *k, *v;  //  [capacity, kv_heads * d]
-    size_t cached; //  rows there already; the micro's rows are appended
+    size_t cached; //  rows there already; the sequence's new rows are appended
 } tl_kv_t;
 
 typedef struct {
@@ -163,7 +163,7 @@ typedef struct {
     tl_workspace_t *workspace;
 } tl_context_t;
 
-//  y [n, h] from x [n, h]; they must not overlap. kv is NULL unless generating (one sequence).
+//  y [n, h] from x [n, h]; they must not overlap. kv [sequences] is NULL unless generating.
 void tl_block_forward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
                        tl_kept_t *kept, float *y, const float *x, const tl_kv_t *kv);
 //  Makes again what the block drops: kept has room for it; x is the block's input.

@@ -65,7 +65,7 @@ s_compare (const tiny_model_t *spec, size_t front, size_t tail, const size_t *pi
         so_far.ids = batch->ids + read;
         for (size_t i = 0; i <= last; i++) {
             tl_error_t err = {.text = ""};
-            if (tl_segment_extend (rig->chain[i], caches[i], &so_far, pieces[piece],
+            if (tl_segment_extend (rig->chain[i], &caches[i], &so_far, pieces[piece],
                                    i ? rows : NULL, next, &err))
                 fail_msg ("%s", err.text);
             memcpy (rows, next, pieces[piece] * h * sizeof *rows);
@@ -100,6 +100,87 @@ test_pieces_give_what_the_whole_gives (void **state)
         }
 }
 
+//  Reads of sequence i the rows [from [i], to [i]) of a whole batch, together, and compares them with
+//  expected [rows of all, h].
+static void
+s_read_together (rig_t *rig, tl_cache_t *const *caches, const tl_batch_t *all, const uint32_t *from,
+                 const uint32_t *to, const float *expected)
+{
+    size_t h = rig->config->hidden, count = 0, offset = 0, row = 0;
+    int32_t ids[128];
+    tl_batch_t batch = *all;
+    for (size_t i = 0; i < all->sequences; offset += all->length[i++])
+        for (uint32_t at = from[i]; at < to[i]; at++)
+            ids[count++] = all->ids[offset + at];
+    batch.length = to;
+    batch.ids = ids;
+    float *rows = tl_alloc (count * h * sizeof *rows);
+    tl_error_t err = {.text = ""};
+    if (tl_segment_extend (rig->chain[0], caches, &batch, count, NULL, rows, &err))
+        fail_msg ("%s", err.text);
+    offset = 0;
+    for (size_t i = 0; i < all->sequences; offset += all->length[i++])
+        for (uint32_t at = from[i]; at < to[i]; at++, row++) {
+            double d = s_distance (rows + row * h, expected + (offset + at) * h, h);
+            if (!(d < 2e-5))
+                fail_msg ("sequence %zu, row %u differs by %g", i, at, d);
+        }
+    free (rows);
+}
+
+static void
+test_several_sequences_grow_together_and_go_back (void **state)
+{
+    tiny_model_t specs[] = {tiny_chatglm (), tiny_llama (true)};
+    for (size_t s = 0; s < 2; s++) {
+        tl_model_t *model = tiny_model_open (&specs[s]);
+        rig_t *rig = rig_new (model, 0, 0, &s_lora);
+        s_stir (rig);
+        tl_batch_t *all = tiny_batch (rig->config, 11, 3, 9, 30, 0);
+        tl_tape_t *tapes[3];
+        rig_forward (rig, all, 0, false, tapes);
+        const float *expected = tl_tape_output (tapes[0]);
+        tl_cache_t *caches[3];
+        uint32_t from[3] = {0}, to[3];
+        for (size_t i = 0; i < 3; i++) {
+            caches[i] = tl_cache_new (rig->chain[0], all->length[i]);
+            to[i] = all->context[i];
+        }
+        s_read_together (rig, caches, all, from, to, expected);
+        for (size_t i = 0; i < 3; i++) {
+            from[i] = to[i];
+            to[i] = all->length[i];
+        }
+        //  One that has nothing new to read is refused, and nothing is read then.
+        tl_error_t err = {.text = ""};
+        float row[32];
+        if (from[0] < to[0]) {
+            tl_batch_t none = *all;
+            none.length = from;
+            assert_int_equal (tl_segment_extend (rig->chain[0], caches, &none, 1, NULL, row, &err),
+                              -1);
+            assert_non_null (strstr (err.text, "order"));
+            assert_int_equal (tl_cache_rows (caches[0]), from[0]);
+        }
+        for (size_t i = 0; i < 3; i++)
+            if (from[i] == to[i])
+                tl_cache_cut (caches[i], --from[i]);
+        s_read_together (rig, caches, all, from, to, expected);
+        //  Back to the context, and on again.
+        for (size_t i = 0; i < 3; i++) {
+            from[i] = all->context[i] < to[i] ? all->context[i] : to[i] - 1;
+            tl_cache_cut (caches[i], from[i]);
+        }
+        s_read_together (rig, caches, all, from, to, expected);
+        for (size_t i = 0; i < 3; i++)
+            tl_cache_destroy (&caches[i]);
+        tl_tape_destroy (&tapes[0]);
+        tiny_batch_destroy (&all);
+        rig_destroy (&rig);
+        tl_model_destroy (&model);
+    }
+}
+
 static void
 test_bad_extensions_get_a_sentence (void **state)
 {
@@ -110,20 +191,20 @@ test_bad_extensions_get_a_sentence (void **state)
     tl_cache_t *cache = tl_cache_new (rig->chain[0], 8);
     float output[9 * 32];
     tl_error_t err = {.text = ""};
-    assert_int_equal (tl_segment_extend (rig->chain[0], cache, batch, 9, NULL, output, &err), -1);
+    assert_int_equal (tl_segment_extend (rig->chain[0], &cache, batch, 9, NULL, output, &err), -1);
     assert_non_null (strstr (err.text, "cache"));
     ((uint32_t *)batch->length)[0] = 4;
     ((uint32_t *)batch->context)[0] = 5;
-    assert_int_equal (tl_segment_extend (rig->chain[0], cache, batch, 4, NULL, output, &err), -1);
+    assert_int_equal (tl_segment_extend (rig->chain[0], &cache, batch, 4, NULL, output, &err), -1);
     assert_non_null (strstr (err.text, "prompt"));
     ((uint32_t *)batch->context)[0] = 3;
     ((uint32_t *)batch->mask)[0] = 2;
     ((int32_t *)batch->ids)[1] = 96;
-    assert_int_equal (tl_segment_extend (rig->chain[0], cache, batch, 4, NULL, output, &err), -1);
+    assert_int_equal (tl_segment_extend (rig->chain[0], &cache, batch, 4, NULL, output, &err), -1);
     assert_non_null (strstr (err.text, "vocabulary"));
     ((int32_t *)batch->ids)[1] = 95;
-    assert_int_equal (tl_segment_extend (rig->chain[0], cache, batch, 4, NULL, output, &err), 0);
-    assert_int_equal (tl_segment_extend (rig->chain[0], cache, batch, 1, NULL, output, &err), -1);
+    assert_int_equal (tl_segment_extend (rig->chain[0], &cache, batch, 4, NULL, output, &err), 0);
+    assert_int_equal (tl_segment_extend (rig->chain[0], &cache, batch, 1, NULL, output, &err), -1);
     assert_non_null (strstr (err.text, "order"));
     tl_cache_destroy (&cache);
     tl_cache_destroy (&cache);
@@ -240,7 +321,7 @@ test_chatglm_block_in_three_calls (void **state)
                             .mask = &mask,
                             .number = &number,
                             .ids = ids};
-        if (tl_segment_extend (rig->chain[0], cache, &batch, calls[i], NULL, output, &err))
+        if (tl_segment_extend (rig->chain[0], &cache, &batch, calls[i], NULL, output, &err))
             fail_msg ("%s", err.text);
         tl_norm_forward (&rig->chain[0]->final, normed, mean, rstd, output, calls[i], 32, 1e-5);
         double d = s_distance (normed, expected, calls[i] * 32);
@@ -275,7 +356,7 @@ test_stories_200_greedy_tokens (void **state)
     for (size_t i = 0; i < count; i++) {
         uint32_t length = (uint32_t)i + 1;
         tl_batch_t batch = {.sequences = 1, .rows = 1, .length = &length, .ids = &id};
-        if (tl_segment_extend (rig->chain[0], cache, &batch, 1, NULL, row, &err))
+        if (tl_segment_extend (rig->chain[0], &cache, &batch, 1, NULL, row, &err))
             fail_msg ("%s", err.text);
         tl_segment_head (rig->chain[0], row, 1, logits);
         id = 0;
@@ -301,6 +382,7 @@ main (void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_pieces_give_what_the_whole_gives),
+        cmocka_unit_test (test_several_sequences_grow_together_and_go_back),
         cmocka_unit_test (test_bad_extensions_get_a_sentence),
         cmocka_unit_test (test_chatglm_block_in_three_calls),
         cmocka_unit_test (test_stories_200_greedy_tokens),
