@@ -512,7 +512,8 @@ s_open (tl_client_t *self, tl_error_t *err)
     self->window = tl_window_bytes (self->topology, tl_site_rows (self->site), self->hidden);
     tl_plan_t plan;
     size_t rows, longest;
-    tl_site_plan (self->site, &plan, &rows, &longest);
+    if (tl_site_plan (self->site, &plan, &rows, &longest, err) != 0)
+        return -1;
     tl_footprint_plan (&self->footprint, &plan,
                        tl_window_held (self->topology, rows,
                                        tl_site_scores (self->site) ? TL_ASK_AT_ONCE : 0,

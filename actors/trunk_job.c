@@ -101,7 +101,7 @@ tl_trunk_job_begin (void *arg)
     tl_trunk_job_t *job = arg;
     tl_trunk_begin (job->trunk, job->round, job->micros);
     if (job->rows)
-        tl_trunk_reserve (job->trunk, job->rows, job->longest);
+        tl_trunk_plan (job->trunk, job->rows, job->longest, &job->plan, &job->err);
 }
 
 void

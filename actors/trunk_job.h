@@ -31,6 +31,7 @@ struct tl_trunk_job {
     size_t share_count;
     size_t rows,
         longest; //  begin: of the largest micro to come, if memory for it is to be set aside; else 0
+    tl_plan_t plan;        //  begin: of that memory
     bool wanted;           //  backward: d(input) is wanted
     tl_norm_term_t *terms; //  update: of the clients; owned
     size_t term_count;

@@ -70,14 +70,22 @@ s_plan_memory (tl_worker_t *self, uint64_t rows, uint64_t longest, tl_trunk_job_
     longest = longest < t->train.max_length ? longest : t->train.max_length;
     if (rows <= self->planned_rows)
         return;
+    self->planned_rows = begin->rows = rows;
+    begin->longest = longest;
+}
+
+//  The step has begun; with it, perhaps, the memory for larger micros was planned.
+static void
+s_on_begun (tl_trunk_job_t *job)
+{
+    tl_worker_t *self = job->owner;
+    const tl_topology_t *t = self->topology;
     size_t slices = 0;
     for (size_t i = 0; i < t->client_count; i++)
         slices += t->clients[i].eval ? TL_ASK_AT_ONCE : 0;
-    tl_plan_t plan;
-    tl_trunk_plan (self->trunk, rows, longest, &plan);
-    tl_footprint_plan (&self->footprint, &plan, tl_window_held (t, rows, slices, self->hidden));
-    self->planned_rows = begin->rows = rows;
-    begin->longest = longest;
+    if (job->rows)
+        tl_footprint_plan (&self->footprint, &job->plan,
+                           tl_window_held (t, job->rows, slices, self->hidden));
 }
 
 void
@@ -104,7 +112,8 @@ tl_worker_on_plan (tl_worker_t *self, const tl_message_t *message)
     self->forwards = self->backwards = self->computed = 0;
     self->open = true;
     tl_actor_go (self->actor, TL_WORKER_STEP, "PLAN");
-    tl_trunk_job_t *begin = tl_worker_job (self, NULL);
+    tl_trunk_job_t *begin = tl_worker_job (self, s_on_begun);
+    begin->lasting = true;
     s_plan_memory (self, message->body.plan.rows, message->body.plan.longest, begin);
     tl_worker_submit (self, tl_trunk_job_begin, begin);
 }

@@ -32,8 +32,13 @@ static const tl_choice_t s_parts[] = {{"front", TL_PART_FRONT, NULL},
                                       {"tail", TL_PART_TAIL, NULL},
                                       {NULL, 0, NULL}};
 
-static const tl_choice_t s_schedules[] = {
-    {"linear", true, NULL}, {"constant", false, NULL}, {NULL, 0, NULL}};
+static const tl_choice_t s_yes_no[] = {
+    {"true", true, NULL}, {"false", false, NULL}, {NULL, 0, NULL}};
+
+static const tl_choice_t s_schedules[] = {{"linear", TL_RATE_LINEAR, NULL},
+                                          {"cosine", TL_RATE_COSINE, NULL},
+                                          {"constant", TL_RATE_CONSTANT, NULL},
+                                          {NULL, 0, NULL}};
 
 static const tl_choice_t s_modes[] = {
     {"batch", TL_MODE_BATCH, NULL},
@@ -98,10 +103,17 @@ static const tl_setting_t s_keys[] = {
      NULL, "rank of the LoRA factors", NULL},
     {"tune.alpha", TL_SETTING_REAL, OF (tune.alpha), DBL_MIN, 1e6, "16", "a number above 0", NULL,
      "LoRA's strength: its update is scaled by alpha / rank", NULL},
+    {"tune.rslora", TL_SETTING_FLAG, OF (tune.rslora), 0, 0, "false", "true or false", NULL,
+     "LoRA's update is scaled by alpha / sqrt (rank) instead", s_yes_no},
     {"tune.dropout", TL_SETTING_REAL, OF (tune.dropout), 0, BELOW_ONE, "0.05",
      "a number from 0 to below 1", NULL, "share of a LoRA input that is dropped in training", NULL},
     {"tune.targets", TL_SETTING_TARGETS, OF (tune), 0, 0, "", "a list of at most 8 module names",
      "[query_key_value]", "linears that get an adapter; left out: the family's usual ones", NULL},
+    {"tune.freeze", TL_SETTING_FREEZE, OF (tune), 0, 0, "",
+     "a list of at most 16 of embedding, head, norms, biases, blocks.2-5 and patterns of tensor "
+     "names",
+     "[embedding, blocks.0-3, '*.mlp.*']",
+     "what is not trained; with lora: blocks without an adapter", NULL},
     {"tune.parts", TL_SETTING_PARTS, OF (tune.parts), 0, 0, "front,trunk,tail",
      "a list of front, trunk and tail", NULL, "parts that are trained; the others stay frozen",
      s_parts},
@@ -122,8 +134,12 @@ static const tl_setting_t s_keys[] = {
      "peak learning rate of AdamW", NULL},
     {"train.warmup", TL_SETTING_COUNT, OF (train.warmup), 0, COUNTED, "0",
      "a whole number of at least 0", NULL, "steps until the learning rate is reached", NULL},
-    {"train.schedule", TL_SETTING_FLAG, OF (train.linear), 0, 0, "linear", "linear or constant",
-     NULL, "learning rate after the warm-up: falls to 0 at the last step, or stays", s_schedules},
+    {"train.lr_min", TL_SETTING_REAL, OF (train.lr_min), 0, 1e3, "0",
+     "a number of at least 0, at most train.lr", NULL,
+     "what linear and cosine schedules fall to at the run's end", NULL},
+    {"train.schedule", TL_SETTING_CHOICE, OF (train.schedule), 0, 0, "linear",
+     "linear, cosine or constant", NULL,
+     "learning rate after the warm-up: falls in a line or a half wave, or stays", s_schedules},
     {"train.clip", TL_SETTING_REAL, OF (train.clip), 0, 1e9, "1.0", "a number of at least 0", NULL,
      "largest global norm of a gradient; 0: no clipping", NULL},
     {"train.weight_decay", TL_SETTING_REAL, OF (train.weight_decay), 0, 1, "0.01",
@@ -136,6 +152,12 @@ static const tl_setting_t s_keys[] = {
      "a number above 0, at most 1", NULL, "AdamW's guard against division by 0", NULL},
     {"train.seed", TL_SETTING_COUNT, OF (train.seed), 0, COUNTED, "1",
      "a whole number of at least 0", NULL, "every random draw follows from it", NULL},
+    {"train.memory_mb", TL_SETTING_MEGABYTES, OF (train.memory), 0, 16777216, "0",
+     "a whole number of at least 0", NULL,
+     "memory in MiB that one process may plan, buffers of messages apart: what would not fit is "
+     "computed a second time; 0: no "
+     "limit",
+     NULL},
 
     {"schedule", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the key mode", "{mode: batch}",
      "who shares a forward", NULL},

@@ -18,8 +18,9 @@
 typedef enum { TL_MODE_SERIAL, TL_MODE_BATCH } tl_mode_t;
 typedef enum { TL_WIRE_F32, TL_WIRE_BF16, TL_WIRE_F16 } tl_wire_dtype_t;
 typedef enum { TL_METHOD_LORA, TL_METHOD_FULL } tl_tune_method_t;
+typedef enum { TL_RATE_LINEAR, TL_RATE_CONSTANT, TL_RATE_COSINE } tl_rate_t;
 enum { TL_PART_FRONT = 1, TL_PART_TRUNK = 2, TL_PART_TAIL = 4, TL_PART_ALL = 7 };
-enum { TL_TOPOLOGY_TARGETS = 8 };
+enum { TL_TOPOLOGY_TARGETS = 8, TL_TOPOLOGY_FREEZE = 16 };
 
 typedef struct {
     char *name;  //  unique among all peers; letters, digits, - and _
@@ -47,17 +48,21 @@ typedef struct {
         tl_tune_method_t method;
         size_t rank;
         double alpha, dropout;
+        bool rslora; //  scaling alpha / sqrt (rank)
         char *targets[TL_TOPOLOGY_TARGETS];
         size_t target_count; //  0: the family's default
+        char *freeze[TL_TOPOLOGY_FREEZE];
+        size_t freeze_count; //  patterns of what stays frozen
         unsigned parts;      //  which parts train: TL_PART_FRONT | ...
     } tune;
     struct {
         uint64_t steps;
         size_t batch_size, micros, max_length;
-        double lr, clip, weight_decay, beta1, beta2, eps;
+        double lr, lr_min, clip, weight_decay, beta1, beta2, eps;
         uint64_t warmup;
-        bool linear; //  train.schedule: linear (true) or constant
+        tl_rate_t schedule; //  of the learning rate after the warm-up
         uint64_t seed;
+        size_t memory; //  bytes that one process may plan; 0: as it comes
     } train;
     struct {
         tl_mode_t mode;

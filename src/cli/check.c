@@ -157,10 +157,14 @@ s_check_text (s_check_t *self, tl_error_t *err)
 //  ---------------------------------------------------------------------------------------------
 //  Memory and messages
 
-static void
-s_say_plan (s_check_t *self, const char *who, const tl_part_t *part, size_t rows, size_t sequences)
+static int
+s_say_plan (s_check_t *self, const char *who, tl_part_t *part, size_t rows, size_t sequences,
+            tl_error_t *err)
 {
     tl_plan_t plan;
+    if (tl_parts_fit (&part, 1, rows, self->longest, self->labels, self->topology->train.micros,
+                      self->topology->train.memory, err) != 0)
+        return tl_fail_in (err, "%s: %s", self->topology->source, who);
     tl_part_plan (part, rows, self->longest, sequences, self->labels, self->topology->train.micros,
                   &plan);
     s_say (
@@ -170,6 +174,7 @@ s_say_plan (s_check_t *self, const char *who, const tl_part_t *part, size_t rows
         (double)tl_plan_total (&plan) / 1e6, (double)plan.weights / 1e6, (double)plan.trained / 1e6,
         (double)plan.activations / 1e6, (double)plan.workspace / 1e6, (double)plan.state / 1e6,
         (double)plan.process / 1e6);
+    return 0;
 }
 
 //  Making the parts is what finds out whether the LoRA targets exist.
@@ -184,18 +189,21 @@ s_check_parts (s_check_t *self, tl_error_t *err)
         return tl_fail_in (err, "%s: tune", topology->source);
     size_t micros = topology->train.micros;
     size_t sequences = (topology->train.batch_size + micros - 1) / micros;
+    int rc = 0;
     if (self->all_rows > 0)
-        s_say_plan (self, "each client", client, self->micro_rows, sequences);
+        rc = s_say_plan (self, "each client", client, self->micro_rows, sequences, err);
     tl_part_destroy (&client);
+    if (rc != 0)
+        return -1;
     tl_part_t *trunk = tl_part_of_worker (topology, self->model, err);
     if (!trunk)
         return tl_fail_in (err, "%s: tune", topology->source);
     bool batch = topology->schedule.mode == TL_MODE_BATCH;
     if (self->all_rows > 0)
-        s_say_plan (self, "worker", trunk, batch ? self->all_rows : self->micro_rows,
-                    batch ? sequences * topology->client_count : sequences);
+        rc = s_say_plan (self, "worker", trunk, batch ? self->all_rows : self->micro_rows,
+                         batch ? sequences * topology->client_count : sequences, err);
     tl_part_destroy (&trunk);
-    return 0;
+    return rc;
 }
 
 static int

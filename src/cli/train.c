@@ -10,6 +10,7 @@
 #include "kernels/kernels.h"
 #include "log.h"
 #include "memory.h"
+#include "ui/json.h"
 #include "ui/progress.h"
 
 #include <jansson.h>
@@ -64,11 +65,12 @@ s_mb (size_t bytes)
     return (double)bytes / 1e6;
 }
 
-static void
-s_report_plan (s_run_t *self)
+static int
+s_report_plan (s_run_t *self, tl_error_t *err)
 {
     tl_plan_t plan;
-    tl_local_plan (self->local, &plan);
+    if (tl_local_plan (self->local, &plan, err) != 0)
+        return tl_fail_in (err, "%s", self->topology->source);
     self->planned = tl_plan_total (&plan);
     fprintf (
         stderr,
@@ -76,6 +78,7 @@ s_report_plan (s_run_t *self)
         "+ saves %.1f + process %.1f\n",
         s_mb (self->planned), s_mb (plan.weights), s_mb (plan.trained), s_mb (plan.activations),
         s_mb (plan.workspace), s_mb (plan.state), s_mb (plan.process));
+    return 0;
 }
 
 static size_t
@@ -99,11 +102,12 @@ s_report_step (s_run_t *self, const tl_local_step_t *step, double seconds)
                       (unsigned long long)done, (unsigned long long)steps, step->loss, step->norm,
                       step->lr, (double)self->rows / elapsed, left);
     if (self->arguments->format == TL_FORMAT_JSONL) {
-        printf ("{\"step\":%llu,\"loss\":%.17g,\"norm\":%.17g,\"lr\":%.17g,\"labels\":%llu,"
-                "\"rows\":%llu,\"seconds\":%.6f}\n",
-                (unsigned long long)done, step->loss, step->norm, step->lr,
-                (unsigned long long)step->labels, (unsigned long long)step->rows, seconds);
-        fflush (stdout);
+        json_t *line =
+            json_pack ("{sI sf sf sf sI sI sf}", "step", (json_int_t)done, "loss", step->loss,
+                       "norm", step->norm, "lr", step->lr, "labels", (json_int_t)step->labels,
+                       "rows", (json_int_t)step->rows, "seconds", seconds);
+        tl_json_print (line, false);
+        json_decref (line);
     }
 }
 
@@ -153,10 +157,7 @@ s_print_result (const s_run_t *self, const char *adapter)
         json_object_set_new (result, "first_loss", json_real (self->first));
         json_object_set_new (result, "last_loss", json_real (self->last));
     }
-    json_dumpf (result, stdout,
-                JSON_REAL_PRECISION (17) |
-                    (self->arguments->format == TL_FORMAT_JSON ? JSON_INDENT (2) : JSON_COMPACT));
-    putchar ('\n');
+    tl_json_print (result, self->arguments->format == TL_FORMAT_JSON);
     json_decref (result);
 }
 
@@ -227,9 +228,9 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     s_catch_signals ();
     int rc = s_begin (&self, err);
     if (rc == 0) {
-        s_report_plan (&self);
-        rc = s_loop (&self, err);
-        rc = s_finish (&self, rc, err);
+        rc = s_report_plan (&self, err);
+        if (rc == 0)
+            rc = s_finish (&self, s_loop (&self, err), err);
     }
     tl_local_destroy (&self.local);
     free (self.out);

@@ -167,8 +167,8 @@ tl_local_labels (const tl_local_t *self)
     return self->labels;
 }
 
-void
-tl_local_plan (const tl_local_t *self, tl_plan_t *plan)
+int
+tl_local_plan (tl_local_t *self, tl_plan_t *plan, tl_error_t *err)
 {
     //  As if the largest micros of all sites came together.
     size_t micros = self->topology->train.micros, batch = self->topology->train.batch_size;
@@ -181,7 +181,11 @@ tl_local_plan (const tl_local_t *self, tl_plan_t *plan)
         all.labels += one.labels;
         all.longest = one.longest > all.longest ? one.longest : all.longest;
     }
+    if (tl_parts_fit (self->chain->parts, self->chain->part_count, all.rows, all.longest,
+                      all.labels, 1, self->topology->train.memory, err) != 0)
+        return -1;
     tl_chain_plan (self->chain, all.rows, all.longest, each * self->site_count, all.labels, plan);
+    return 0;
 }
 
 //  ---------------------------------------------------------------------------------------------
@@ -214,9 +218,8 @@ tl_local_step (tl_local_t *self, tl_local_step_t *result, tl_error_t *err)
         tl_micro_destroy (&micro);
     }
     result->loss = total / (double)result->labels;
-    result->lr =
-        tl_learning_rate (topology->train.lr, self->next, topology->train.warmup, self->steps,
-                          topology->train.linear ? TL_DECAY_LINEAR : TL_DECAY_CONSTANT);
+    const tl_schedule_t schedule = tl_schedule_of (topology, self->steps);
+    result->lr = tl_learning_rate (&schedule, self->next);
     if (!isfinite (result->loss)) {
         s_drop_gradients (self);
         return tl_fail (

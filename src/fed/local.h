@@ -34,7 +34,8 @@ void tl_local_destroy (tl_local_t **self_p);
 uint64_t tl_local_steps (const tl_local_t *self);  //  of the whole run
 uint64_t tl_local_next (const tl_local_t *self);   //  0-based; equals tl_local_steps at the end
 uint64_t tl_local_labels (const tl_local_t *self); //  label tokens spent so far
-void tl_local_plan (const tl_local_t *self, tl_plan_t *plan);
+//  Memory for the largest micros. Before the first step. -1 when train.memory_mb is too little.
+int tl_local_plan (tl_local_t *self, tl_plan_t *plan, tl_error_t *err);
 
 //  One optimizer step. -1 and a sentence naming the step when the loss or a gradient is not finite; the
 //  trained tensors are then as after the step before.

@@ -22,7 +22,8 @@ const char *tl_site_tokenizer (const tl_site_t *self); //  hash of the tokenizer
 size_t tl_site_rows (const tl_site_t *self);         //  most rows of one step or one scoring slice
 bool tl_site_wants_gradient (const tl_site_t *self); //  the front trains: d(ACTIVATION) is needed
 //  Memory for its own text, and the rows of its largest micro and longest sequence. Sets the memory of tapes aside.
-void tl_site_plan (tl_site_t *self, tl_plan_t *plan, size_t *rows, size_t *longest);
+//  -1 when train.memory_mb is too little.
+int tl_site_plan (tl_site_t *self, tl_plan_t *plan, size_t *rows, size_t *longest, tl_error_t *err);
 bool tl_site_scores (const tl_site_t *self); //  it has held-out text
 tl_part_t *tl_site_part (tl_site_t *self);
 

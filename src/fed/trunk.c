@@ -84,19 +84,19 @@ tl_trunk_longest (const tl_trunk_t *self)
     return model > run ? model : run;
 }
 
-void
-tl_trunk_plan (const tl_trunk_t *self, size_t rows, size_t longest, tl_plan_t *plan)
+int
+tl_trunk_plan (tl_trunk_t *self, size_t rows, size_t longest, tl_plan_t *plan, tl_error_t *err)
 {
+    size_t micros = self->topology->train.micros;
     tl_plan_t serve;
-    tl_part_plan (self->part, rows, longest, 0, 0, self->topology->train.micros, plan);
+    if (tl_parts_fit (&self->part, 1, rows, longest, 0, micros, self->topology->train.memory,
+                      err) != 0)
+        return -1;
+    tl_part_plan (self->part, rows, longest, 0, 0, micros, plan);
     tl_part_plan_reading (self->part, TL_EVALUATE_ROWS, longest, 0, &serve);
     tl_plan_widen (plan, &serve);
-}
-
-void
-tl_trunk_reserve (tl_trunk_t *self, size_t rows, size_t longest)
-{
-    tl_part_reserve (self->part, rows, longest, 0, self->topology->train.micros);
+    tl_part_reserve (self->part, rows, longest, 0, micros);
+    return 0;
 }
 
 tl_part_t *
@@ -154,8 +154,8 @@ int
 tl_trunk_update (tl_trunk_t *self, uint64_t labels, double norm, tl_error_t *err)
 {
     const tl_topology_t *t = self->topology;
-    double rate = tl_learning_rate (t->train.lr, self->round, t->train.warmup, t->train.steps,
-                                    t->train.linear ? TL_DECAY_LINEAR : TL_DECAY_CONSTANT);
+    const tl_schedule_t schedule = tl_schedule_of (t, t->train.steps);
+    double rate = tl_learning_rate (&schedule, self->round);
     int rc = tl_part_update (self->part, tl_coefficient (norm, t->train.clip, labels), rate, err);
     s_close_open (self);
     return rc;

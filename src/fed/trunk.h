@@ -15,10 +15,9 @@ void tl_trunk_destroy (tl_trunk_t **self_p);
 size_t tl_trunk_hidden (const tl_trunk_t *self);
 const char *tl_trunk_manifest (const tl_trunk_t *self);
 size_t tl_trunk_longest (const tl_trunk_t *self); //  rows of the longest sequence it takes
-//  For micros of at most rows rows, the longest sequence having longest, and for serving slices.
-void tl_trunk_plan (const tl_trunk_t *self, size_t rows, size_t longest, tl_plan_t *plan);
-//  Sets the memory of tapes for such micros aside. No step is open.
-void tl_trunk_reserve (tl_trunk_t *self, size_t rows, size_t longest);
+//  For micros of at most rows rows, the longest sequence having longest, and for serving slices: plans and sets the
+//  memory of tapes aside. No step is open. -1 when train.memory_mb is too little.
+int tl_trunk_plan (tl_trunk_t *self, size_t rows, size_t longest, tl_plan_t *plan, tl_error_t *err);
 tl_part_t *tl_trunk_part (tl_trunk_t *self);
 
 void tl_trunk_begin (tl_trunk_t *self, uint64_t round, size_t micros); //  drops whatever was open

@@ -33,6 +33,8 @@ typedef enum { TL_FAMILY_CHATGLM, TL_FAMILY_GLM, TL_FAMILY_LLAMA, TL_FAMILY_QWEN
 //  gate_up_proj [gate | up]); GGUF's names.
 typedef enum { TL_NAMES_CHATGLM, TL_NAMES_CHATGLM2, TL_NAMES_HF, TL_NAMES_GGUF } tl_names_t;
 
+enum { TL_MAX_ENDS = 7 };
+
 typedef struct {
     tl_family_t family;
     tl_names_t names;
@@ -51,7 +53,11 @@ typedef struct {
     double rope_factor, rope_low, rope_high, rope_original;
     size_t max_positions;                    //  longest sequence the checkpoint was made for
     int32_t bos, eos, pad, gmask, mask, sop; //  special ids, -1 where the family has none
+    int32_t ends[TL_MAX_ENDS]; //  ids besides eos that end an answer, where a checkpoint lists several
+    size_t end_count;
 } tl_config_t;
+
+bool tl_config_is_end (const tl_config_t *config, int32_t id); //  eos or one of ends
 
 typedef struct tl_model tl_model_t;
 

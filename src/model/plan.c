@@ -119,13 +119,17 @@ tl_segment_workspace (const tl_segment_t *self, size_t rows, size_t longest, siz
 {
     size_t blocks = self->range.last - self->range.first, forward = 0, backward = 0;
     for (size_t i = 0; i < blocks; i++) {
-        size_t low = 0;
+        const tl_block_t *block = &self->blocks[i];
+        size_t low = 0, dropped = 0;
+        if (train)
+            dropped = tl_kept_dropped (self, block, rows, NULL, NULL);
         for (size_t l = 0; l < TL_LINEARS; l++)
-            low += train ? 0 : tl_padded (rows * self->blocks[i].linear[l].rank);
-        forward = s_max (forward, low + s_block_forward (&self->blocks[i], &self->context, rows,
-                                                         longest, train));
-        backward =
-            s_max (backward, s_block_backward (&self->blocks[i], &self->context, rows, longest));
+            low += train ? 0 : tl_padded (rows * block->linear[l].rank);
+        size_t once = s_block_forward (block, &self->context, rows, longest, train);
+        size_t back = s_block_backward (block, &self->context, rows, longest);
+        forward = s_max (forward, low + dropped + once);
+        //  Making dropped buffers again takes no more than forward did.
+        backward = s_max (backward, dropped + s_max (back, dropped ? once : 0));
     }
     size_t head = self->range.head ? s_head (self, labels, train) : 0;
     size_t chunk = tl_head_chunk (self->context.config, labels) * self->context.config->hidden;
@@ -214,6 +218,100 @@ tl_part_plan_reading (const tl_part_t *self, size_t rows, size_t longest, size_t
         workspace = s_max (workspace, tl_segment_workspace (segment, rows, longest, chunk, false));
     }
     s_plan (self, tapes, workspace, plan);
+}
+
+//  ---------------------------------------------------------------------------------------------
+//  A budget: what is left out of the tapes, the most bytes for the least arithmetic first
+
+typedef struct {
+    tl_block_t *block;
+    tl_drop_t drop;
+    double bytes_per_flop; //  that leaving it out gives back
+} s_choice_t;
+
+static s_choice_t
+s_choice (const tl_segment_t *segment, tl_block_t *block, tl_drop_t drop, size_t longest)
+{
+    const tl_config_t *config = segment->context.config;
+    const tl_linear_t *linear = block->linear;
+    double h = (double)config->hidden, q = (double)linear[TL_OUT].in, floats = 0, flops = 1;
+    switch (drop) {
+    case TL_DROP_QKV:
+        floats = (double)(linear[TL_Q].out + linear[TL_K].out + linear[TL_V].out);
+        flops = 2 * h * floats;
+        break;
+    case TL_DROP_ATTENDED: //  a row sees half of the others; scores and their product with the values
+        floats = q + (double)config->heads;
+        flops = 2 * q * (double)longest;
+        break;
+    case TL_DROP_MIDDLE:
+        floats = h;
+        flops = 2 * q * h;
+        break;
+    default:
+        floats = (double)(linear[TL_GATE].out + linear[TL_UP].out);
+        flops = 2 * h * floats;
+    }
+    return (s_choice_t){block, drop, floats * sizeof (float) / flops};
+}
+
+//  The better choice first; equal ones keep their order, block by block.
+static int
+s_compare_choices (const void *left, const void *right)
+{
+    const s_choice_t *a = left, *b = right;
+    if (a->bytes_per_flop != b->bytes_per_flop)
+        return a->bytes_per_flop > b->bytes_per_flop ? -1 : 1;
+    return a->block != b->block ? (a->block < b->block ? -1 : 1) : (int)a->drop - (int)b->drop;
+}
+
+static size_t
+s_choices (tl_part_t *const *parts, size_t count, size_t longest, s_choice_t **choices)
+{
+    size_t room = 0, found = 0;
+    for (size_t i = 0; i < count; i++)
+        for (size_t s = 0; s < parts[i]->range_count; s++)
+            room += 4 * (parts[i]->ranges[s].last - parts[i]->ranges[s].first);
+    *choices = tl_alloc ((room + 1) * sizeof **choices);
+    for (size_t i = 0; i < count; i++)
+        for (size_t s = 0; s < parts[i]->range_count; s++) {
+            tl_segment_t *segment = parts[i]->segments[s];
+            for (size_t b = 0; b < segment->range.last - segment->range.first; b++) {
+                segment->blocks[b].dropped = 0;
+                for (unsigned drop = TL_DROP_QKV; drop <= TL_DROP_MLP; drop <<= 1)
+                    (*choices)[found++] = s_choice (segment, &segment->blocks[b], drop, longest);
+            }
+        }
+    qsort (*choices, found, sizeof **choices, s_compare_choices);
+    return found;
+}
+
+int
+tl_parts_fit (tl_part_t *const *parts, size_t count, size_t rows, size_t longest, size_t labels,
+              size_t in_flight, size_t budget, tl_error_t *err)
+{
+    s_choice_t *choices = NULL;
+    size_t found = s_choices (parts, count, longest, &choices), total = 0;
+    for (size_t next = 0; budget > 0; next++) {
+        total = 0;
+        for (size_t i = 0; i < count; i++) {
+            tl_plan_t plan;
+            tl_part_plan (parts[i], rows, longest, 0, labels, in_flight, &plan);
+            total += tl_plan_total (&plan) - (i > 0 ? plan.process : 0);
+        }
+        if (total <= budget || next == found)
+            break;
+        choices[next].block->dropped |= choices[next].drop;
+    }
+    free (choices);
+    if (total <= budget)
+        return 0;
+    return tl_fail (
+        err, TL_BAD_INPUT,
+        "train.memory_mb: %zu is too few: this needs %zu with everything left out of "
+        "the tapes that can be made again; raise it, or train.micros, or lower "
+        "train.batch_size or train.max_length",
+        budget >> 20, (total + (1 << 20) - 1) >> 20);
 }
 
 void

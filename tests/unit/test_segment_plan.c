@@ -90,6 +90,56 @@ test_weights_are_the_parts_own (void **state)
     tl_model_destroy (&model);
 }
 
+//  Ever smaller budgets, down to what nothing can go below: each plan keeps to its budget, and each run has the bits of
+//  the one that computes nothing twice.
+static void
+test_budgets_change_no_bit (void **state)
+{
+    tl_tune_t lora = {.method = TL_TUNE_LORA,
+                      .rank = 4,
+                      .alpha = 8,
+                      .dropout = 0.1,
+                      .beta1 = 0.9,
+                      .beta2 = 0.999,
+                      .eps = 1e-8};
+    tl_tune_t full = {.method = TL_TUNE_FULL, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    tiny_model_t specs[] = {tiny_chatglm (), tiny_llama (true)};
+    for (size_t i = 0; i < 4; i++) {
+        tl_model_t *model = tiny_model_open (&specs[i / 2]);
+        rig_t *free_rig = rig_new (model, 1, 1, i % 2 ? &full : &lora);
+        tl_batch_t *batch = tiny_batch (free_rig->config, 9, 3, 11, 11, 0);
+        rig_step (free_rig, &batch, 1, 0, 1e-3, 1, false);
+        size_t labels = batch->rows, runs = 0, before = SIZE_MAX;
+        for (size_t share = 0; share <= 8; share++) {
+            rig_t *rig = rig_new (model, 1, 1, i % 2 ? &full : &lora);
+            tl_plan_t plan;
+            tl_error_t err = {0};
+            for (size_t p = 0; p < 2; p++) {
+                tl_part_plan (rig->parts[p], batch->rows, 11, 3, labels, 1, &plan);
+                size_t budget = tl_plan_total (&plan) - plan.activations * share / 8;
+                int rc = tl_parts_fit (&rig->parts[p], 1, batch->rows, 11, labels, 1, budget, &err);
+                tl_part_plan (rig->parts[p], batch->rows, 11, 3, labels, 1, &plan);
+                if (rc == 0 && tl_plan_total (&plan) > budget)
+                    fail_msg ("planned %zu bytes of %zu", tl_plan_total (&plan), budget);
+                if (rc != 0)
+                    assert_non_null (strstr (err.text, "train.memory_mb"));
+                if (p == 1 && plan.activations < before) {
+                    runs++; //  another choice than the last one
+                    before = plan.activations;
+                }
+            }
+            rig_step (rig, &batch, 1, 0, 1e-3, 1, false);
+            assert_true (rig_same (free_rig, rig));
+            rig_destroy (&rig);
+        }
+        if (runs < 4)
+            fail_msg ("%zu different choices, expected at least 4", runs);
+        tiny_batch_destroy (&batch);
+        rig_destroy (&free_rig);
+        tl_model_destroy (&model);
+    }
+}
+
 int
 main (void)
 {
@@ -101,6 +151,7 @@ main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_plan_is_what_a_step_takes),
         cmocka_unit_test (test_weights_are_the_parts_own),
+        cmocka_unit_test (test_budgets_change_no_bit),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
