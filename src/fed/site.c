@@ -186,14 +186,17 @@ tl_site_scores (const tl_site_t *self)
     return self->held_out != NULL;
 }
 
-void
-tl_site_plan (tl_site_t *self, tl_plan_t *plan, size_t *rows, size_t *longest)
+int
+tl_site_plan (tl_site_t *self, tl_plan_t *plan, size_t *rows, size_t *longest, tl_error_t *err)
 {
     const tl_topology_t *t = self->topology;
     size_t sequences = (t->train.batch_size + t->train.micros - 1) / t->train.micros;
     tl_extent_t extent =
         tl_dataset_run_extent (self->data, t->train.seed, self->client, t->train.steps,
                                t->train.batch_size, t->train.micros);
+    if (tl_parts_fit (&self->part, 1, extent.rows, extent.longest, extent.labels, t->train.micros,
+                      t->train.memory, err) != 0)
+        return -1;
     tl_part_plan (self->part, extent.rows, extent.longest, sequences, extent.labels,
                   t->train.micros, plan);
     tl_part_reserve (self->part, extent.rows, extent.longest, extent.labels, t->train.micros);
@@ -206,6 +209,7 @@ tl_site_plan (tl_site_t *self, tl_plan_t *plan, size_t *rows, size_t *longest)
         tl_part_plan_reading (self->part, slice, extent.longest, slice, &score);
         tl_plan_widen (plan, &score);
     }
+    return 0;
 }
 
 //  --- a step -----------------------------------------------------------------------------------
@@ -299,10 +303,8 @@ tl_site_update (tl_site_t *self, uint64_t labels, double norm, tl_error_t *err)
     bool joint = tl_norm_is_joint (self->topology);
     double coefficient = tl_coefficient (joint ? norm : self->own_norm, self->topology->train.clip,
                                          joint ? labels : self->labels);
-    self->rate =
-        tl_learning_rate (self->topology->train.lr, self->round, self->topology->train.warmup,
-                          self->topology->train.steps,
-                          self->topology->train.linear ? TL_DECAY_LINEAR : TL_DECAY_CONSTANT);
+    const tl_schedule_t schedule = tl_schedule_of (self->topology, self->topology->train.steps);
+    self->rate = tl_learning_rate (&schedule, self->round);
     if (tl_part_update (self->part, coefficient, self->rate, err))
         return -1;
     s_close_open (self);
