@@ -8,6 +8,7 @@
 #include "cli/site.h"
 #include "clock.h"
 #include "memory.h"
+#include "ui/json.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -161,8 +162,7 @@ s_print_json (const s_options_t *options, const tl_written_t *written, tl_format
     json_t *result = json_pack ("{ss so so ss sf}", "prompt", options->prompt, "text",
                                 text ? text : json_null (), "ids", ids, "ended", written->reason,
                                 "seconds", seconds);
-    json_dumpf (result, stdout, format == TL_FORMAT_JSON ? JSON_INDENT (2) : 0);
-    putchar ('\n');
+    tl_json_print (result, format == TL_FORMAT_JSON);
     json_decref (result);
 }
 

@@ -6,6 +6,7 @@
 #include "actors/client.h"
 #include "actors/events.h"
 #include "actors/worker.h"
+#include "ui/json.h"
 #include "ui/progress.h"
 
 #include <math.h>
@@ -24,10 +25,7 @@ typedef struct {
 static void
 s_print_event (void *arg, const json_t *event)
 {
-    char *line = json_dumps (event, JSON_COMPACT | JSON_REAL_PRECISION (17));
-    puts (line);
-    fflush (stdout);
-    free (line);
+    tl_json_print (event, false);
 }
 
 //  What a person wants to know of it. Whole lines now and then also on a terminal: log lines come between.

@@ -3,6 +3,7 @@
 #include "cli/verbs.h"
 
 #include "actors/admin.h"
+#include "ui/json.h"
 #include "ui/table.h"
 
 #include <stdio.h>
@@ -57,11 +58,8 @@ s_run_status (const tl_arguments_t *arguments, tl_error_t *err)
         return -1;
     if (arguments->format == TL_FORMAT_TEXT)
         s_print_text (report);
-    else {
-        char *line = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
-        puts (line);
-        free (line);
-    }
+    else
+        tl_json_print (report, arguments->format == TL_FORMAT_JSON);
     json_decref (report);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include "memory.h"
 #include "net/keys.h"
 #include "ui/board.h"
+#include "ui/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,7 +72,7 @@ s_finish (tl_board_t *board, const tl_topology_t *topology, tl_error_t *err)
     json_t *summary = tl_board_summary (board);
     unsigned long long steps =
         (unsigned long long)json_integer_value (json_object_get (summary, "steps"));
-    char *text = json_dumps (summary, JSON_INDENT (2) | JSON_REAL_PRECISION (17));
+    char *text = tl_json_text (summary, true);
     char *path = tl_format ("%s/%s/summary.json", topology->checkpoint.dir, topology->name);
     int rc = tl_file_write (path, text, strlen (text), 0644, err);
     if (rc == 0 && steps > 0 && steps < topology->train.steps)

@@ -2,6 +2,7 @@
 
 #include "clock.h"
 #include "memory.h"
+#include "ui/json.h"
 #include "ui/progress.h"
 #include "ui/table.h"
 
@@ -211,10 +212,7 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
     if (self->format == TL_FORMAT_JSONL) {
         json_t *copy = json_copy ((json_t *)event);
         json_object_set_new (copy, "part", json_string (part));
-        char *text = json_dumps (copy, JSON_COMPACT | JSON_REAL_PRECISION (17));
-        puts (text);
-        fflush (stdout);
-        free (text);
+        tl_json_print (copy, false);
         json_decref (copy);
     }
     if (strcmp (name, "up") == 0)
@@ -320,9 +318,7 @@ tl_board_end (tl_board_t *self)
         s_settle (self);
     if (self->format == TL_FORMAT_JSON) {
         json_t *summary = tl_board_summary (self);
-        char *text = json_dumps (summary, JSON_INDENT (2) | JSON_REAL_PRECISION (17));
-        puts (text);
-        free (text);
+        tl_json_print (summary, true);
         json_decref (summary);
     }
     if (self->format != TL_FORMAT_TEXT || !self->closed)

@@ -4,6 +4,7 @@
 
 #include "assert.h"
 #include "memory.h"
+#include "ui/json.h"
 
 #include <jansson.h>
 #include <libsmartcols.h>
@@ -127,13 +128,9 @@ tl_table_print (const tl_table_t *self, tl_format_t format)
         s_print_text (self);
     else if (format == TL_FORMAT_JSON) {
         json_t *document = json_pack ("{sO}", self->title, self->rows);
-        json_dumpf (document, stdout, JSON_INDENT (2) | JSON_REAL_PRECISION (17));
-        putchar ('\n');
+        tl_json_print (document, true);
         json_decref (document);
     } else
-        for (size_t r = 0; r < json_array_size (self->rows); r++) {
-            json_dumpf (json_array_get (self->rows, r), stdout,
-                        JSON_COMPACT | JSON_REAL_PRECISION (17));
-            putchar ('\n');
-        }
+        for (size_t r = 0; r < json_array_size (self->rows); r++)
+            tl_json_print (json_array_get (self->rows, r), false);
 }
