@@ -21,11 +21,11 @@ tl_agreements_bind (tl_agreements_t *self, const char *field, const char *value)
 }
 
 static char *
-s_targets (const tl_topology_t *topology)
+s_list (char *const *items, size_t count)
 {
     char *joined = tl_strdup ("");
-    for (size_t i = 0; i < topology->tune.target_count; i++) {
-        char *longer = tl_format ("%s%s%s", joined, i ? "," : "", topology->tune.targets[i]);
+    for (size_t i = 0; i < count; i++) {
+        char *longer = tl_format ("%s%s%s", joined, i ? "," : "", items[i]);
         free (joined);
         joined = longer;
     }
@@ -52,6 +52,8 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, const 
                     const char *tokenizer)
 {
     static const char *const s_dtypes[] = {"fp32", "bf16", "fp16"};
+    static const char *const s_schedules[] = {
+        [TL_RATE_LINEAR] = "linear", [TL_RATE_CONSTANT] = "constant", [TL_RATE_COSINE] = "cosine"};
     const tl_topology_t *t = topology;
     memset (self, 0, sizeof *self);
     s_add (self, "name", tl_strdup (t->name));
@@ -61,7 +63,9 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, const 
     s_add (self, "tune.rank", tl_format ("%zu", t->tune.rank));
     s_add (self, "tune.alpha", tl_format ("%.17g", t->tune.alpha));
     s_add (self, "tune.dropout", tl_format ("%.17g", t->tune.dropout));
-    s_add (self, "tune.targets", s_targets (t));
+    s_add (self, "tune.rslora", tl_strdup (t->tune.rslora ? "true" : "false"));
+    s_add (self, "tune.targets", s_list (t->tune.targets, t->tune.target_count));
+    s_add (self, "tune.freeze", s_list (t->tune.freeze, t->tune.freeze_count));
     s_add (self, "tune.parts",
            tl_format ("%s%s%s", t->tune.parts & TL_PART_FRONT ? "front " : "",
                       t->tune.parts & TL_PART_TRUNK ? "trunk " : "",
@@ -72,7 +76,8 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, const 
     s_add (self, "train.max_length", tl_format ("%zu", t->train.max_length));
     s_add (self, "train.lr", tl_format ("%.17g", t->train.lr));
     s_add (self, "train.warmup", tl_format ("%llu", (unsigned long long)t->train.warmup));
-    s_add (self, "train.schedule", tl_strdup (t->train.linear ? "linear" : "constant"));
+    s_add (self, "train.schedule", tl_strdup (s_schedules[t->train.schedule]));
+    s_add (self, "train.lr_min", tl_format ("%.17g", t->train.lr_min));
     s_add (self, "train.clip", tl_format ("%.17g", t->train.clip));
     s_add (self, "train.weight_decay", tl_format ("%.17g", t->train.weight_decay));
     s_add (self, "train.beta1", tl_format ("%.17g", t->train.beta1));

@@ -16,7 +16,7 @@
 
 _Static_assert(sizeof (size_t) == sizeof (uint64_t), "TL_SETTING_COUNT stores both");
 
-enum { PATH_SIZE = 192, NAME_LONGEST = 32 };
+enum { PATH_SIZE = 192, NAME_LONGEST = 32, ITEM_LONGEST = 96 };
 
 typedef struct {
     tl_topology_t *topology; //  what is filled
@@ -181,17 +181,22 @@ s_store_choice (const s_reader_t *self, const s_value_t *value)
     return 0;
 }
 
+//  A word at the end of a list that holds at most so many, each once.
 static int
-s_store_target (const s_reader_t *self, const s_value_t *value)
+s_store_item (const s_reader_t *self, const s_value_t *value, char **list, size_t *count,
+              size_t most)
 {
-    tl_topology_t *topology = self->topology;
-    if (!s_is_name (value->text) || topology->tune.target_count == TL_TOPOLOGY_TARGETS)
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.*?[]!";
+    size_t length = strlen (value->text);
+    if (length == 0 || length > ITEM_LONGEST || strspn (value->text, allowed) != length ||
+        *count == most)
         return s_expected (self, value);
-    for (size_t i = 0; i < topology->tune.target_count; i++)
-        if (strcmp (topology->tune.targets[i], value->text) == 0)
-            return tl_schema_complain (topology->source, value->node, false, value->path, self->err,
-                                       "'%s' is listed twice; remove one", value->text);
-    topology->tune.targets[topology->tune.target_count++] = tl_strdup (value->text);
+    for (size_t i = 0; i < *count; i++)
+        if (strcmp (list[i], value->text) == 0)
+            return tl_schema_complain (self->topology->source, value->node, false, value->path,
+                                       self->err, "'%s' is listed twice; remove one", value->text);
+    list[(*count)++] = tl_strdup (value->text);
     return 0;
 }
 
@@ -210,7 +215,11 @@ s_store_scalar (const s_reader_t *self, const s_value_t *value)
     case TL_SETTING_ADDRESS:
         return s_store_text (self, value);
     case TL_SETTING_TARGETS:
-        return s_store_target (self, value);
+        return s_store_item (self, value, self->topology->tune.targets,
+                             &self->topology->tune.target_count, TL_TOPOLOGY_TARGETS);
+    case TL_SETTING_FREEZE:
+        return s_store_item (self, value, self->topology->tune.freeze,
+                             &self->topology->tune.freeze_count, TL_TOPOLOGY_FREEZE);
     default:
         return s_store_choice (self, value);
     }
@@ -312,7 +321,8 @@ s_read_leaf (const s_reader_t *self, const tl_setting_t *row, const tl_yaml_t *n
              const char *path, void *field)
 {
     s_value_t value = {row, node, row->fallback, path, field};
-    bool words = row->kind == TL_SETTING_TARGETS || row->kind == TL_SETTING_PARTS;
+    bool words = row->kind == TL_SETTING_TARGETS || row->kind == TL_SETTING_FREEZE ||
+                 row->kind == TL_SETTING_PARTS;
     if (!node || (node->kind == TL_YAML_NULL && row->fallback && !*row->fallback)) {
         if (row->kind == TL_SETTING_LATER)
             return 0;
@@ -478,6 +488,11 @@ tl_schema_value (const tl_topology_t *topology, const tl_setting_t *row)
         for (size_t i = 0; i < topology->tune.target_count; i++)
             list = s_joined (list, topology->tune.targets[i]);
         return list;
+    case TL_SETTING_FREEZE:
+        list = tl_strdup ("");
+        for (size_t i = 0; i < topology->tune.freeze_count; i++)
+            list = s_joined (list, topology->tune.freeze[i]);
+        return list;
     case TL_SETTING_SECTION:
     case TL_SETTING_PEERS:
     case TL_SETTING_ONLY:
@@ -516,6 +531,8 @@ tl_schema_release (tl_topology_t *topology)
         s_release_rows ("clients[]", true, &topology->clients[i]);
     for (size_t i = 0; i < topology->tune.target_count; i++)
         free (topology->tune.targets[i]);
+    for (size_t i = 0; i < topology->tune.freeze_count; i++)
+        free (topology->tune.freeze[i]);
     free (topology->workers);
     free (topology->clients);
     s_release_rows ("", false, topology);

@@ -23,6 +23,7 @@ typedef enum {
     TL_SETTING_CHOICE,    //  int, one of the row's words
     TL_SETTING_FLAG,      //  bool, one of the row's words
     TL_SETTING_TARGETS,   //  the list tune.targets
+    TL_SETTING_FREEZE,    //  the list tune.freeze
     TL_SETTING_PARTS,     //  unsigned, a set of the row's words
     TL_SETTING_ONLY, //  a known key that has one possible value in this version; nothing is stored
     TL_SETTING_LATER //  a known key that has no effect in this version: refused with the row's help

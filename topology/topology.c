@@ -111,6 +111,10 @@ s_check_train (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err
                            "a portion holds at most 4096 sequences; use at most %zu, or more than "
                            "%zu train.micros",
                            most, self->train.micros);
+    if (self->train.lr_min > self->train.lr)
+        return s_complain (self, root, "train.lr_min", err,
+                           "%g is above train.lr %g, from which the rate falls; use at most that",
+                           self->train.lr_min, self->train.lr);
     if (self->liveness.expire_ms <= self->liveness.ping_ms)
         return s_complain (self, root, "liveness.expire_ms", err,
                            "%lld ms is not after the PING at %lld ms; use at least twice as much",

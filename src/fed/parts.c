@@ -51,6 +51,19 @@ tl_norm_is_joint (const tl_topology_t *topology)
     return topology->client_count == 1 || !(topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL));
 }
 
+tl_schedule_t
+tl_schedule_of (const tl_topology_t *topology, uint64_t steps)
+{
+    static const tl_decay_t decays[] = {[TL_RATE_LINEAR] = TL_DECAY_LINEAR,
+                                        [TL_RATE_CONSTANT] = TL_DECAY_CONSTANT,
+                                        [TL_RATE_COSINE] = TL_DECAY_COSINE};
+    return (tl_schedule_t){.most = topology->train.lr,
+                           .least = topology->train.lr_min,
+                           .warmup = topology->train.warmup,
+                           .steps = steps,
+                           .decay = decays[topology->train.schedule]};
+}
+
 tl_part_t *
 tl_part_of_client (const tl_topology_t *topology, tl_model_t *model, tl_error_t *err)
 {

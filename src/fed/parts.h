@@ -19,6 +19,9 @@ int tl_split_check (const tl_topology_t *topology, const tl_model_t *model, tl_e
 //  divides by its own label tokens and clips by its own norm.
 bool tl_norm_is_joint (const tl_topology_t *topology);
 
+//  The learning rate's course over a run of so many steps.
+tl_schedule_t tl_schedule_of (const tl_topology_t *topology, uint64_t steps);
+
 //  The client's part {front, tail} and the worker's {trunk}, frozen where tune.parts leaves them out.
 //  The model must outlive the part. NULL and a sentence on failure.
 tl_part_t *tl_part_of_client (const tl_topology_t *topology, tl_model_t *model, tl_error_t *err);

@@ -6,15 +6,21 @@
 #include <stdlib.h>
 
 double
-tl_learning_rate (double lr, uint64_t step, uint64_t warmup, uint64_t steps, tl_decay_t schedule)
+tl_learning_rate (const tl_schedule_t *schedule, uint64_t step)
 {
-    if (step < warmup)
-        return lr * ((double)step / (double)warmup);
-    if (schedule == TL_DECAY_CONSTANT)
-        return lr;
-    if (step >= steps)
-        return 0;
-    return lr * ((double)(steps - step) / (double)(steps - warmup));
+    const tl_schedule_t *s = schedule;
+    static const double pi = 3.14159265358979323846;
+    if (step < s->warmup)
+        return s->most * ((double)step / (double)s->warmup);
+    if (s->decay == TL_DECAY_CONSTANT)
+        return s->most;
+    if (step >= s->steps)
+        return s->least;
+    double span = (double)(s->steps - s->warmup);
+    double share = s->decay == TL_DECAY_LINEAR
+                       ? (double)(s->steps - step) / span
+                       : 0.5 * (1 + cos (pi * ((double)(step - s->warmup) / span)));
+    return s->least + (s->most - s->least) * share;
 }
 
 static int

@@ -9,12 +9,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum { TL_DECAY_LINEAR, TL_DECAY_CONSTANT } tl_decay_t;
+typedef enum { TL_DECAY_LINEAR, TL_DECAY_CONSTANT, TL_DECAY_COSINE } tl_decay_t;
 
-//  Learning rate of step (0-based): step t < warmup uses lr * t / warmup, then linear to 0 at steps:
-//  lr * (steps - t) / (steps - warmup), as get_linear_schedule_with_warmup.
-double tl_learning_rate (double lr, uint64_t step, uint64_t warmup, uint64_t steps,
-                         tl_decay_t schedule);
+typedef struct {
+    double most, least; //  learning rate after the warm-up, and at the last step's end
+    uint64_t warmup;    //  steps until most
+    uint64_t steps;     //  of the run
+    tl_decay_t decay;   //  from most to least; constant stays at most
+} tl_schedule_t;
+
+//  Learning rate of step (0-based): step t < warmup uses most * t / warmup; then least + (most - least) * f with
+//  p = (t - warmup) / (steps - warmup) and f = 1 - p (linear), (1 + cos (pi p)) / 2 (cosine), 1 (constant), as
+//  transformers' get_linear_, get_cosine_ and get_constant_schedule_with_warmup.
+double tl_learning_rate (const tl_schedule_t *schedule, uint64_t step);
 
 //  One trained tensor's squared norm of the summed-loss gradient, and its place in the model's order.
 typedef struct {

@@ -436,7 +436,9 @@ s_train (s_run_t *self, tl_part_t *part, golden_file_t *file, const s_trajectory
         for (size_t i = 0; i < tensors; i++)
             ordered[i] = (tl_norm_term_t){tl_part_tensor (part, i)->order, squares[i]};
         norm[step] = tl_gradient_norm (ordered, tensors, self->input.labels);
-        rate[step] = tl_learning_rate (lr, step, warmup, steps, TL_DECAY_LINEAR);
+        const tl_schedule_t schedule = {
+            .most = lr, .warmup = warmup, .steps = steps, .decay = TL_DECAY_LINEAR};
+        rate[step] = tl_learning_rate (&schedule, step);
         if (tl_part_update (part, tl_coefficient (norm[step], clip, self->input.labels), rate[step],
                             &err))
             case_fail (owner, "%s", err.text);

@@ -72,7 +72,7 @@ test_defaults (void **state)
     assert_int_equal (self->train.max_length, 256);
     assert_true (self->train.lr == 2e-4 && self->train.clip == 1.0 && self->train.eps == 1e-8);
     assert_true (self->train.beta1 == 0.9 && self->train.beta2 == 0.999);
-    assert_true (self->train.linear);
+    assert_int_equal (self->train.schedule, TL_RATE_LINEAR);
     assert_int_equal (self->train.seed, 1);
     assert_int_equal (self->schedule.mode, TL_MODE_BATCH);
     assert_int_equal (self->wire.dtype, TL_WIRE_BF16);
