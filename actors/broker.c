@@ -54,7 +54,7 @@ s_on_status (tl_broker_t *self, tl_session_t *session)
 {
     tl_place_t place = tl_schedule_place (self->schedule);
     json_t *report = json_pack (
-        "{sssssIsIsIsIsfsos{sIsIsI}}", "run", self->topology->name, "state",
+        "{sssssIsIsIsIsfsos{sIsIsIsI}}", "run", self->topology->name, "state",
         tl_actor_state (self->actor) == SERVING ? "serving"
                                                 : tl_schedule_state_name (self->schedule),
         "step", (json_int_t)place.step, "round", (json_int_t)place.round, "rounds",
@@ -63,7 +63,7 @@ s_on_status (tl_broker_t *self, tl_session_t *session)
         (double)(tl_clock_ms () - self->began) / 1000, "peers", s_peers (self), "refused",
         "unknown_key", (json_int_t)(self->zap ? tl_zap_refused_unknown (self->zap) : 0),
         "wrong_role", (json_int_t)(self->zap ? tl_zap_refused_role (self->zap) : 0), "plain_text",
-        (json_int_t)self->refused_plain);
+        (json_int_t)self->refused_plain, "other_broker", (json_int_t)self->refused_other);
     tl_assert (report);
     char *text = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
     if (strlen (text) > REPORT_LIMIT) {
@@ -286,6 +286,19 @@ s_on_disconnected (tl_broker_t *self, const tl_socket_t *socket, int fd)
 }
 
 static void
+s_tell_outsider (tl_broker_t *self, const tl_socket_t *socket, const tl_socket_event_t *event,
+                 const char *why)
+{
+    char text[256];
+    snprintf (text, sizeof text, "on the %s socket %s",
+              socket == self->control   ? "control"
+              : socket == self->clients ? "clients"
+                                        : "workers",
+              why);
+    tl_outsiders_tell (self->outsiders, event->address, text, tl_clock_ms ());
+}
+
+static void
 s_on_event (tl_broker_t *self, tl_socket_t *socket)
 {
     tl_socket_event_t event;
@@ -295,7 +308,13 @@ s_on_event (tl_broker_t *self, tl_socket_t *socket)
             s_end_when_left (self);
         } else if (event.event == TL_EVENT_PLAIN) {
             self->refused_plain++;
-            tl_warn ("refused a peer at %s that showed no key (plain text)", event.address);
+            s_tell_outsider (self, socket, &event,
+                             "it showed no key: plain text, no ZeroMQ, or it hung up before");
+        } else if (event.event == TL_EVENT_OTHER_KEY) {
+            self->refused_other++;
+            s_tell_outsider (self, socket, &event,
+                             "it takes another key for this broker's; it needs the "
+                             "broker.broker.key that is in the keys directory here");
         }
     }
 }
@@ -415,6 +434,7 @@ s_on_tick (void *arg)
     //  If it was us who slept, what the others said in the meantime is still to be read.
     bool slept = now - self->ticked > expire / 2;
     self->ticked = now;
+    tl_outsiders_tick (self->outsiders, now);
     tl_session_t *next;
     for (tl_session_t *it = self->sessions.first; it; it = next) {
         next = it->next;
@@ -453,7 +473,8 @@ s_open (tl_broker_t *self, tl_error_t *err)
     if (tl_keys_pair (t->keys, "broker", "broker", &pair, err))
         return -1;
     //  The handler first: no socket of this context may ever live without it.
-    if (!self->options.no_zap && !(self->zap = tl_zap_new (self->context, t->keys, err)))
+    if (!self->options.no_zap &&
+        !(self->zap = tl_zap_new (self->context, t->keys, self->outsiders, err)))
         return -1;
     self->control = tl_socket_bind (self->context, "control", t->broker.control, "broker.control",
                                     &pair, CONTROL_WINDOW, err);
@@ -498,6 +519,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     self->began = self->ticked = tl_clock_ms ();
     self->actor = tl_actor_new ("broker", s_states, s_on_signal, self);
     self->disk = tl_compute_new ();
+    self->outsiders = tl_outsiders_new ();
     self->context = zmq_ctx_new ();
     zmq_ctx_set (self->context, ZMQ_BLOCKY, 0);
     zmq_ctx_set (self->context, ZMQ_IO_THREADS, topology->broker.threads);
@@ -529,6 +551,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_socket_destroy (&self->clients);
     tl_socket_destroy (&self->workers);
     tl_zap_destroy (&self->zap);
+    tl_outsiders_destroy (&self->outsiders);
     zmq_ctx_term (self->context);
     tl_schedule_destroy (&self->schedule);
     tl_agreements_clear (&self->agreements);

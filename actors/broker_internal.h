@@ -26,10 +26,12 @@ typedef struct {
     tl_agreements_t agreements;
     tl_sessions_t sessions;
     tl_schedule_t *schedule;
-    tl_compute_t *disk;     //  writes saved states off the loop
-    tl_assembly_t *state;   //  the trunk's state that is coming in, or NULL
-    uint64_t run;           //  id of this run, random
-    uint64_t refused_plain; //  peers without CURVE
+    tl_compute_t *disk;        //  writes saved states off the loop
+    tl_assembly_t *state;      //  the trunk's state that is coming in, or NULL
+    uint64_t run;              //  id of this run, random
+    uint64_t refused_plain;    //  peers without a key
+    uint64_t refused_other;    //  peers that take another broker's key for ours
+    tl_outsiders_t *outsiders; //  what the log says of them
     uint64_t
         *committed;  //  [clients] newest step that the worker counted this client in, +1; 0: none
     int stop_timer;  //  running out of patience with a stop, 0: none

@@ -14,6 +14,7 @@ enum {
     RETRY_MS = 500,         //  HELLO and ATTACH are repeated after that
     FIRST_PING_MS = 1000,   //  until WELCOME tells the broker's own intervals
     SAY_WAITING_MS = 10000, //  how often we say that nobody answers
+    OTHER_KEYS = 3,         //  times in a row that the broker hung up on our first word
     GIVE_UP_PERIODS = 6, //  a broker that was there and is silent for so many expiry times is gone
     BURST = 256          //  messages taken in one turn of the loop
 };
@@ -38,6 +39,7 @@ struct tl_peer {
     int64_t heard, spoke; //  last traffic from and to the broker, monotonic ms
     int64_t began, said;  //  since when we wait, and when we last said so
     bool met;             //  had a session once
+    int other_keys;       //  times in a row that the broker hung up on our first word
     bool broke;           //  the data connection was lost and is not attached again yet
     int timer;
 };
@@ -344,12 +346,25 @@ s_on_data (void *arg)
 //  --- connections and time ---------------------------------------------------------------------
 
 static void
+s_other_key (tl_peer_t *self, const tl_socket_t *socket)
+{
+    char text[1024];
+    snprintf (
+        text, sizeof text,
+        "the broker at %s holds another key than %s/broker.broker.key says: fetch the file of "
+        "that name from the broker's keys directory, put it there and start again",
+        tl_socket_endpoint (socket), self->topology->keys);
+    s_over (self, TL_CONNECTION, text);
+}
+
+static void
 s_on_event (tl_peer_t *self, tl_socket_t *socket)
 {
     tl_socket_event_t event;
     while (self->phase != OVER && tl_socket_event (socket, &event) == 1)
         switch (event.event) {
         case TL_EVENT_CONNECTED:
+            self->other_keys = 0;
             if (socket == self->control && self->phase == GREETING)
                 s_hello (self);
             else if (self->phase == ATTACHING || self->phase == LIVE) {
@@ -374,6 +389,11 @@ s_on_event (tl_peer_t *self, tl_socket_t *socket)
             s_over (self, TL_CONNECTION, text);
             break;
         }
+        case TL_EVENT_OTHER_KEY:
+            //  Once may be chance: a broker that was just ending
+            if (++self->other_keys == OTHER_KEYS)
+                s_other_key (self, socket);
+            break;
         default:
             break;
         }

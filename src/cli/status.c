@@ -20,17 +20,19 @@ s_print_text (const json_t *report)
                                           {"mb_in", "MB in", 1},
                                           {"silent_ms", "silent for ms", 0}};
     const char *run, *state;
-    json_int_t step, round, rounds, saved, unknown, role, plain;
+    json_int_t step, round, rounds, saved, unknown, role, plain, other;
     json_t *peers;
-    if (json_unpack ((json_t *)report, "{ss ss sI sI sI sI so s{sI sI sI}}", "run", &run, "state",
-                     &state, "step", &step, "round", &round, "rounds", &rounds, "saved_step",
-                     &saved, "peers", &peers, "refused", "unknown_key", &unknown, "wrong_role",
-                     &role, "plain_text", &plain))
+    if (json_unpack ((json_t *)report, "{ss ss sI sI sI sI so s{sI sI sI sI}}", "run", &run,
+                     "state", &state, "step", &step, "round", &round, "rounds", &rounds,
+                     "saved_step", &saved, "peers", &peers, "refused", "unknown_key", &unknown,
+                     "wrong_role", &role, "plain_text", &plain, "other_broker", &other))
         return;
     printf ("%s: %s, step %lld, round %lld of %lld, last common save at step %lld\n", run, state,
             (long long)step, (long long)round, (long long)rounds, (long long)saved);
-    printf ("refused: %lld unknown keys, %lld keys in the wrong role, %lld without a key\n",
-            (long long)unknown, (long long)role, (long long)plain);
+    printf (
+        "refused: %lld unknown keys, %lld keys in the wrong role, %lld without a key, %lld with "
+        "another broker's key\n",
+        (long long)unknown, (long long)role, (long long)plain, (long long)other);
     tl_table_t *table = tl_table_new ("peers", columns, 5);
     size_t i;
     json_t *peer;

@@ -95,7 +95,7 @@ s_new (void *context, bool router, tl_error_t *err)
     char name[64];
     snprintf (name, sizeof name, "inproc://monitor-%u", atomic_fetch_add (&serial, 1));
     self->router = router;
-    self->fd = self->listener = -1;
+    self->fd = self->listener = self->watched = -1;
     self->zmq = zmq_socket (context, router ? ZMQ_ROUTER : ZMQ_DEALER);
     self->monitor = zmq_socket (context, ZMQ_PAIR);
     //  No HWM on the monitor: the I/O thread would wait for us when many peers come at once
@@ -223,6 +223,7 @@ tl_socket_destroy (tl_socket_t **self_p)
     if (self == NULL)
         return;
     tl_accepted_forget (self->listener);
+    tl_socket_unwatch (self);
     if (self->zmq) {
         zmq_socket_monitor (self->zmq, NULL, 0);
         zmq_close (self->zmq);

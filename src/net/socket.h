@@ -13,13 +13,16 @@
 typedef enum {
     TL_EVENT_CONNECTED,    //  DEALER: handshake done (first time or again); fd is the TCP socket
     TL_EVENT_DISCONNECTED, //  a connection that was up is gone; fd says which
-    TL_EVENT_PLAIN, //  ROUTER: a peer came and is gone without having shown a key: no CURVE, no ZMTP, CURVE with
-                    //  another broker's key, or just a port scan; address is its own
+    TL_EVENT_PLAIN, //  ROUTER: a peer came and is gone without having shown a key: no CURVE, no ZMTP, or just a
+                    //  port scan; address is its own
     TL_EVENT_REFUSED, //  DEALER: the broker's ZAP handler refused our key
     TL_EVENT_DENIED, //  ROUTER: ZAP refused a peer (fd -1, no address; the ZAP handler has logged both)
     TL_EVENT_RETRIED, //  DEALER: nobody listens yet, trying again
-    TL_EVENT_FAILED //  DEALER: somebody listens, but the handshake broke off: no broker there, one without
-                    //  its ZAP handler, or one whose key isn't the one we have
+    TL_EVENT_FAILED, //  DEALER: somebody listens, but the handshake broke off: no broker there, or one without
+                     //  its ZAP handler
+    TL_EVENT_OTHER_KEY //  ROUTER: a peer spoke CURVE, but its first word doesn't open with our key: its copy of our
+    //  public key is another; address is its own. DEALER: a CURVE server hung up on our first
+    //  word, so its key isn't the one we have; one alone may be chance (it was just ending)
 } tl_event_t;
 
 typedef struct {

@@ -30,13 +30,17 @@ struct tl_socket {
     uint64_t bytes_gone;       //  of connections that are closed
     int listener;              //  ROUTER: the listening descriptor, -1 if not known yet
     uint64_t unclaimed;        //  ROUTER: handshakes with a key not yet matched to a descriptor
-    int fd;                    //  DEALER: its connection, -1 if none
-    bool up;                   //  DEALER: handshake done
-    bool lost;                 //  DEALER: the connection ended and libzmq hasn't begun another one
+    uint64_t
+        other_keys; //  ROUTER: first words that didn't open, not yet matched to a stranger's end
+    int fd;         //  DEALER: its connection, -1 if none
+    int watched;    //  DEALER: a second descriptor of it during the handshake, -1 if none
+    bool up;        //  DEALER: handshake done
+    bool lost;      //  DEALER: the connection ended and libzmq hasn't begun another one
 };
 
 //  Takes in the LISTENING event, which waits since zmq_bind, so that peers' addresses are kept from now on.
 void tl_socket_watch (tl_socket_t *self);
+void tl_socket_unwatch (tl_socket_t *self); //  DEALER: closes watched, if it is open
 //  A message came over fd, so that connection has shown a key.
 void tl_socket_heard (tl_socket_t *self, int fd);
 

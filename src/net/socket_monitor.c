@@ -3,8 +3,13 @@
     libzmq's monitor (its stable version 1) names the file descriptor in ACCEPTED, CONNECTED and
     DISCONNECTED only; the handshake's events name our own endpoint. So they are matched: the connection
     that has shown a key is one that has sent as much as a key takes, and whoever is gone without that is
-    a stranger. What a stranger tried isn't told apart: a plain-text ZeroMQ peer, too, may have left
-    before the part of its greeting came that says so, and then looks like a port scanner.        */
+    a stranger. What a stranger tried is told apart in one case only, CURVE for another broker's key: a
+    plain-text ZeroMQ peer may have left before the part of its greeting came that says so, and then looks
+    like a port scanner. With several I/O threads two strangers' cases may be swapped; counts are right.
+
+    libzmq tells a DEALER only that its connection broke in the handshake. A server that can't open our
+    first word hangs up on it: it has sent its greeting then, and no WELCOME. By the time of the event
+    libzmq may have closed the descriptor, so we keep one of our own for the time of the handshake.  */
 
 #include "socket_internal.h"
 
@@ -13,12 +18,20 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
+
+//  Bytes on the wire: ZMTP's greeting, CURVE's commands with their ZMTP headers; INITIATE without metadata.
+enum { GREETING = 64, HELLO = 2 + 200, WELCOME = 2 + 168, INITIATE = 2 + 257 };
+
+//  States of a TCP connection, by the kernel's numbers: broken off, and closed by the other end.
+enum { BROKEN = 7, CLOSED_THERE = 8 };
 
 //  --- connections
 
@@ -191,7 +204,6 @@ s_store (tl_socket_t *self, tl_socket_event_t *event, tl_event_t type, int fd)
 static void
 s_claim (tl_socket_t *self, standing_t standing)
 {
-    enum { GREETING = 64, HELLO = 2 + 200, INITIATE = 2 + 257 };
     for (size_t fd = 0; fd < self->room; fd++) {
         connection_t *connection = &self->connections[fd];
         if (!connection->used || connection->standing != STRANGER)
@@ -211,12 +223,15 @@ static bool
 s_router_lost (tl_socket_t *self, int fd, tl_socket_event_t *event)
 {
     const connection_t *connection = s_connection (self, fd);
-    bool stranger = connection->standing == STRANGER;
-    if (stranger && self->unclaimed > 0) {
+    tl_event_t is = connection->standing == STRANGER ? TL_EVENT_PLAIN : TL_EVENT_DISCONNECTED;
+    if (is == TL_EVENT_PLAIN && self->other_keys > 0) {
+        self->other_keys--;
+        is = TL_EVENT_OTHER_KEY;
+    } else if (is == TL_EVENT_PLAIN && self->unclaimed > 0) {
         self->unclaimed--;
-        stranger = false;
+        is = TL_EVENT_DISCONNECTED;
     }
-    return s_store (self, event, stranger ? TL_EVENT_PLAIN : TL_EVENT_DISCONNECTED, fd);
+    return s_store (self, event, is, fd);
 }
 
 //  DISCONNECTED, in its place after ACCEPTED or, as several I/O threads may have it, before.
@@ -256,10 +271,34 @@ s_router_event (tl_socket_t *self, uint16_t number, int value, tl_socket_event_t
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
         s_claim (self, DENIED);
         return s_store (self, event, TL_EVENT_DENIED, -1);
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        self->other_keys += value == ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC;
+        return false;
     case ZMQ_EVENT_DISCONNECTED:
         return s_router_gone (self, value, event);
     }
     return false;
+}
+
+void
+tl_socket_unwatch (tl_socket_t *self)
+{
+    if (self->watched >= 0)
+        close (self->watched);
+    self->watched = -1;
+}
+
+//  The handshake broke off. Was it the other end that closed, between its greeting and a WELCOME?
+static bool
+s_hung_up (const tl_socket_t *self)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    memset (&info, 0, sizeof info);
+    if (self->watched < 0 || getsockopt (self->watched, IPPROTO_TCP, TCP_INFO, &info, &size))
+        return false;
+    return (info.tcpi_state == CLOSED_THERE || info.tcpi_state == BROKEN) &&
+           info.tcpi_bytes_received >= GREETING && info.tcpi_bytes_received < GREETING + WELCOME;
 }
 
 //  The same of a DEALER.
@@ -272,8 +311,11 @@ s_dealer_event (tl_socket_t *self, uint16_t number, int value, tl_socket_event_t
         self->fd = value;
         self->lost = false;
         s_remember (self, value);
+        tl_socket_unwatch (self);
+        self->watched = fcntl (value, F_DUPFD_CLOEXEC, 0);
         break;
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+        tl_socket_unwatch (self);
         self->up = true;
         stored = s_store (self, event, TL_EVENT_CONNECTED, self->fd);
         break;
@@ -281,10 +323,14 @@ s_dealer_event (tl_socket_t *self, uint16_t number, int value, tl_socket_event_t
         stored = s_store (self, event, TL_EVENT_REFUSED, self->fd);
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
         stored = s_store (self, event, TL_EVENT_FAILED, self->fd);
         break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+        stored = s_store (self, event, s_hung_up (self) ? TL_EVENT_OTHER_KEY : TL_EVENT_FAILED,
+                          self->fd);
+        break;
     case ZMQ_EVENT_DISCONNECTED:
+        tl_socket_unwatch (self);
         if (self->up)
             stored = s_store (self, event, TL_EVENT_DISCONNECTED, value);
         self->up = false;

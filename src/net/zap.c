@@ -8,6 +8,7 @@
 #include "zap.h"
 
 #include "assert.h"
+#include "clock.h"
 #include "log.h"
 #include "memory.h"
 
@@ -21,11 +22,12 @@
 enum { REQUEST_FRAMES = 7, FRAME_LIMIT = 255, KEY_SIZE = 32 };
 
 struct tl_zap {
-    void *socket;             //  REP, bound to inproc://zeromq.zap.01
-    tl_key_t *keys;           //  everybody we know
-    size_t count;             //  of keys
-    uint64_t refused_unknown; //  keys nobody knows, since the start
-    uint64_t refused_role;    //  known keys in the wrong place, since the start
+    void *socket;              //  REP, bound to inproc://zeromq.zap.01
+    tl_key_t *keys;            //  everybody we know
+    size_t count;              //  of keys
+    uint64_t refused_unknown;  //  keys nobody knows, since the start
+    uint64_t refused_role;     //  known keys in the wrong place, since the start
+    tl_outsiders_t *outsiders; //  for the log, or NULL; not ours
 };
 
 //  One frame of a request; longer ones than libzmq's are cut, and then match nothing.
@@ -43,9 +45,10 @@ static const struct {
 };
 
 tl_zap_t *
-tl_zap_new (void *context, const char *keys_directory, tl_error_t *err)
+tl_zap_new (void *context, const char *keys_directory, tl_outsiders_t *outsiders, tl_error_t *err)
 {
     tl_zap_t *self = tl_alloc (sizeof *self);
+    self->outsiders = outsiders;
     if (tl_keys_list (keys_directory, &self->keys, &self->count, err)) {
         tl_zap_destroy (&self);
         return NULL;
@@ -159,17 +162,24 @@ s_may (const char *role, const frame_t *domain)
     return false;
 }
 
+static void
+s_tell (tl_zap_t *self, const frame_t *address, const char *why)
+{
+    if (self->outsiders)
+        tl_outsiders_tell (self->outsiders, address->data, why, tl_clock_ms ());
+}
+
 //  Judges a whole request. The status text goes to a peer who isn't trusted yet: it says nothing of
 //  whom we know.
 static void
 s_answer (tl_zap_t *self, const frame_t frames[REQUEST_FRAMES])
 {
     const frame_t *id = &frames[1], *domain = &frames[2], *address = &frames[3];
-    char text[41], fingerprint[17];
+    char text[41], fingerprint[17], why[512];
     if (!s_is (&frames[5], "CURVE") || frames[6].size != KEY_SIZE ||
         zmq_z85_encode (text, (const uint8_t *)frames[6].data, KEY_SIZE) == NULL) {
         self->refused_unknown++;
-        tl_warn ("refused a peer at %s: it showed no CURVE key", address->data);
+        s_tell (self, address, "it showed no CURVE key");
         s_reply (self, id, "400", "no CURVE key", "");
         return;
     }
@@ -177,14 +187,18 @@ s_answer (tl_zap_t *self, const frame_t frames[REQUEST_FRAMES])
     const tl_key_t *key = s_find (self, text);
     if (key == NULL) {
         self->refused_unknown++;
-        tl_warn ("refused key %s at %s (%s socket): nobody we know has it; if it belongs here, put "
-                 "its public file into the keys directory and start the broker again",
-                 fingerprint, address->data, domain->data);
+        snprintf (why, sizeof why,
+                  "its key %s on the %s socket is nobody's we know; if it belongs here, put its "
+                  "public file into the keys directory and start the broker again",
+                  fingerprint, domain->data);
+        s_tell (self, address, why);
         s_reply (self, id, "400", "key not accepted", "");
     } else if (!s_may (key->role, domain)) {
         self->refused_role++;
-        tl_warn ("refused key %s at %s: %s %s has no business on the %s socket", fingerprint,
-                 address->data, key->role, key->name, domain->data);
+        snprintf (why, sizeof why,
+                  "its key %s is that of %s %s, who has no business on the %s socket", fingerprint,
+                  key->role, key->name, domain->data);
+        s_tell (self, address, why);
         s_reply (self, id, "400", "key not accepted", "");
     } else {
         char user[sizeof key->role + sizeof key->name];

@@ -159,6 +159,67 @@ s_keys (void)
     stage_end (&stage);
 }
 
+static size_t
+s_lines_with (const char *text, const char *words)
+{
+    size_t count = 0;
+    for (const char *at = text; (at = strstr (at, words)); at++)
+        count++;
+    return count;
+}
+
+//  A copy of the broker's public key that isn't its key (any more): who has it ends with what to do, soon, and the broker
+//  tells it from plain text, once for each of its sockets.
+static void
+s_other_key (void)
+{
+    static const char sentence[] = "holds another key than";
+    case_spec_t spec = s_case (2, 5);
+    stage_t *stage = stage_new (&spec);
+    s_make_keys (stage);
+    part_t *broker = stage_run (stage, "broker", NULL, NULL);
+    part_t *site_0 = stage_run (stage, "client", "site-0", NULL);
+    part_event (site_0, "ready", NULL, 0);
+    char *old = s_path (stage, "old"), *set = tl_format ("keys=%s", old);
+    char *command = tl_format ("cp -r %s/keys %s && rm %s/broker.broker.*",
+                               stage_case (stage)->directory, old, old);
+    tl_error_t err;
+    stage_check (stage, system (command) == 0, command);
+    stage_check (stage, tl_keys_make (old, "broker", "broker", &err) == 0, "another pair");
+    int64_t began = stage_ms ();
+    part_t *parts[] = {stage_run (stage, "client", "site-1", "--set", set, NULL),
+                       stage_run (stage, "worker", "trunk", "--set", set, NULL),
+                       stage_verb (stage, "status", "--set", set, NULL),
+                       stage_verb (stage, "down", "--set", set, NULL),
+                       stage_verb (stage, "generate", "--live", "--site", "site-0", "--prompt",
+                                   "word", "--set", set, NULL)};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        s_ends (stage, parts[i], 2, sentence);
+        stage_check (stage, strstr (part_err (parts[i]), "old/broker.broker.key") != NULL,
+                     "the file by name");
+    }
+    stage_check (stage, stage_ms () - began < 10000, "the end within seconds");
+    //  Each said its first word three times at least
+    stage_check (stage, s_refused (stage, "other_broker") >= 15, "they are counted");
+    stage_check (stage, s_refused (stage, "plain_text") == 0, "and not as plain text");
+    part_log (broker, "it takes another key for this broker's");
+
+    part_t *worker = stage_run (stage, "worker", "trunk", NULL);
+    part_t *site_1 = stage_run (stage, "client", "site-1", NULL);
+    stage_check (stage,
+                 part_wait (site_0) == 0 && part_wait (site_1) == 0 && part_wait (worker) == 0 &&
+                     part_wait (broker) == 0,
+                 "code 0 of all");
+    //  One line at once for each socket, and a number at the end
+    stage_check (stage, s_lines_with (part_err (broker), "it takes another key") <= 6,
+                 "a line a socket and a number behind, not one a connection");
+    stage_check (stage, strstr (part_err (broker), "more in the last") != NULL, "a number");
+    free (command);
+    free (set);
+    free (old);
+    stage_end (&stage);
+}
+
 //  A broker without its ZAP handler lets nobody in, whatever key they have.
 static void
 s_no_zap (void)
@@ -227,7 +288,7 @@ s_plain (void)
         zmq_setsockopt (sockets[i], ZMQ_LINGER, &linger, sizeof linger);
         zmq_connect (sockets[i], endpoints[i]);
         zmq_send (sockets[i], "HELLO", 5, 0);
-        part_log (up, "that showed no key");
+        part_log (up, "it showed no key");
     }
     for (int i = 0; i < 3; i++)
         zmq_close (sockets[i]);
@@ -238,7 +299,6 @@ s_plain (void)
         garbage[i] = (char)(i * 37 + 11);
     static const char http[] = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
     s_send_garbage (s_port (t->broker.control), http, sizeof http - 1);
-    part_log (up, "127.0.0.1:");
     s_send_garbage (s_port (t->broker.clients), garbage, sizeof garbage);
     s_send_garbage (s_port (t->broker.workers), garbage, 11);
     stage_check (stage, s_refused (stage, "plain_text") >= 4, "they are counted");
@@ -492,17 +552,12 @@ int
 main (int argc, char **argv)
 {
     static const stage_test_t tests[] = {
-        {"keys", s_keys},
-        {"no_zap", s_no_zap},
-        {"plain", s_plain},
-        {"disagree", s_disagree},
-        {"port_in_use", s_port_in_use},
-        {"files", s_files},
-        {"part_directory", s_part_directory},
-        {"nan", s_nan},
-        {"nan_of_one", s_nan_of_one},
-        {"damaged", s_damaged},
-        {NULL, NULL},
+        {"keys", s_keys},         {"other_key", s_other_key},
+        {"no_zap", s_no_zap},     {"plain", s_plain},
+        {"disagree", s_disagree}, {"port_in_use", s_port_in_use},
+        {"files", s_files},       {"part_directory", s_part_directory},
+        {"nan", s_nan},           {"nan_of_one", s_nan_of_one},
+        {"damaged", s_damaged},   {NULL, NULL},
     };
     return stage_main (argc, argv, tests);
 }

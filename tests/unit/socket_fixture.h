@@ -67,7 +67,7 @@ loop_new (net_t *net, bool with_zap)
     net->loop = self;
     net->loop_destroy = loop_destroy;
     if (with_zap) {
-        self->zap = tl_zap_new (net->context, net->directory, &err);
+        self->zap = tl_zap_new (net->context, net->directory, NULL, &err);
         net_check (self->zap == NULL, &err);
     }
     return self;
@@ -154,8 +154,8 @@ loop_count (const peer_t *peer, tl_event_t type)
 static inline tl_socket_event_t
 loop_event (loop_t *self, peer_t *peer, tl_event_t type)
 {
-    static const char *const names[] = {"CONNECTED", "DISCONNECTED", "PLAIN", "REFUSED",
-                                        "DENIED",    "RETRIED",      "FAILED"};
+    static const char *const names[] = {"CONNECTED", "DISCONNECTED", "PLAIN",  "REFUSED",
+                                        "DENIED",    "RETRIED",      "FAILED", "OTHER_KEY"};
     int64_t until = tl_clock_ms () + DEADLINE_MS;
     while (loop_count (peer, type) == 0)
         loop_turn (self, until, names[type]);

@@ -100,7 +100,7 @@ test_a_key_that_is_added_gets_in_when_the_peer_dials_again (void **state)
     char *to = tl_format ("%s/client.late.key", net->directory);
     assert_int_equal (rename (from, to), 0);
     tl_zap_destroy (&loop->zap);
-    loop->zap = tl_zap_new (net->context, net->directory, &err);
+    loop->zap = tl_zap_new (net->context, net->directory, NULL, &err);
     net_check (loop->zap == NULL, &err);
     int64_t until = tl_clock_ms () + DEADLINE_MS;
     while (tl_socket_redial (dealer->socket) == 0) //  1 once libzmq's own end of it was seen
@@ -159,7 +159,7 @@ test_malformed_requests_are_answered_and_refused (void **state)
 {
     net_t *net = *state;
     tl_error_t err = {0};
-    tl_zap_t *zap = tl_zap_new (net->context, net->directory, &err);
+    tl_zap_t *zap = tl_zap_new (net->context, net->directory, NULL, &err);
     net_check (zap == NULL, &err);
     char key[33] = {0}, large[600];
     zmq_z85_decode ((uint8_t *)key, net->north.public_text);
@@ -200,9 +200,9 @@ test_a_broken_key_file_keeps_the_handler_from_starting (void **state)
     tl_error_t err = {0};
     char *path = tl_format ("%s/client.broken.key", net->directory);
     net_check (tl_file_write (path, "what\n", 5, 0644, &err), &err);
-    assert_null (tl_zap_new (net->context, net->directory, &err));
+    assert_null (tl_zap_new (net->context, net->directory, NULL, &err));
     assert_non_null (strstr (err.text, "client.broken.key"));
-    assert_null (tl_zap_new (net->context, "nowhere/at/all", &err));
+    assert_null (tl_zap_new (net->context, "nowhere/at/all", NULL, &err));
     assert_non_null (strstr (err.text, "nowhere/at/all"));
     free (path);
 }
