@@ -1,4 +1,5 @@
 #include "file.h"
+#include "assert.h"
 #include "memory.h"
 
 #include <dirent.h>
@@ -179,43 +180,83 @@ s_write_all (int fd, const char *data, size_t size)
 }
 
 int
-tl_file_write (const char *path, const void *data, size_t size, int mode, tl_error_t *err)
+tl_writer_open (tl_writer_t *self, const char *path, int mode, tl_error_t *err)
 {
     char where[PATH_MAX];
+    *self = (tl_writer_t){.fd = -1};
     if (s_join (where, sizeof where, path, ".tmp", err) != 0)
         return -1;
     //  A stale file may have a wider mode than what is wanted, and a link may point elsewhere.
     unlink (where);
     int fd = open (where, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (mode_t)mode);
-    if (fd < 0)
+    if (fd < 0 || fchmod (fd, (mode_t)mode) != 0) {
+        int reason = errno;
+        if (fd >= 0)
+            close (fd);
         return tl_fail (err, TL_FAILED,
                         "%s can't be created (%s); check the directory and its "
                         "permissions",
-                        where, strerror (errno));
-    int rc = fchmod (fd, (mode_t)mode);
-    if (rc == 0)
-        rc = s_write_all (fd, data, size);
-    if (rc == 0)
-        rc = fsync (fd);
-    int reason = errno;
-    if (close (fd) != 0 && rc == 0) {
-        rc = -1;
-        reason = errno;
+                        where, strerror (reason));
     }
-    if (rc == 0 && rename (where, path) != 0) {
-        rc = -1;
-        reason = errno;
-    }
-    if (rc != 0) {
-        unlink (where);
-        return tl_fail (err, TL_FAILED,
-                        "%s can't be written (%s); check free space and permissions", path,
-                        strerror (reason));
-    }
-    if (s_sync_parent (path) != 0)
-        return tl_fail (err, TL_FAILED, "the directory of %s can't be synced (%s); check the disk",
-                        path, strerror (errno));
+    *self = (tl_writer_t){.fd = fd, .path = tl_strdup (path), .where = tl_strdup (where)};
     return 0;
+}
+
+static int
+s_writer_failed (tl_writer_t *self, tl_error_t *err)
+{
+    int reason = errno;
+    tl_fail (err, TL_FAILED, "%s can't be written (%s); check free space and permissions",
+             self->path, strerror (reason));
+    tl_writer_drop (self);
+    return -1;
+}
+
+int
+tl_writer_add (tl_writer_t *self, const void *data, size_t size, tl_error_t *err)
+{
+    tl_assert (self->fd >= 0);
+    return s_write_all (self->fd, data, size) == 0 ? 0 : s_writer_failed (self, err);
+}
+
+int
+tl_writer_commit (tl_writer_t *self, tl_error_t *err)
+{
+    tl_assert (self->fd >= 0);
+    int rc = fsync (self->fd), fd = self->fd;
+    self->fd = -1;
+    if ((close (fd) != 0) | (rc != 0) || rename (self->where, self->path) != 0)
+        return s_writer_failed (self, err);
+    rc = s_sync_parent (self->path);
+    if (rc != 0)
+        tl_fail (err, TL_FAILED, "the directory of %s can't be synced (%s); check the disk",
+                 self->path, strerror (errno));
+    free (self->path);
+    free (self->where);
+    *self = (tl_writer_t){.fd = -1};
+    return rc;
+}
+
+void
+tl_writer_drop (tl_writer_t *self)
+{
+    if (self->fd >= 0)
+        close (self->fd);
+    if (self->where)
+        unlink (self->where);
+    free (self->path);
+    free (self->where);
+    *self = (tl_writer_t){.fd = -1};
+}
+
+int
+tl_file_write (const char *path, const void *data, size_t size, int mode, tl_error_t *err)
+{
+    tl_writer_t writer;
+    if (tl_writer_open (&writer, path, mode, err) != 0 ||
+        tl_writer_add (&writer, data, size, err) != 0)
+        return -1;
+    return tl_writer_commit (&writer, err);
 }
 
 int

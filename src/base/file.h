@@ -24,6 +24,18 @@ char *tl_file_read (const char *path, size_t limit, size_t *size, tl_error_t *er
 //  Writes to path.tmp, fsyncs, renames to path, fsyncs the directory. mode like 0644 or 0600.
 int tl_file_write (const char *path, const void *data, size_t size, int mode, tl_error_t *err);
 
+//  The same piece by piece. A failure of add or commit has dropped the file already; drop is safe then, and on a
+//  zeroed struct with fd -1.
+typedef struct {
+    int fd;             //  -1: not open
+    char *path, *where; //  final and present name
+} tl_writer_t;
+
+int tl_writer_open (tl_writer_t *self, const char *path, int mode, tl_error_t *err);
+int tl_writer_add (tl_writer_t *self, const void *data, size_t size, tl_error_t *err);
+int tl_writer_commit (tl_writer_t *self, tl_error_t *err);
+void tl_writer_drop (tl_writer_t *self);
+
 //  A directory made under path.tmp and renamed to path as a whole when done; an older path is
 //  replaced. tl_dir_begin writes path.tmp into where.
 int tl_dir_begin (const char *path, char *where, size_t where_size, tl_error_t *err);

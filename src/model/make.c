@@ -2,6 +2,7 @@
 
 #include "model/make.h"
 
+#include "checkpoint.h"
 #include "config.h"
 #include "file.h"
 #include "internal.h"
@@ -16,13 +17,15 @@
 #include <string.h>
 
 enum { MAX_CONFIG = 1 << 20, MAX_TOKENIZER = 64 << 20 };
+enum { PIECE = 1 << 20 }; //  values drawn at a time
+#define SHARD_BYTES ((size_t)4 << 30)
 
 typedef struct {
     const tl_make_t *options;
     tl_config_t config;
     tl_safetensors_t *trained; //  NULL: random
     const char *trained_path;  //  for messages
-    tl_st_tensor_t *tensors;   //  [count], data owned
+    tl_st_tensor_t *tensors;   //  [count]
     tl_slot_t *slots;          //  [count], names of the tensors
     size_t count;
 } s_maker_t;
@@ -33,10 +36,10 @@ s_stored (tl_dtype_t dtype)
     return dtype == TL_F32 ? TL_ST_F32 : dtype == TL_F16 ? TL_ST_F16 : TL_ST_BF16;
 }
 
+//  Values first .. first + count - 1 of a slot's tensor.
 static void
-s_draw (const s_maker_t *self, const tl_slot_t *slot, float *values)
+s_draw (const s_maker_t *self, const tl_slot_t *slot, size_t first, size_t count, float *values)
 {
-    size_t count = slot->rows * slot->columns;
     if (slot->vector) {
         bool weight = slot->role == TL_SLOT_NORM1 || slot->role == TL_SLOT_NORM2 ||
                       slot->role == TL_SLOT_FINAL;
@@ -50,13 +53,14 @@ s_draw (const s_maker_t *self, const tl_slot_t *slot, float *values)
         deviation /= sqrt (2.0 * (double)self->config.blocks);
     tl_stream_t stream = {self->options->seed, TL_DRAW_INIT, 0, 0, tl_random_name (slot->name)};
     for (size_t i = 0; i < count; i++)
-        values[i] = (float)(deviation * tl_random_normal (&stream, i));
+        values[i] = (float)(deviation * tl_random_normal (&stream, first + i));
 }
 
 static int
-s_take (const s_maker_t *self, const tl_slot_t *slot, float *values, tl_error_t *err)
+s_check_trained (const s_maker_t *self, const tl_slot_t *slot, const tl_st_tensor_t **found,
+                 tl_error_t *err)
 {
-    const tl_st_tensor_t *tensor = tl_safetensors_find (self->trained, slot->name);
+    const tl_st_tensor_t *tensor = *found = tl_safetensors_find (self->trained, slot->name);
     size_t count = slot->rows * slot->columns;
     if (!tensor || tensor->dtype != TL_ST_F32 || tensor->bytes != count * sizeof (float))
         return tl_fail (
@@ -65,7 +69,7 @@ s_take (const s_maker_t *self, const tl_slot_t *slot, float *values, tl_error_t 
             "full tuning (tune.method full) of this very config",
             self->trained_path, slot->name, slot->rows, slot->columns,
             tensor ? "another type or shape" : "none");
-    memcpy (values, tensor->data, tensor->bytes);
+    const float *values = tensor->data;
     for (size_t i = 0; i < count; i++)
         if (!isfinite (values[i]))
             return tl_fail (err, TL_BAD_INPUT,
@@ -75,36 +79,29 @@ s_take (const s_maker_t *self, const tl_slot_t *slot, float *values, tl_error_t 
     return 0;
 }
 
+//  One tensor, a piece at a time.
 static int
-s_fill (s_maker_t *self, tl_error_t *err)
+s_put (const s_maker_t *self, tl_checkpoint_t *checkpoint, const tl_slot_t *slot, tl_error_t *err)
 {
-    self->count = tl_layout_count (&self->config);
-    self->tensors = tl_alloc (self->count * sizeof *self->tensors);
-    self->slots = tl_alloc (self->count * sizeof *self->slots);
-    for (size_t i = 0; i < self->count; i++) {
-        tl_slot_t *slot = &self->slots[i];
-        tl_layout_at (&self->config, i, slot);
-        size_t count = slot->rows * slot->columns;
-        float *values = tl_alloc_aligned (count * sizeof *values);
-        void *stored = tl_alloc_aligned (tl_dtype_bytes (self->options->dtype, count));
-        int rc = 0;
-        if (self->trained)
-            rc = s_take (self, slot, values, err);
-        else
-            s_draw (self, slot, values);
-        if (rc == 0)
-            tl_narrow (stored, values, self->options->dtype, count);
-        free (values);
-        self->tensors[i] = (tl_st_tensor_t){.name = slot->name,
-                                            .dtype = s_stored (self->options->dtype),
-                                            .dimensions = slot->vector ? 1 : 2,
-                                            .shape = {slot->rows, slot->columns},
-                                            .bytes = tl_dtype_bytes (self->options->dtype, count),
-                                            .data = stored};
-        if (rc != 0)
-            return -1;
+    const tl_st_tensor_t *trained = NULL;
+    if (self->trained && s_check_trained (self, slot, &trained, err) != 0)
+        return -1;
+    float *values = tl_alloc_aligned (PIECE * sizeof *values);
+    void *stored = tl_alloc_aligned (PIECE * sizeof *values);
+    size_t all = slot->rows * slot->columns;
+    int rc = 0;
+    for (size_t first = 0; rc == 0 && first < all; first += PIECE) {
+        size_t count = all - first < PIECE ? all - first : PIECE;
+        const float *from = trained ? (const float *)trained->data + first : values;
+        if (!trained)
+            s_draw (self, slot, first, count, values);
+        tl_narrow (stored, from, self->options->dtype, count);
+        rc = tl_checkpoint_add (checkpoint, stored, tl_dtype_bytes (self->options->dtype, count),
+                                err);
     }
-    return 0;
+    free (values);
+    free (stored);
+    return rc;
 }
 
 //  Copies what lies beside a model's weights. Only config.json must be there.
@@ -142,17 +139,39 @@ s_read_config (s_maker_t *self, const char *directory, tl_error_t *err)
     return rc;
 }
 
-static int
-s_write (const s_maker_t *self, const char *config, const char *out, tl_error_t *err)
+static void
+s_list (s_maker_t *self)
 {
-    static const char *const metadata[] = {"format", "pt", NULL};
-    char path[PATH_MAX];
-    snprintf (path, sizeof path, "%s/model.safetensors", out);
+    self->count = tl_layout_count (&self->config);
+    self->tensors = tl_alloc (self->count * sizeof *self->tensors);
+    self->slots = tl_alloc (self->count * sizeof *self->slots);
+    for (size_t i = 0; i < self->count; i++) {
+        tl_slot_t *slot = &self->slots[i];
+        tl_layout_at (&self->config, i, slot);
+        size_t count = slot->rows * slot->columns;
+        self->tensors[i] = (tl_st_tensor_t){.name = slot->name,
+                                            .dtype = s_stored (self->options->dtype),
+                                            .dimensions = slot->vector ? 1 : 2,
+                                            .shape = {slot->rows, slot->columns},
+                                            .bytes = tl_dtype_bytes (self->options->dtype, count)};
+    }
+}
+
+static int
+s_write (s_maker_t *self, const char *config, const char *out, tl_error_t *err)
+{
+    s_list (self);
     if (tl_mkdirs (out, err) != 0 || s_copy_files (config, out, err) != 0)
         return -1;
-    //  What was trained came from private text.
-    return tl_safetensors_write (path, self->trained ? 0600 : 0644, self->tensors, self->count,
-                                 metadata, err);
+    tl_checkpoint_t *checkpoint =
+        tl_checkpoint_new (out, self->tensors, self->count, SHARD_BYTES, err);
+    int rc = checkpoint ? 0 : -1;
+    for (size_t i = 0; rc == 0 && i < self->count; i++)
+        rc = s_put (self, checkpoint, &self->slots[i], err);
+    if (rc == 0)
+        rc = tl_checkpoint_finish (checkpoint, err);
+    tl_checkpoint_destroy (&checkpoint);
+    return rc;
 }
 
 int
@@ -168,11 +187,7 @@ tl_model_make (const char *config, const char *out, const tl_make_t *options, tl
         rc = self.trained ? 0 : -1;
     }
     if (rc == 0)
-        rc = s_fill (&self, err);
-    if (rc == 0)
         rc = s_write (&self, config, out, err);
-    for (size_t i = 0; self.tensors && i < self.count; i++)
-        free ((void *)self.tensors[i].data);
     free (self.tensors);
     free (self.slots);
     tl_safetensors_destroy (&self.trained);

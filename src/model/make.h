@@ -18,7 +18,8 @@ typedef struct {
 //  Reads config.json in the directory config, writes the directory out with a copy of it, of the
 //  tokenizer's files and one model.safetensors. Random weights: norms 1, biases 0, matrices normal with
 //  variance 1 / columns, the embedding and head with deviation 0.02; without ChatGLM's weighted residual
-//  the two matrices that write to it are smaller by sqrt (2 * blocks). Every weight must be finite.
+//  the two matrices that write to it are smaller by sqrt (2 * blocks). Every weight must be finite. Tensors are made and
+//  written one at a time, in files of at most 4 GiB.
 int tl_model_make (const char *config, const char *out, const tl_make_t *options, tl_error_t *err);
 
 #endif

@@ -382,6 +382,22 @@ s_header (const tl_st_tensor_t *const *tensors, size_t count, const char *const 
 }
 
 void *
+tl_safetensors_header (const tl_st_tensor_t *const *tensors, size_t count,
+                       const char *const *metadata, size_t *size)
+{
+    char *header = s_header (tensors, count, metadata);
+    const size_t used = strlen (header), padded = (used + 7) / 8 * 8;
+    unsigned char *data = tl_alloc_aligned (8 + padded);
+    for (int i = 0; i < 8; i++)
+        data[i] = (unsigned char)((uint64_t)padded >> 8 * i);
+    memcpy (data + 8, header, used);
+    memset (data + 8 + used, ' ', padded - used);
+    free (header);
+    *size = 8 + padded;
+    return data;
+}
+
+void *
 tl_safetensors_serialise (const tl_st_tensor_t *tensors, size_t count, const char *const *metadata,
                           size_t *size)
 {
@@ -395,14 +411,10 @@ tl_safetensors_serialise (const tl_st_tensor_t *tensors, size_t count, const cha
                 bytes += tensors[i].bytes;
             }
 
-    char *header = s_header (sorted, count, metadata);
-    const size_t used = strlen (header), padded = (used + 7) / 8 * 8;
-    unsigned char *data = tl_alloc_aligned (8 + padded + bytes);
-    for (int i = 0; i < 8; i++)
-        data[i] = (unsigned char)((uint64_t)padded >> 8 * i);
-    memcpy (data + 8, header, used);
-    memset (data + 8 + used, ' ', padded - used);
-    unsigned char *to = data + 8 + padded;
+    size_t head;
+    void *header = tl_safetensors_header (sorted, count, metadata, &head);
+    unsigned char *data = tl_alloc_aligned (head + bytes), *to = data + head;
+    memcpy (data, header, head);
     for (size_t i = 0; i < count; i++) {
         if (sorted[i]->bytes)
             memcpy (to, sorted[i]->data, sorted[i]->bytes);
@@ -410,7 +422,7 @@ tl_safetensors_serialise (const tl_st_tensor_t *tensors, size_t count, const cha
     }
     free (header);
     free (sorted);
-    *size = 8 + padded + bytes;
+    *size = head + bytes;
     return data;
 }
 

@@ -57,6 +57,9 @@ const tl_st_tensor_t *tl_safetensors_peek (const tl_safetensors_t *self, const c
 size_t tl_st_dtype_size (tl_st_dtype_t dtype);      //  bytes
 const char *tl_st_dtype_name (tl_st_dtype_t dtype); //  as in the file: "F32", "BF16" ...
 
+//  What a file of these tensors begins with, their data following in this order. Fresh; the caller frees.
+void *tl_safetensors_header (const tl_st_tensor_t *const *tensors, size_t count,
+                             const char *const *metadata, size_t *size);
 //  Serialises count tensors and metadata (pairs key, value; NULL-terminated list or NULL) to a fresh buffer;
 //  the caller frees. Wide dtypes come first, otherwise the given order is kept: the same input gives the
 //  same bytes, and every tensor is aligned. tl_safetensors_write puts it into a file by rename, mode like 0644.
