@@ -19,7 +19,9 @@ s_tune (const tl_topology_t *topology, bool trains, tl_tune_t *tune)
         .rank = topology->tune.rank,
         .alpha = topology->tune.alpha,
         .dropout = topology->tune.dropout,
+        .rslora = topology->tune.rslora,
         .target_count = topology->tune.target_count,
+        .freeze_count = topology->tune.freeze_count,
         .frozen = !trains,
         .seed = topology->train.seed,
         .beta1 = topology->train.beta1,
@@ -29,6 +31,8 @@ s_tune (const tl_topology_t *topology, bool trains, tl_tune_t *tune)
     };
     for (size_t i = 0; i < tune->target_count; i++)
         tune->targets[i] = topology->tune.targets[i];
+    for (size_t i = 0; i < tune->freeze_count; i++)
+        tune->freeze[i] = topology->tune.freeze[i];
 }
 
 int

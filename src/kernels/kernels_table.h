@@ -32,7 +32,7 @@ typedef struct {
     void (*linear_backward_input) (TL_REAL *dx, const TL_REAL *dy, const void *w, tl_dtype_t dtype,
                                    size_t n, size_t in, size_t out, double alpha, double beta_x,
                                    TL_REAL *scratch);
-    //  dw += alpha * dy^T x; db += column sums of dy (NULL: none). Trained weights only.
+    //  dw += alpha * dy^T x; db += column sums of dy. Either may be NULL, x as well without dw.
     void (*linear_backward_weight) (TL_REAL *dw, TL_REAL *db, const TL_REAL *dy, const TL_REAL *x,
                                     size_t n, size_t in, size_t out, double alpha);
 

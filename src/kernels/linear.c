@@ -77,7 +77,8 @@ TL_KERNEL (linear_backward_weight) (real_t *dw, real_t *db, const real_t *dy, co
 {
     if (n == 0 || out == 0)
         return;
-    tl_gemm (true, false, out, in, n, alpha, dy, out, x, in, 1, dw, in);
+    if (dw)
+        tl_gemm (true, false, out, in, n, alpha, dy, out, x, in, 1, dw, in);
     for (size_t row = 0; db && row < n; row++)
         TL_KERNEL (add) (db, dy + row * out, 1, out);
 }

@@ -373,7 +373,7 @@ s_attention_backward (const tl_block_t *self, const tl_context_t *context, const
 {
     tl_workspace_t *workspace = context->workspace;
     size_t n = rows->rows, h = context->config->hidden, mark = tl_workspace_mark (workspace);
-    bool need_normed = need_input || self->norm1.weight_gradient;
+    bool need_normed = need_input || self->norm1.weight_gradient || self->norm1.bias_gradient;
     float *dnormed = need_normed ? tl_workspace_take (workspace, n * h) : NULL;
     float *dqkv[3] = {NULL, NULL, NULL};
     for (size_t i = TL_Q; i <= TL_V; i++)

@@ -49,6 +49,17 @@ size_t tl_layout_count (const tl_config_t *config);
 void tl_layout_at (const tl_config_t *config, size_t index, tl_slot_t *slot); //  index < count
 
 //  ---------------------------------------------------------------------------------------------
+//  What is trained (choice.c)
+
+double tl_tune_scaling (const tl_tune_t *tune); //  of LoRA's update
+//  The linear with this weight is among the targets (last part of its module's name).
+bool tl_tune_targets (const tl_tune_t *tune, const char *weight);
+//  Full: the tensor itself is trained; LoRA: it is a linear that gets a pair.
+bool tl_tune_trains (const tl_tune_t *tune, const tl_slot_t *slot);
+//  Every pattern is one, leaves something out, and something is left; LoRA: of each block all targets or none.
+int tl_tune_check_freeze (const tl_tune_t *tune, const tl_config_t *config, tl_error_t *err);
+
+//  ---------------------------------------------------------------------------------------------
 //  Located weights (model.c)
 
 //  A tensor where it lies in the mapping, aligned to its element size. Lives as long as the model.

@@ -103,7 +103,7 @@ tl_linear_backward (const tl_linear_t *self, const tl_rows_t *rows, float *dx, c
 {
     const tl_kernels_t *k = tl_kernels ();
     size_t n = rows->rows;
-    if (self->weight_gradient)
+    if (self->weight_gradient || self->bias_gradient)
         k->linear_backward_weight (self->weight_gradient, self->bias_gradient, dy, x, n, self->in,
                                    self->out, 1);
     if (dx) {

@@ -61,12 +61,15 @@ bool tl_config_is_end (const tl_config_t *config, int32_t id); //  eos or one of
 
 typedef struct tl_model tl_model_t;
 
-//  Opens a Hugging Face directory: config.json, *.safetensors (with index when sharded). Tensors are
+//  Opens a Hugging Face directory: config.json, *.safetensors (with index when sharded); or a GGUF file. Tensors are
 //  checked against the config: names, shapes, dtypes, places in the file. NULL and a sentence naming
 //  file and tensor otherwise.
 tl_model_t *tl_model_open (const char *path, tl_error_t *err);
 void tl_model_destroy (tl_model_t **self_p);
 const tl_config_t *tl_model_config (const tl_model_t *self);
+//  From now on parts hold the frozen matrices they need in fp32, instead of widening them by panels at every use.
+//  Call before making parts.
+void tl_model_expand (tl_model_t *self);
 const char *tl_model_path (const tl_model_t *self);
 //  The GGUF file the model lies in, for its tokenizer and chat template (model/gguf.h); NULL for a directory.
 const struct tl_gguf *tl_model_gguf (const tl_model_t *self);
@@ -87,7 +90,7 @@ typedef struct {
 
 typedef enum { TL_TUNE_LORA, TL_TUNE_FULL } tl_method_t;
 
-enum { TL_MAX_TARGETS = 8, TL_MAX_SEGMENTS = 2 };
+enum { TL_MAX_TARGETS = 8, TL_MAX_FREEZE = 16, TL_MAX_SEGMENTS = 2 };
 
 typedef struct {
     tl_method_t method;

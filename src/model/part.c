@@ -48,20 +48,6 @@ tl_part_owns (const tl_part_t *self, const tl_config_t *config, const tl_slot_t 
     }
 }
 
-//  A linear's module name without ".weight" ends in "." and the target.
-static bool
-s_is_target (const tl_tune_t *tune, const char *name)
-{
-    size_t length = strlen (name) - strlen (".weight");
-    for (size_t i = 0; i < tune->target_count; i++) {
-        size_t size = strlen (tune->targets[i]);
-        if (size < length && name[length - size - 1] == '.' &&
-            memcmp (name + length - size, tune->targets[i], size) == 0)
-            return true;
-    }
-    return false;
-}
-
 static char *
 s_peft_name (const char *weight, char factor)
 {
@@ -87,11 +73,11 @@ s_list_tensors (tl_part_t *self, const tl_config_t *config)
     for (size_t i = 0; i < slots; i++) {
         tl_slot_t slot;
         tl_layout_at (config, i, &slot);
-        if (!tl_part_owns (self, config, &slot))
+        if (!tl_part_owns (self, config, &slot) || !tl_tune_trains (&self->tune, &slot))
             continue;
         if (self->tune.method == TL_TUNE_FULL)
             s_add_tensor (self, tl_strdup (slot.name), 2 * i, slot.rows, slot.columns);
-        else if (slot.linear && s_is_target (&self->tune, slot.name)) {
+        else {
             s_add_tensor (self, s_peft_name (slot.name, 'A'), 2 * i, self->tune.rank, slot.columns);
             s_add_tensor (self, s_peft_name (slot.name, 'B'), 2 * i + 1, slot.rows,
                           self->tune.rank);
@@ -109,7 +95,7 @@ s_check_targets (const tl_part_t *self, const tl_config_t *config, tl_error_t *e
         for (size_t i = 0; i < tl_layout_count (config) && !found; i++) {
             tl_slot_t slot;
             tl_layout_at (config, i, &slot);
-            found = slot.linear && s_is_target (&one, slot.name);
+            found = slot.linear && tl_tune_targets (&one, slot.name);
         }
         if (!found)
             return tl_fail (err, TL_BAD_INPUT,
@@ -131,6 +117,15 @@ s_tensor_size (const tl_tensor_t *tensor)
     return tensor->shape[0] * tensor->shape[1];
 }
 
+//  If so it is the part's first tensor.
+static bool
+s_trains_embed (const tl_part_t *self, const tl_config_t *config)
+{
+    tl_slot_t first;
+    tl_layout_at (config, 0, &first);
+    return first.role == TL_SLOT_EMBED && tl_tune_trains (&self->tune, &first);
+}
+
 static void
 s_allocate (tl_part_t *self, const tl_config_t *config)
 {
@@ -141,7 +136,8 @@ s_allocate (tl_part_t *self, const tl_config_t *config)
     self->v = tl_alloc ((count + 1) * sizeof (float *));
     self->embed_tensor = count;
     bool full = count > 0 && self->tune.method == TL_TUNE_FULL;
-    bool shared = full && config->tied && s_has_embed (self) && s_has_head (self);
+    bool shared = full && config->tied && s_has_embed (self) && s_has_head (self) &&
+                  s_trains_embed (self, config);
     size_t extra = shared ? tl_padded (config->vocab * config->hidden) : 0;
     self->storage_size = 4 * total + extra;
     if (count == 0)
@@ -220,7 +216,7 @@ s_check_tune (const tl_part_t *self, const tl_config_t *config, tl_error_t *err)
 {
     const tl_tune_t *tune = &self->tune;
     if (tune->method == TL_TUNE_FULL)
-        return 0;
+        return tl_tune_check_freeze (tune, config, err);
     if (tune->rank < 1 || tune->rank > config->hidden)
         return tl_fail (err, TL_BAD_INPUT,
                         "tune.rank: expected 1 to the hidden size %zu, got %zu; 8 is a good start",
@@ -229,11 +225,12 @@ s_check_tune (const tl_part_t *self, const tl_config_t *config, tl_error_t *err)
         return tl_fail (err, TL_BAD_INPUT,
                         "tune.dropout: expected 0 or more and below 1, got %g; use 0.05 or 0",
                         tune->dropout);
-    return s_check_targets (self, config, err);
+    return s_check_targets (self, config, err) != 0 ? -1
+                                                    : tl_tune_check_freeze (tune, config, err);
 }
 
 static void
-s_copy_targets (tl_part_t *self, const tl_tune_t *tune, const tl_config_t *config)
+s_copy_lists (tl_part_t *self, const tl_tune_t *tune, const tl_config_t *config)
 {
     const char *const *targets = tune->targets;
     size_t count = tune->target_count;
@@ -243,6 +240,8 @@ s_copy_targets (tl_part_t *self, const tl_tune_t *tune, const tl_config_t *confi
     self->tune.target_count = count;
     for (size_t i = 0; i < count; i++)
         self->tune.targets[i] = tl_strdup (targets[i]);
+    for (size_t i = 0; i < tune->freeze_count; i++)
+        self->tune.freeze[i] = tl_strdup (tune->freeze[i]);
 }
 
 tl_part_t *
@@ -256,7 +255,7 @@ tl_part_new (tl_model_t *model, const tl_range_t *ranges, size_t count, const tl
     memcpy (self->ranges, ranges, count * sizeof *ranges);
     self->range_count = count;
     self->tune = *tune;
-    s_copy_targets (self, tune, config);
+    s_copy_lists (self, tune, config);
     self->workspace = tl_workspace_new ();
     int rc = s_check_ranges (self, config, err);
     if (rc == 0)
@@ -288,6 +287,8 @@ tl_part_destroy (tl_part_t **self_p)
         free ((char *)self->tensors[i].name);
     for (size_t i = 0; i < self->tune.target_count; i++)
         free ((char *)self->tune.targets[i]);
+    for (size_t i = 0; i < self->tune.freeze_count; i++)
+        free ((char *)self->tune.freeze[i]);
     free (self->tensors);
     free (self->m);
     free (self->v);

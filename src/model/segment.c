@@ -32,7 +32,7 @@ s_locate (tl_segment_t *self, const tl_slot_t *slot, s_source_t *source, tl_erro
         return 0;
     }
     tl_weight_t weight;
-    if (tl_model_weight (self->part->model, slot->name, slot->rows, slot->columns, &weight, err))
+    if (tl_model_frozen (self->part->model, slot->name, slot->rows, slot->columns, &weight, err))
         return -1;
     *source = (s_source_t){weight.data, weight.dtype, NULL};
     return 0;
@@ -95,6 +95,7 @@ s_linear_of (tl_segment_t *self, tl_block_t *block, tl_role_t role)
     case TL_SLOT_UP:
     case TL_SLOT_UP_BIAS:
         return &block->linear[TL_UP];
+    case TL_SLOT_GATE_UP:
     case TL_SLOT_DOWN:
     case TL_SLOT_DOWN_BIAS:
         return &block->linear[TL_DOWN];
