@@ -39,12 +39,27 @@ s_unknown_verb (const char *word)
     return TL_BAD_INPUT;
 }
 
+static int
+s_run (const char *word, int argc, char **argv)
+{
+    size_t count;
+    const tl_verb_t *const *verbs = tl_verbs (&count);
+    for (size_t i = 0; i < count; i++)
+        if (strcmp (verbs[i]->name, word) == 0)
+            return tl_verb_main (verbs[i], argc, argv);
+    return s_unknown_verb (word);
+}
+
 int
 main (int argc, char **argv)
 {
     //  A reader that goes away ends a write with an error, not the process with a signal.
     signal (SIGPIPE, SIG_IGN);
     const char *word = argc > 1 ? argv[1] : "";
+    if (strcmp (word, "help") == 0 && argc > 2) {
+        char *verb_help[] = {argv[2], "--help", NULL};
+        return s_run (argv[2], 2, verb_help);
+    }
     if (strcmp (word, "--help") == 0 || strcmp (word, "-h") == 0 || strcmp (word, "help") == 0) {
         s_print_help ();
         return TL_OK;
@@ -58,10 +73,5 @@ main (int argc, char **argv)
                stderr);
         return TL_BAD_INPUT;
     }
-    size_t count;
-    const tl_verb_t *const *verbs = tl_verbs (&count);
-    for (size_t i = 0; i < count; i++)
-        if (strcmp (verbs[i]->name, word) == 0)
-            return tl_verb_main (verbs[i], argc - 1, argv + 1);
-    return s_unknown_verb (word);
+    return s_run (word, argc - 1, argv + 1);
 }

@@ -44,8 +44,13 @@ tl_schema_complain (const char *source, const tl_yaml_t *node, bool by_key, cons
     va_start (args, format);
     vsnprintf (sentence, sizeof sentence, format, args);
     va_end (args);
-    if (node && node->origin)
-        return tl_fail (err, TL_BAD_INPUT, "%s: %s", node->origin, sentence);
+    //  The place "--set a.b" names the key, unless it is the place of something above it.
+    const char *set = node && node->origin ? node->origin + strlen ("--set ") : NULL;
+    size_t size = strlen (path);
+    bool named = set && strncmp (set, path, size) == 0 && (!set[size] || set[size] == '.');
+    if (set)
+        return tl_fail (err, TL_BAD_INPUT, "%s: %s%s%s", node->origin, named ? "" : path,
+                        *path && !named ? ": " : "", sentence);
     int line = node ? (by_key ? node->key_line : node->line) : 1;
     int column = node ? (by_key ? node->key_column : node->column) : 1;
     return tl_fail (err, TL_BAD_INPUT, "%s:%d:%d: %s%s%s", source, line, column, path,

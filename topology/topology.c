@@ -154,10 +154,15 @@ s_check_addresses (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t 
                                      self->broker.workers};
     for (size_t i = 0; i < 3; i++) {
         for (size_t j = 0; j < i; j++)
-            if (atoi (s_port (addresses[i])) == atoi (s_port (addresses[j])))
-                return s_complain (self, root, paths[i], err,
-                                   "port %s is also that of %s; give each its own",
-                                   s_port (addresses[i]), paths[j]);
+            if (atoi (s_port (addresses[i])) == atoi (s_port (addresses[j]))) {
+                //  The one that was written is at fault, not the other's default.
+                bool swap = !tl_yaml_find (root, paths[i]);
+                const char *other = paths[swap ? i : j];
+                return s_complain (self, root, paths[swap ? j : i], err,
+                                   "port %s is also that of %s%s; give each its own",
+                                   s_port (addresses[i]), other,
+                                   tl_yaml_find (root, other) ? "" : " by default");
+            }
         if (strncmp (addresses[i], "tcp://0.0.0.0:", 14) == 0 ||
             strncmp (addresses[i], "tcp://[::]:", 11) == 0)
             return s_complain (

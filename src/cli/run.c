@@ -6,6 +6,8 @@
 #include "actors/client.h"
 #include "actors/events.h"
 #include "actors/worker.h"
+#include "memory.h"
+#include "nearest.h"
 #include "ui/json.h"
 #include "ui/progress.h"
 
@@ -70,10 +72,45 @@ s_follow (uint64_t parent, tl_error_t *err)
 }
 
 static int
-s_no_such (const char *role, const char *name, const tl_topology_t *topology, tl_error_t *err)
+s_no_role (const char *role, tl_error_t *err)
 {
-    return tl_fail (err, TL_BAD_INPUT, "run: %s names no %s '%s'; write one of its %ss' names",
-                    topology->source, role, name ? name : "", role);
+    static const char *const roles[] = {"broker", "worker", "client"};
+    const char *near = tl_nearest (role, roles, 3);
+    if (near)
+        return tl_fail (err, TL_BAD_INPUT, "run: '%s' is not a role; write %s if that was meant",
+                        role, near);
+    return tl_fail (
+        err, TL_BAD_INPUT,
+        "run: '%s' is not a role; there are broker, worker and client: write for example "
+        "trunkline run worker FILE NAME",
+        role);
+}
+
+//  Index of the part, or -1 and a sentence with a name to write.
+static int
+s_find (const tl_topology_t *topology, const char *role, const char *name, tl_error_t *err)
+{
+    bool worker = strcmp (role, "worker") == 0;
+    size_t count = worker ? topology->worker_count : topology->client_count;
+    const char **names = tl_alloc ((count + 1) * sizeof *names);
+    int index = -1;
+    for (size_t i = 0; i < count; i++) {
+        names[i] = worker ? topology->workers[i].name : topology->clients[i].name;
+        if (name && strcmp (names[i], name) == 0)
+            index = (int)i;
+    }
+    const char *near = name ? tl_nearest (name, names, count) : NULL;
+    if (index < 0 && !name)
+        tl_fail (err, TL_BAD_INPUT, "run: expected the %s's name after %s; write for example %s",
+                 role, topology->source, names[0]);
+    else if (index < 0)
+        tl_fail (err, TL_BAD_INPUT, "run: %s names no %s '%s'; write %s%s", topology->source, role,
+                 name, near ? near : names[0],
+                 near         ? " if that was meant"
+                 : count == 1 ? ", its only one"
+                              : ", or another of its names");
+    free (names);
+    return index;
 }
 
 static int
@@ -85,18 +122,9 @@ s_run_role (const char *role, const char *name, const tl_topology_t *topology,
         return tl_broker_run (topology, &broker, err);
     }
     bool worker = strcmp (role, "worker") == 0;
-    if (!worker && strcmp (role, "client") != 0) {
-        tl_fail (err, TL_BAD_INPUT, "run: expected the role broker, worker or client, found '%s'",
-                 role);
+    int index = s_find (topology, role, name, err);
+    if (index < 0)
         return TL_BAD_INPUT;
-    }
-    int index = !name    ? -1
-                : worker ? tl_topology_worker (topology, name)
-                         : tl_topology_client (topology, name);
-    if (index < 0) {
-        s_no_such (role, name, topology, err);
-        return TL_BAD_INPUT;
-    }
     return worker ? tl_worker_run (topology, (size_t)index, err)
                   : tl_client_run (topology, (size_t)index, err);
 }
@@ -107,6 +135,14 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     const s_options_t *options = arguments->options;
     if (options->parent && s_follow (options->parent, err))
         return -1;
+    const char *role = arguments->words[0];
+    if (strcmp (role, "broker") != 0 && strcmp (role, "worker") != 0 &&
+        strcmp (role, "client") != 0)
+        return s_no_role (role, err);
+    if (strcmp (role, "broker") == 0 && arguments->word_count > 2)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "run: '%s' is one word too many, a topology has one broker; leave it out",
+                        arguments->words[2]);
     tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[1], err);
     if (!topology)
         return -1;
@@ -115,9 +151,8 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
         tl_events_to (s_tell, &person);
     else
         tl_events_to (s_print_event, NULL);
-    int code =
-        s_run_role (arguments->words[0], arguments->word_count > 2 ? arguments->words[2] : NULL,
-                    topology, options, err);
+    int code = s_run_role (role, arguments->word_count > 2 ? arguments->words[2] : NULL, topology,
+                           options, err);
     tl_topology_destroy (&topology);
     return code ? -1 : 0;
 }

@@ -6,6 +6,7 @@
 #include "log.h"
 #include "memory.h"
 #include "nearest.h"
+#include "number.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -77,6 +78,19 @@ s_bad_option (const s_line_t *self, const char *given, tl_error_t *err)
 }
 
 static int
+s_out_of_range (const s_line_t *self, const tl_option_t *option, const char *text, tl_error_t *err)
+{
+    char min[32], max[32];
+    tl_number_text (min, option->min);
+    tl_number_text (max, option->max);
+    return tl_fail (err, TL_BAD_INPUT,
+                    "%s: --%s: expected a %snumber from %s to %s, found '%s'; give one in that "
+                    "range",
+                    self->verb->name, option->name, option->kind == TL_OPTION_COUNT ? "whole " : "",
+                    min, max, text);
+}
+
+static int
 s_store (const s_line_t *self, const tl_option_t *option, const char *text, tl_error_t *err)
 {
     char *field = (char *)self->options + option->offset, *end = NULL;
@@ -94,11 +108,7 @@ s_store (const s_line_t *self, const tl_option_t *option, const char *text, tl_e
     double number = whole ? (double)count : strtod (text, &end);
     if (!*text || *end || errno || !isfinite (number) || number < option->min ||
         number > option->max || (whole && strspn (text, "0123456789") != strlen (text)))
-        return tl_fail (err, TL_BAD_INPUT,
-                        "%s: --%s: expected a %snumber from %g to %g, found '%s'; "
-                        "give one in that range",
-                        self->verb->name, option->name, whole ? "whole " : "", option->min,
-                        option->max, text);
+        return s_out_of_range (self, option, text, err);
     if (whole)
         *(uint64_t *)field = count;
     else

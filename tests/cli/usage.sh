@@ -11,13 +11,26 @@ expect 4 "'frobnicate' is not a verb; .trunkline --help. lists them" "$TRUNKLINE
 [ "$(wc -l <verbs.txt)" -ge 6 ] || fail "fewer verbs than there are"
 while read -r verb; do
     expect 0 "usage: trunkline $verb" "$TRUNKLINE" "$verb" --help
+    "$TRUNKLINE" "$verb" --help >long.txt
+    "$TRUNKLINE" help "$verb" >short.txt
+    cmp long.txt short.txt || fail "help $verb differs from $verb --help"
 done <verbs.txt
+expect 0 'verbs:' "$TRUNKLINE" help
+expect 4 "'trian' is not a verb; write 'trunkline train'" "$TRUNKLINE" help trian
 
 expect 4 "'--adaptor' is not an option; write --adapter" "$TRUNKLINE" eval --adaptor x
 expect 4 "'-x' is not an option; .trunkline eval --help. lists them" "$TRUNKLINE" eval -x
 expect 4 '\-\-format: expected text, json or jsonl, found .xml' "$TRUNKLINE" eval t.yaml --format xml
 expect 4 '\-\-site wants a value' "$TRUNKLINE" train t.yaml --site
 expect 4 'label-tokens: expected a whole number from 1' "$TRUNKLINE" train t.yaml --label-tokens -5
+expect 4 'from 1 to 1048576, found .9999999' "$TRUNKLINE" generate t.yaml --prompt x --max-new 9999999
+expect 4 "run: 'cleint' is not a role; write client" "$TRUNKLINE" run cleint t.yaml north
+expect 4 "run: 'clown' is not a role; there are broker, worker and client: write" "$TRUNKLINE" run clown t.yaml
+make_topology t.yaml
+expect 4 "t.yaml names no client 'nroth'; write north if that was meant" "$TRUNKLINE" run client t.yaml nroth
+expect 4 "t.yaml names no worker 'x'; write w, its only one" "$TRUNKLINE" run worker t.yaml x
+expect 4 "expected the client's name after t.yaml; write for example north" "$TRUNKLINE" run client t.yaml
+expect 4 "'b' is one word too many, a topology has one broker" "$TRUNKLINE" run broker t.yaml b
 expect 4 'train: expected TOPOLOGY, found nothing' "$TRUNKLINE" train
 expect 4 "train: 'b' is one word too many" "$TRUNKLINE" train a b
 expect 4 'absent.yaml' "$TRUNKLINE" check absent.yaml

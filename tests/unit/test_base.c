@@ -87,9 +87,15 @@ test_numbers_are_as_short_as_they_can_be (void **state)
     static const struct {
         double number;
         const char *text;
-    } cases[] = {{0.1, "0.1"},         {1e-8, "1e-08"},   {1.0 / 3, "0.3333333333333333"},
-                 {1048576, "1048576"}, {-0.0, "-0"},      {0.1 + 0.2, "0.30000000000000004"},
-                 {INFINITY, "inf"},    {5e-324, "5e-324"}};
+    } cases[] = {{0.1, "0.1"},
+                 {1e-8, "1e-08"},
+                 {1.0 / 3, "0.3333333333333333"},
+                 {1048576, "1048576"},
+                 {1e6, "1000000"},
+                 {-0.0, "-0"},
+                 {0.1 + 0.2, "0.30000000000000004"},
+                 {INFINITY, "inf"},
+                 {5e-324, "5e-324"}};
     char text[32];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tl_number_text (text, cases[i].number);

@@ -280,7 +280,23 @@ test_contradictions (void **state)
                "or more than 2 train.micros");
     s_refused (
         GOOD "broker: {workers: 'tcp://127.0.0.1:5570'}\n", NULL,
-        ":6:19: broker.workers: port 5570 is also that of broker.clients; give each its own");
+        ":6:19: broker.workers: port 5570 is also that of broker.clients by default; give each "
+        "its own");
+    //  The default is not at fault, whichever comes first.
+    s_refused (
+        GOOD "broker: {control: 'tcp://127.0.0.1:5570'}\n", NULL,
+        ":6:19: broker.control: port 5570 is also that of broker.clients by default; give each "
+        "its own");
+    s_refused (GOOD, "broker.control=tcp://127.0.0.1:5571",
+               "--set broker.control: port 5571 is also that of broker.workers by default; give "
+               "each its own");
+    s_refused (
+        GOOD "broker: {control: 'tcp://127.0.0.1:7000', workers: 'tcp://127.0.0.1:7000'}\n", NULL,
+        ":6:52: broker.workers: port 7000 is also that of broker.control; give each its own");
+    //  An override of more than the key itself: both are named.
+    s_refused (GOOD, "broker={clients: 'tcp://127.0.0.1:5569'}",
+               "--set broker: broker.clients: port 5569 is also that of broker.control by default; "
+               "give each its own");
     s_refused (
         GOOD "liveness: {ping_ms: 50, expire_ms: 40}\n", NULL,
         ":6:36: liveness.expire_ms: 40 ms is not after the PING at 50 ms; use at least twice "
