@@ -398,7 +398,7 @@ s_open (tl_worker_t *self, tl_error_t *err)
         return -1;
     self->hidden = tl_trunk_hidden (self->trunk);
     self->longest = tl_trunk_longest (self->trunk);
-    self->wanted = t->tune.parts & (TL_PART_FRONT | TL_PART_TAIL);
+    self->wanted = tl_trunk_owes_gradient (self->trunk);
     //  The credit of all clients' steps at once.
     uint64_t window = t->client_count *
                       tl_window_bytes (t, t->train.batch_size * t->train.max_length, self->hidden);

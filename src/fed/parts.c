@@ -55,6 +55,15 @@ tl_norm_is_joint (const tl_topology_t *topology)
     return topology->client_count == 1 || !(topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL));
 }
 
+bool
+tl_front_trains (const tl_topology_t *topology, const tl_model_t *model)
+{
+    tl_tune_t tune;
+    tl_range_t front = {true, 0, topology->split.front, false};
+    s_tune (topology, (topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL)) != 0, &tune);
+    return tl_tune_any (&tune, model, &front);
+}
+
 tl_schedule_t
 tl_schedule_of (const tl_topology_t *topology, uint64_t steps)
 {

@@ -19,6 +19,9 @@ int tl_split_check (const tl_topology_t *topology, const tl_model_t *model, tl_e
 //  divides by its own label tokens and clips by its own norm.
 bool tl_norm_is_joint (const tl_topology_t *topology);
 
+//  The clients' fronts train something: the gradient of what they send is needed.
+bool tl_front_trains (const tl_topology_t *topology, const tl_model_t *model);
+
 //  The learning rate's course over a run of so many steps.
 tl_schedule_t tl_schedule_of (const tl_topology_t *topology, uint64_t steps);
 

@@ -105,6 +105,12 @@ tl_trunk_part (tl_trunk_t *self)
     return self->part;
 }
 
+bool
+tl_trunk_owes_gradient (const tl_trunk_t *self)
+{
+    return tl_front_trains (self->topology, self->model);
+}
+
 void
 tl_trunk_drop (tl_trunk_t *self)
 {

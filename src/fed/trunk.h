@@ -19,6 +19,7 @@ size_t tl_trunk_longest (const tl_trunk_t *self); //  rows of the longest sequen
 //  memory of tapes aside. No step is open. -1 when train.memory_mb is too little.
 int tl_trunk_plan (tl_trunk_t *self, size_t rows, size_t longest, tl_plan_t *plan, tl_error_t *err);
 tl_part_t *tl_trunk_part (tl_trunk_t *self);
+bool tl_trunk_owes_gradient (const tl_trunk_t *self); //  the fronts train: they need d_input
 
 void tl_trunk_begin (tl_trunk_t *self, uint64_t round, size_t micros); //  drops whatever was open
 //  Output rows of one micro, valid until its backward. The batch is copied where needed.

@@ -2,6 +2,7 @@
     what tune.freeze leaves out. Names and shapes only; no part, no file, no value.                    */
 
 #include "model/internal.h"
+#include "model/segment.h"
 
 #include "assert.h"
 #include "nearest.h"
@@ -111,6 +112,27 @@ bool
 tl_tune_trains (const tl_tune_t *tune, const tl_slot_t *slot)
 {
     return !tune->frozen && s_trainable (tune, slot) && !s_frozen (tune, slot);
+}
+
+bool
+tl_tune_any (const tl_tune_t *tune, const tl_model_t *model, const tl_range_t *range)
+{
+    const tl_config_t *config = tl_model_config (model);
+    tl_tune_t filled = *tune;
+    if (filled.target_count == 0) {
+        const char *const *targets = tl_default_targets (config, &filled.target_count);
+        memcpy (filled.targets, targets, filled.target_count * sizeof *targets);
+    }
+    for (size_t i = 0; i < tl_layout_count (config); i++) {
+        tl_slot_t slot;
+        tl_layout_at (config, i, &slot);
+        bool inside = s_in_block (&slot) ? slot.block >= range->first && slot.block < range->last
+                      : slot.role == TL_SLOT_EMBED ? range->embed || (range->head && config->tied)
+                                                   : range->head;
+        if (inside && tl_tune_trains (&filled, &slot))
+            return true;
+    }
+    return false;
 }
 
 //  ---------------------------------------------------------------------------------------------

@@ -95,9 +95,14 @@ enum { TL_MAX_TARGETS = 8, TL_MAX_FREEZE = 16, TL_MAX_SEGMENTS = 2 };
 typedef struct {
     tl_method_t method;
     size_t rank;                         //  LoRA
-    double alpha, dropout;               //  LoRA; scaling is alpha / rank
+    double alpha, dropout;               //  LoRA; scaling is alpha / rank,
+    bool rslora;                         //  or alpha / sqrt (rank)
     const char *targets[TL_MAX_TARGETS]; //  LoRA: last part of a linear's module name
-    size_t target_count;             //  0: the family's default (query_key_value; q_proj, v_proj)
+    size_t target_count; //  0: the family's default (query_key_value; q_proj, v_proj)
+    //  What stays frozen: embedding, head, norms, biases, blocks.FIRST-LAST, or a pattern (fnmatch) of tensor names.
+    //  LoRA: of whole blocks only, which then have no adapter.
+    const char *freeze[TL_MAX_FREEZE];
+    size_t freeze_count;
     bool frozen;                     //  this part trains nothing (tune.parts leaves it out)
     uint64_t seed;                   //  init and dropout draws
     double beta1, beta2, eps, decay; //  AdamW
@@ -113,6 +118,8 @@ tl_part_t *tl_part_new (tl_model_t *model, const tl_range_t *ranges, size_t coun
 void tl_part_destroy (tl_part_t **self_p);
 tl_segment_t *tl_part_segment (tl_part_t *self, size_t index); //  owned by the part
 bool tl_segment_trains (const tl_segment_t *self);             //  has any trained tensor
+//  Whether a part of this range would train anything. Targets are those of the model.
+bool tl_tune_any (const tl_tune_t *tune, const tl_model_t *model, const tl_range_t *range);
 
 //  Trained tensors, in the model's fixed order (by block, then by place in the block; embedding first,
 //  final norm and head last), so that everybody adds norms in one order. A tied embedding counts once.
