@@ -11,7 +11,7 @@ foreach (case chatglm llama)
               WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties (golden_${case} golden_tampered_${case} PROPERTIES TIMEOUT 60 LABELS golden)
 endforeach ()
-foreach (case chatglm-v1 chatglm-v1-depth llama-untied llama-tied)
+foreach (case chatglm-v1 chatglm-v1-depth chatglm2 glm4 llama-untied llama-tied qwen2)
     add_test (NAME golden_shared_${case} COMMAND golden_check ../shared/golden/${case}
               WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties (golden_shared_${case} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77 LABELS golden)

@@ -5,6 +5,7 @@
 #include "assert.h"
 #include "file.h"
 #include "memory.h"
+#include "model/config.h"
 #include "model/internal.h"
 #include "model/safetensors.h"
 #include "random.h"
@@ -47,6 +48,38 @@ tiny_llama (bool tied)
                           .seed = 12};
 }
 
+tiny_model_t
+tiny_glm (bool hf)
+{
+    return (tiny_model_t){.family = TL_FAMILY_GLM,
+                          .hf = hf,
+                          .vocab = 96,
+                          .hidden = 32,
+                          .inner = 40,
+                          .blocks = 5,
+                          .heads = 4,
+                          .kv_heads = 2,
+                          .head_dim = 8,
+                          .dtype = TL_BF16,
+                          .seed = 13};
+}
+
+tiny_model_t
+tiny_qwen2 (bool tied)
+{
+    return (tiny_model_t){.family = TL_FAMILY_QWEN2,
+                          .vocab = 96,
+                          .hidden = 32,
+                          .inner = 48,
+                          .blocks = 5,
+                          .heads = 4,
+                          .kv_heads = 2,
+                          .head_dim = 8,
+                          .tied = tied,
+                          .dtype = TL_F16,
+                          .seed = 14};
+}
+
 char *
 tiny_directory (void)
 {
@@ -83,42 +116,58 @@ s_chatglm_json (const tiny_model_t *spec)
 }
 
 static char *
-s_llama_json (const tiny_model_t *spec)
+s_chatglm2_json (const tiny_model_t *spec)
 {
-    return tl_format ("{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", "
-                      "\"attention_bias\": false, \"mlp_bias\": false, \"hidden_act\": "
-                      "\"silu\", "
-                      "\"vocab_size\": %zu, \"hidden_size\": %zu, \"intermediate_size\": %zu, "
-                      "\"num_hidden_layers\": %zu, \"num_attention_heads\": %zu, "
-                      "\"num_key_value_heads\": %zu, "
-                      "\"head_dim\": %zu, \"max_position_embeddings\": 4096, \"rms_norm_eps\": "
-                      "1e-05, "
-                      "\"rope_theta\": 10000.0, %s\"tie_word_embeddings\": %s, "
-                      "\"bos_token_id\": 1, "
-                      "\"eos_token_id\": 2, \"torch_dtype\": \"%s\"}\n",
-                      spec->vocab, spec->hidden, spec->inner, spec->blocks, spec->heads,
-                      spec->kv_heads, spec->head_dim,
-                      spec->llama3
-                          ? "\"rope_scaling\": {\"factor\": 8.0, \"high_freq_factor\": 4.0, "
-                            "\"low_freq_factor\": 1.0, \"original_max_position_embeddings\": "
-                            "512, "
-                            "\"rope_type\": \"llama3\"}, "
-                          : "",
-                      spec->tied ? "true" : "false", s_dtype_name (spec->dtype));
+    return tl_format (
+        "{\"architectures\": [\"ChatGLMModel\"], \"model_type\": \"chatglm\", "
+        "\"add_bias_linear\": false, \"add_qkv_bias\": true, \"multi_query_attention\": true, "
+        "\"original_rope\": true, \"post_layer_norm\": true, \"rmsnorm\": true, "
+        "\"padded_vocab_size\": %zu, \"hidden_size\": %zu, \"num_layers\": %zu, "
+        "\"num_attention_heads\": %zu, \"multi_query_group_num\": %zu, \"kv_channels\": %zu, "
+        "\"ffn_hidden_size\": %zu, \"layernorm_epsilon\": 1e-05, \"seq_length\": 256, "
+        "\"eos_token_id\": 2, \"pad_token_id\": 0, \"tie_word_embeddings\": false, "
+        "\"torch_dtype\": \"%s\"}\n",
+        spec->vocab, spec->hidden, spec->blocks, spec->heads, spec->kv_heads, spec->head_dim,
+        spec->inner, s_dtype_name (spec->dtype));
 }
 
-static tl_config_t
-s_config (const tiny_model_t *spec)
+//  What differs between Hugging Face's classes.
+static const struct {
+    const char *class, *type, *own; //  own: keys of this class
+} s_classes[] = {
+    [TL_FAMILY_GLM] = {"GlmForCausalLM", "glm",
+                       "\"attention_bias\": true, \"partial_rotary_factor\": 0.5, "},
+    [TL_FAMILY_LLAMA] = {"LlamaForCausalLM", "llama",
+                         "\"attention_bias\": false, \"mlp_bias\": false, "},
+    [TL_FAMILY_QWEN2] = {"Qwen2ForCausalLM", "qwen2", "\"use_sliding_window\": false, "},
+};
+
+static char *
+s_hf_json (const tiny_model_t *spec)
 {
-    return (tl_config_t){.family = spec->family,
-                         .vocab = spec->vocab,
-                         .hidden = spec->hidden,
-                         .inner = spec->inner,
-                         .blocks = spec->blocks,
-                         .heads = spec->heads,
-                         .kv_heads = spec->kv_heads,
-                         .head_dim = spec->head_dim,
-                         .tied = spec->tied || spec->family == TL_FAMILY_CHATGLM};
+    return tl_format (
+        "{\"architectures\": [\"%s\"], \"model_type\": \"%s\", %s\"hidden_act\": \"silu\", "
+        "\"vocab_size\": %zu, \"hidden_size\": %zu, \"intermediate_size\": %zu, "
+        "\"num_hidden_layers\": %zu, \"num_attention_heads\": %zu, \"num_key_value_heads\": %zu, "
+        "\"head_dim\": %zu, \"max_position_embeddings\": 4096, \"rms_norm_eps\": 1e-05, "
+        "\"rope_theta\": 10000.0, %s\"tie_word_embeddings\": %s, \"bos_token_id\": 1, "
+        "\"eos_token_id\": 2, \"pad_token_id\": 0, \"torch_dtype\": \"%s\"}\n",
+        s_classes[spec->family].class, s_classes[spec->family].type, s_classes[spec->family].own,
+        spec->vocab, spec->hidden, spec->inner, spec->blocks, spec->heads, spec->kv_heads,
+        spec->head_dim,
+        spec->llama3 ? "\"rope_scaling\": {\"factor\": 8.0, \"high_freq_factor\": 4.0, "
+                       "\"low_freq_factor\": 1.0, \"original_max_position_embeddings\": 512, "
+                       "\"rope_type\": \"llama3\"}, "
+                     : "",
+        spec->tied ? "true" : "false", s_dtype_name (spec->dtype));
+}
+
+static char *
+s_json (const tiny_model_t *spec)
+{
+    if (spec->family == TL_FAMILY_CHATGLM)
+        return s_chatglm_json (spec);
+    return spec->family == TL_FAMILY_GLM && !spec->hf ? s_chatglm2_json (spec) : s_hf_json (spec);
 }
 
 //  transformers reads no file without it.
@@ -148,12 +197,16 @@ s_values (const tiny_model_t *spec, const tl_slot_t *slot)
 int
 tiny_model_write (const tiny_model_t *spec, const char *directory, tl_error_t *err)
 {
-    tl_config_t config = s_config (spec);
-    char *json = spec->family == TL_FAMILY_CHATGLM ? s_chatglm_json (spec) : s_llama_json (spec);
+    tl_config_t config;
+    char *json = s_json (spec);
     char *path = tl_format ("%s/config.json", directory);
-    int rc = tl_file_write (path, json, strlen (json), 0644, err);
+    int rc = tl_config_parse (path, json, strlen (json), &config, err);
+    if (rc == 0)
+        rc = tl_file_write (path, json, strlen (json), 0644, err);
     free (path);
     free (json);
+    if (rc != 0)
+        return -1;
     size_t count = tl_layout_count (&config);
     tl_slot_t *slots = tl_alloc (count * sizeof *slots);
     tl_st_tensor_t *tensors = tl_alloc (count * sizeof *tensors);

@@ -12,8 +12,9 @@
 //  starts to change from.
 typedef struct {
     tl_family_t family;
+    bool hf; //  glm: Hugging Face's layout, else ChatGLM2's
     size_t vocab, hidden, inner, blocks, heads, kv_heads, head_dim;
-    bool tied;        //  llama; chatglm always is
+    bool tied;        //  llama and qwen2; chatglm always is
     bool llama3;      //  llama: rope_scaling of type llama3
     tl_dtype_t dtype; //  how weights are stored
     uint64_t seed;
@@ -21,6 +22,8 @@ typedef struct {
 
 tiny_model_t tiny_chatglm (void);    //  5 blocks, hidden 32, fp16
 tiny_model_t tiny_llama (bool tied); //  5 blocks, hidden 32, grouped KV, bf16
+tiny_model_t tiny_glm (bool hf);     //  the same size; ChatGLM2's layout, or Hugging Face's
+tiny_model_t tiny_qwen2 (bool tied); //  the same size; fp16
 
 //  A fresh directory under $TMPDIR or /tmp; remove with tl_remove_tree, then
 //  free.

@@ -91,8 +91,8 @@ s_check_model (s_check_t *self, tl_error_t *err)
         return -1;
     const tl_config_t *config = tl_model_config (self->model);
     s_say (self, "model", path, "%s, %zu blocks, hidden %zu, vocabulary %zu, head %s",
-           config->family == TL_FAMILY_CHATGLM ? "chatglm" : "llama", config->blocks,
-           config->hidden, config->vocab, config->tied ? "tied" : "of its own");
+           tl_family_name (config->family), config->blocks, config->hidden, config->vocab,
+           config->tied ? "tied" : "of its own");
     s_say (self, "split", topology->name, "front %zu, trunk %zu, tail %zu blocks",
            topology->split.front, config->blocks - topology->split.front - topology->split.tail,
            topology->split.tail);

@@ -120,7 +120,7 @@ tl_writing_take (tl_writing_t *self, const float *logits)
         return false;
     int32_t id =
         tl_sample (logits, self->config.vocab, &self->options.sampling, self->count - self->first);
-    if (id == self->config.eos) {
+    if (tl_config_is_end (&self->config, id)) {
         self->reason = "end of text";
         return false;
     }

@@ -258,18 +258,17 @@ static int
 s_check_family (const tl_part_t *part, const tl_safetensors_t *source, const char *file,
                 tl_error_t *err)
 {
-    static const char *const roots[] = {[TL_FAMILY_CHATGLM] =
-                                            "base_model.model.transformer.layers.",
-                                        [TL_FAMILY_LLAMA] = "base_model.model.model.layers."};
-    tl_family_t family = tl_model_config (part->model)->family;
-    const char *root = roots[family];
+    const tl_config_t *config = tl_model_config (part->model);
+    const char *block = tl_layout_block (config);
+    char root[96];
+    snprintf (root, sizeof root, "base_model.model.%.*s", (int)strcspn (block, "%"), block);
     const char *name = tl_safetensors_count (source) ? tl_safetensors_name (source, 0) : root;
     if (strncmp (name, root, strlen (root)) == 0)
         return 0;
     return tl_fail (err, TL_BAD_INPUT,
                     "%s holds %.200s, an adapter for a %s model has names that begin with %s; load "
                     "it onto the model it was trained on",
-                    file, name, tl_family_name (family), root);
+                    file, name, tl_family_name (config->family), root);
 }
 
 static int

@@ -11,8 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-//  Where q, k and v of the first row lie, and how to walk over them: the fused layout interleaves
-//  [q|k|v] per head in one matrix, else there are three.
+//  Where q, k and v of the first row lie, and how to walk over them.
 static tl_attention_t
 s_views (const tl_context_t *context, float *const qkv[3], float *views[3])
 {
@@ -20,18 +19,13 @@ s_views (const tl_context_t *context, float *const qkv[3], float *views[3])
     size_t d = config->head_dim, q = config->heads * d, kv = config->kv_heads * d;
     tl_attention_t shape = {
         .heads = config->heads, .kv_heads = config->kv_heads, .d = d, .o_stride = q, .scale = 0};
-    if (context->shape.fused_qkv) {
-        for (size_t i = 0; i < 3; i++)
-            views[i] = qkv[0] + i * d;
-        shape.q_stride = shape.k_stride = shape.v_stride = q + 2 * kv;
-        shape.q_head = shape.k_head = shape.v_head = 3 * d;
-    } else {
-        for (size_t i = 0; i < 3; i++)
-            views[i] = qkv[i];
-        shape.q_stride = q;
-        shape.k_stride = shape.v_stride = kv;
-        shape.q_head = shape.k_head = shape.v_head = d;
-    }
+    bool by_head = context->shape.qkv == TL_QKV_BY_HEAD, apart = context->shape.qkv == TL_QKV_APART;
+    views[0] = qkv[0];
+    views[1] = apart ? qkv[1] : qkv[0] + (by_head ? d : q);
+    views[2] = apart ? qkv[2] : qkv[0] + (by_head ? 2 * d : q + kv);
+    shape.q_stride = apart ? q : q + 2 * kv;
+    shape.k_stride = shape.v_stride = apart ? kv : q + 2 * kv;
+    shape.q_head = shape.k_head = shape.v_head = by_head ? 3 * d : d;
     return shape;
 }
 
@@ -41,7 +35,7 @@ s_rotate (const tl_context_t *context, const tl_rows_t *rows, float *const views
           const tl_attention_t *shape, int direction)
 {
     const tl_kernels_t *k = tl_kernels ();
-    size_t parts = context->shape.rope_2d ? 2 : 1, turned = shape->d / parts;
+    size_t parts = context->shape.rope_2d ? 2 : 1, turned = context->config->turned / parts;
     for (size_t part = 0; part < parts; part++) {
         k->rope (views[0], rows->cosine[part], rows->sine[part], rows->rows, shape->q_stride,
                  shape->heads, shape->q_head, part * turned, turned, context->shape.rope_style,
@@ -192,7 +186,9 @@ static void
 s_activate (const tl_context_t *context, float *y, const tl_kept_t *kept, size_t n)
 {
     size_t f = context->config->inner;
-    if (context->shape.gated)
+    if (context->shape.gate_up)
+        tl_kernels ()->swiglu_forward (y, kept->up, kept->up + f, n, f, 2 * f);
+    else if (context->shape.gated)
         tl_kernels ()->swiglu_forward (y, kept->gate, kept->up, n, f, f);
     else
         tl_kernels ()->gelu_forward (y, kept->up, n * f);
@@ -203,7 +199,7 @@ static void
 s_expand (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
           const tl_kept_t *kept, const float *normed)
 {
-    if (context->shape.gated)
+    if (self->linear[TL_GATE].out)
         tl_linear_forward (&self->linear[TL_GATE], rows, kept->gate, normed, 0, kept->low[TL_GATE],
                            context->workspace);
     tl_linear_forward (&self->linear[TL_UP], rows, kept->up, normed, 0, kept->low[TL_UP],
@@ -313,8 +309,9 @@ s_mlp_backward (const tl_block_t *self, const tl_context_t *context, const tl_ro
     size_t n = rows->rows, h = context->config->hidden, f = context->config->inner;
     size_t mark = tl_workspace_mark (workspace);
     float *dnormed = tl_workspace_take (workspace, n * h);
-    float *dup = tl_workspace_take (workspace, n * f);
-    float *dgate = context->shape.gated ? tl_workspace_take (workspace, n * f) : NULL;
+    float *dup = tl_workspace_take (workspace, n * self->linear[TL_UP].out);
+    bool apart = self->linear[TL_GATE].out > 0;
+    float *dgate = apart ? tl_workspace_take (workspace, n * f) : NULL;
     size_t inner = tl_workspace_mark (workspace);
     float *dactive = tl_workspace_take (workspace, n * f);
     float *active = NULL;
@@ -323,7 +320,9 @@ s_mlp_backward (const tl_block_t *self, const tl_context_t *context, const tl_ro
         s_activate (context, active, kept, n);
     }
     tl_linear_backward (down, rows, dactive, d, active, 0, kept->low[TL_DOWN], workspace);
-    if (context->shape.gated)
+    if (context->shape.gate_up)
+        tl_kernels ()->swiglu_backward (dup, dup + f, dactive, kept->up, kept->up + f, n, f, 2 * f);
+    else if (context->shape.gated)
         tl_kernels ()->swiglu_backward (dgate, dup, dactive, kept->gate, kept->up, n, f, f);
     else
         tl_kernels ()->gelu_backward (dup, dactive, kept->up, n * f);
@@ -332,7 +331,7 @@ s_mlp_backward (const tl_block_t *self, const tl_context_t *context, const tl_ro
     const float *normed =
         s_normed_again (self, context, &self->norm2, TL_GATE, TL_UP, kept->middle, n);
     double beta = s_dnormed (context, dnormed, d, n * h);
-    if (context->shape.gated) {
+    if (apart) {
         tl_linear_backward (&self->linear[TL_GATE], rows, dnormed, dgate, normed, beta,
                             kept->low[TL_GATE], workspace);
         beta = 1;

@@ -74,8 +74,8 @@ s_take_kept (tl_segment_t *self, const tl_block_t *block, size_t n, tl_kept_t *k
     kept->attended = tl_workspace_take (workspace, n * block->linear[TL_OUT].in);
     kept->lse = tl_workspace_take (workspace, n * config->heads);
     kept->middle = tl_workspace_take (workspace, n * config->hidden);
-    kept->up = tl_workspace_take (workspace, n * config->inner);
-    kept->gate = tl_workspace_take (workspace, n * config->inner);
+    kept->up = tl_workspace_take (workspace, n * block->linear[TL_UP].out);
+    kept->gate = tl_workspace_take (workspace, n * block->linear[TL_GATE].out);
     for (size_t i = 0; i < TL_LINEARS; i++)
         if (block->linear[i].rank)
             kept->low[i] = tl_workspace_take (workspace, n * block->linear[i].rank);

@@ -16,6 +16,4 @@ int tl_config_parse (const char *file, const char *text, size_t size, tl_config_
 //  What decides the arithmetic, as JSON. The caller drops the reference.
 json_t *tl_config_canonical (const tl_config_t *config);
 
-const char *tl_family_name (tl_family_t family); //  "chatglm", "llama"
-
 #endif

@@ -19,13 +19,17 @@ typedef enum {
     TL_SLOT_QKV,
     TL_SLOT_QKV_BIAS,
     TL_SLOT_Q,
+    TL_SLOT_Q_BIAS,
     TL_SLOT_K,
+    TL_SLOT_K_BIAS,
     TL_SLOT_V,
+    TL_SLOT_V_BIAS,
     TL_SLOT_OUT,
     TL_SLOT_OUT_BIAS,
     TL_SLOT_NORM2,
     TL_SLOT_NORM2_BIAS,
     TL_SLOT_GATE,
+    TL_SLOT_GATE_UP,
     TL_SLOT_UP,
     TL_SLOT_UP_BIAS,
     TL_SLOT_DOWN,
@@ -47,6 +51,13 @@ typedef struct {
 
 size_t tl_layout_count (const tl_config_t *config);
 void tl_layout_at (const tl_config_t *config, size_t index, tl_slot_t *slot); //  index < count
+//  What the names of a checkpoint's own modules begin with ("model."), of a block's ("model.layers.%zu."),
+//  and the name of the head, which a tied checkpoint may carry as well.
+const char *tl_layout_root (const tl_config_t *config);
+const char *tl_layout_block (const tl_config_t *config);
+const char *tl_layout_head (const tl_config_t *config);
+//  Last parts of the names of a block's linears, as PEFT calls them: "q_proj, k_proj, ...".
+void tl_layout_linears (const tl_config_t *config, char *text, size_t size);
 
 //  ---------------------------------------------------------------------------------------------
 //  What is trained (choice.c)

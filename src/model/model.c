@@ -260,7 +260,47 @@ s_ends_with (const char *text, const char *end)
 static bool
 s_is_buffer (const tl_config_t *config, const char *name)
 {
-    return s_ends_with (name, "inv_freq") || (config->tied && strcmp (name, "lm_head.weight") == 0);
+    return s_ends_with (name, "inv_freq") ||
+           (config->tied && strcmp (name, tl_layout_head (config)) == 0);
+}
+
+void
+tl_model_expand (tl_model_t *self)
+{
+    self->expand = true;
+}
+
+bool
+tl_model_expands (const tl_model_t *self)
+{
+    return self->expand;
+}
+
+int
+tl_model_frozen (tl_model_t *self, const char *name, size_t rows, size_t columns, tl_weight_t *out,
+                 tl_error_t *err)
+{
+    if (tl_model_weight (self, name, rows, columns, out, err) != 0)
+        return -1;
+    if (!self->expand || out->dtype == TL_F32 || columns == 1)
+        return 0;
+    size_t at = 0;
+    while (at < self->expanded_count && strcmp (self->expanded[at].name, out->name) != 0)
+        at++;
+    if (at == self->expanded_count) {
+        if (!self->expanded)
+            self->expanded = tl_alloc (tl_layout_count (&self->config) * sizeof *self->expanded);
+        tl_assert (at < tl_layout_count (&self->config));
+        float *values = tl_alloc_aligned (rows * columns * sizeof *values);
+        tl_widen (values, out->data, out->dtype, rows * columns);
+        //  Always in the mapping, unlike safetensors' tensors that lie at odd places.
+        if (self->gguf)
+            tl_map_forget (out->data, tl_dtype_bytes (out->dtype, rows * columns));
+        self->expanded[self->expanded_count++] = (s_expanded_t){out->name, values};
+    }
+    out->data = self->expanded[at].values;
+    out->dtype = TL_F32;
+    return 0;
 }
 
 typedef struct {
@@ -276,7 +316,7 @@ s_meet (const tl_model_t *self, stray_t *stray, const char *name, const char *fi
 {
     if (json_object_get (stray->expected, name) || s_is_buffer (&self->config, name))
         return 0;
-    const char *inside = self->config.family == TL_FAMILY_CHATGLM ? "transformer." : "model.";
+    const char *inside = tl_layout_root (&self->config);
     if (strncmp (name, inside, strlen (inside)) == 0 || strncmp (name, "lm_head.", 8) == 0)
         return tl_fail (err, TL_BAD_INPUT,
                         "%s/%s: tensor %.200s has no place in a %s model of this config.json (%zu "

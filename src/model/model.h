@@ -53,10 +53,12 @@ typedef struct {
     double rope_factor, rope_low, rope_high, rope_original;
     size_t max_positions;                    //  longest sequence the checkpoint was made for
     int32_t bos, eos, pad, gmask, mask, sop; //  special ids, -1 where the family has none
-    int32_t ends[TL_MAX_ENDS]; //  ids besides eos that end an answer, where a checkpoint lists several
+    int32_t
+        ends[TL_MAX_ENDS]; //  ids besides eos that end an answer, where a checkpoint lists several
     size_t end_count;
 } tl_config_t;
 
+const char *tl_family_name (tl_family_t family);               //  "chatglm", "glm" ...
 bool tl_config_is_end (const tl_config_t *config, int32_t id); //  eos or one of ends
 
 typedef struct tl_model tl_model_t;

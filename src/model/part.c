@@ -97,13 +97,13 @@ s_check_targets (const tl_part_t *self, const tl_config_t *config, tl_error_t *e
             tl_layout_at (config, i, &slot);
             found = slot.linear && tl_tune_targets (&one, slot.name);
         }
+        char linears[256];
+        tl_layout_linears (config, linears, sizeof linears);
         if (!found)
             return tl_fail (err, TL_BAD_INPUT,
-                            "tune.targets: the model has no linear layer called '%s'; name one of "
-                            "its own, such as %s",
-                            self->tune.targets[t],
-                            config->family == TL_FAMILY_CHATGLM ? "query_key_value or dense"
-                                                                : "q_proj or down_proj");
+                            "tune.targets: the model has no linear layer called '%s'; name some of "
+                            "its own: %s",
+                            self->tune.targets[t], linears);
     }
     return 0;
 }

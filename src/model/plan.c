@@ -87,7 +87,8 @@ s_block_backward (const tl_block_t *self, const tl_context_t *context, size_t n,
 {
     size_t h = tl_padded (n * context->config->hidden), f = tl_padded (n * context->config->inner);
     size_t norm = context->shape.residual_normed ? 0 : h;
-    size_t mlp = h + f + (context->shape.gated ? f : 0);
+    size_t mlp =
+        h + tl_padded (n * self->linear[TL_UP].out) + tl_padded (n * self->linear[TL_GATE].out);
     size_t down = f + (tl_linear_trains (&self->linear[TL_DOWN]) ? f : 0) +
                   s_linears (self, TL_DOWN, TL_DOWN, n, true, true);
     size_t up = s_again (self, context, TL_GATE, TL_UP, n) +

@@ -82,20 +82,23 @@ s_linear_of (tl_segment_t *self, tl_block_t *block, tl_role_t role)
     case TL_SLOT_QKV:
     case TL_SLOT_QKV_BIAS:
     case TL_SLOT_Q:
+    case TL_SLOT_Q_BIAS:
         return &block->linear[TL_Q];
     case TL_SLOT_K:
+    case TL_SLOT_K_BIAS:
         return &block->linear[TL_K];
     case TL_SLOT_V:
+    case TL_SLOT_V_BIAS:
         return &block->linear[TL_V];
     case TL_SLOT_OUT:
     case TL_SLOT_OUT_BIAS:
         return &block->linear[TL_OUT];
     case TL_SLOT_GATE:
         return &block->linear[TL_GATE];
+    case TL_SLOT_GATE_UP:
     case TL_SLOT_UP:
     case TL_SLOT_UP_BIAS:
         return &block->linear[TL_UP];
-    case TL_SLOT_GATE_UP:
     case TL_SLOT_DOWN:
     case TL_SLOT_DOWN_BIAS:
         return &block->linear[TL_DOWN];
@@ -312,8 +315,9 @@ s_place_kept (const tl_segment_t *segment, tl_kept_t *kept, const tl_block_t *bl
     if (which & TL_DROP_MIDDLE)
         kept->middle = s_place (cursor, n * config->hidden);
     if (which & TL_DROP_MLP) {
-        kept->up = s_place (cursor, n * config->inner);
-        kept->gate = segment->context.shape.gated ? s_place (cursor, n * config->inner) : NULL;
+        kept->up = s_place (cursor, n * block->linear[TL_UP].out);
+        kept->gate =
+            block->linear[TL_GATE].out ? s_place (cursor, n * block->linear[TL_GATE].out) : NULL;
     }
 }
 

@@ -6,15 +6,20 @@
 
 #include "model/internal.h"
 
+//  How q, k and v come out of a block: by three linears, or by one whose rows are [q|k|v] head by head
+//  (ChatGLM-6B), or all of q, all of k, all of v (ChatGLM2).
+typedef enum { TL_QKV_APART, TL_QKV_BY_HEAD, TL_QKV_BY_KIND } tl_qkv_t;
+
 //  What makes a family's block differ from another's.
 typedef struct {
     bool layernorm;       //  layer norm with bias; else RMS norm
     bool residual_normed; //  the residual is alpha x the normalised input; else the raw input
-    bool fused_qkv;       //  one linear whose rows are [q|k|v] per head; else three linears
-    bool rope_2d;         //  first half of a head by position, second half by block position
-    bool rope_fp16;       //  rotary frequencies are rounded to fp16
-    bool prefix_mask;     //  the context's columns are visible to every row
-    bool gated;           //  silu (gate) * up; else tanh GELU of up
+    tl_qkv_t qkv;
+    bool rope_2d;     //  first half of a head by position, second half by block position
+    bool rope_fp16;   //  rotary frequencies are rounded to fp16
+    bool prefix_mask; //  the context's columns are visible to every row
+    bool gated;       //  silu (gate) * up; else tanh GELU of up
+    bool gate_up;     //  gated, by one linear at TL_UP whose rows are all gates, then all ups
     tl_rope_t rope_style;
     double alpha; //  of residual_normed, else 1
 } tl_shape_t;
@@ -65,7 +70,8 @@ typedef struct {
     float *cosine, *sine; //  [positions, half]
 } tl_rope_table_t;
 
-void tl_rope_init (tl_rope_table_t *self, const tl_config_t *config);
+//  factors [half]: frequencies are divided by them; NULL: they are not.
+void tl_rope_init (tl_rope_table_t *self, const tl_config_t *config, const float *factors);
 void tl_rope_free (tl_rope_table_t *self);
 //  Position and block position of row of a sequence with that context length and mask position.
 void tl_rope_position (const tl_config_t *config, uint32_t context, uint32_t mask, size_t row,
@@ -147,8 +153,8 @@ typedef struct {
     float *attended;                      //  [n, heads * d]
     float *lse;                           //  [heads, n], sequence by sequence
     float *middle;                        //  [n, h] between attention and MLP
-    float *gate, *up;                     //  [n, inner] before the activation
-    float *low[TL_LINEARS];               //  [n, rank] of linears with LoRA
+    float *gate, *up;       //  [n, inner] before the activation; gate_up: up alone, [n, 2 * inner]
+    float *low[TL_LINEARS]; //  [n, rank] of linears with LoRA
 } tl_kept_t;
 
 //  Where a block's keys and values of a sequence's earlier rows lie when a cache is used.

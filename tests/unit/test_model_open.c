@@ -30,6 +30,40 @@ static const char s_llama[] =
     "\"hidden_act\":\"silu\",\"rms_norm_eps\":1e-05,\"max_position_embeddings\":64,"
     "\"rope_theta\":10000.0,\"tie_word_embeddings\":false}";
 
+//  What ChatGLM2 and 3 were released with, made small.
+static const char s_chatglm3[] =
+    "{\"model_type\":\"chatglm\",\"add_bias_linear\":false,\"add_qkv_bias\":true,"
+    "\"apply_query_key_layer_scaling\":true,\"apply_residual_connection_post_layernorm\":false,"
+    "\"attention_dropout\":0.0,\"attention_softmax_in_fp32\":true,\"bias_dropout_fusion\":true,"
+    "\"ffn_hidden_size\":24,\"fp32_residual_connection\":false,\"hidden_dropout\":0.0,"
+    "\"hidden_size\":16,\"kv_channels\":8,\"layernorm_epsilon\":1e-05,"
+    "\"multi_query_attention\":true,\"multi_query_group_num\":2,\"num_attention_heads\":2,"
+    "\"num_layers\":2,\"original_rope\":true,\"padded_vocab_size\":40,\"post_layer_norm\":true,"
+    "\"quantization_bit\":0,\"pre_seq_len\":null,\"prefix_projection\":false,\"rmsnorm\":true,"
+    "\"seq_length\":64,\"use_cache\":true,\"torch_dtype\":\"float16\","
+    "\"tie_word_embeddings\":false,\"eos_token_id\":2,\"pad_token_id\":0}";
+//  GLM-4 as converted by Hugging Face; qwen2 and mistral as released.
+static const char s_glm[] =
+    "{\"model_type\":\"glm\",\"attention_bias\":true,\"attention_dropout\":0.0,"
+    "\"eos_token_id\":[36,37,38],\"head_dim\":8,\"hidden_act\":\"silu\",\"hidden_size\":16,"
+    "\"intermediate_size\":24,\"max_position_embeddings\":64,\"num_attention_heads\":2,"
+    "\"num_hidden_layers\":2,\"num_key_value_heads\":1,\"pad_token_id\":36,"
+    "\"partial_rotary_factor\":0.5,\"rms_norm_eps\":1.5625e-07,\"rope_theta\":5000000.0,"
+    "\"tie_word_embeddings\":false,\"vocab_size\":40}";
+static const char s_qwen2[] =
+    "{\"model_type\":\"qwen2\",\"attention_dropout\":0.0,\"bos_token_id\":33,\"eos_token_id\":35,"
+    "\"hidden_act\":\"silu\",\"hidden_size\":16,\"intermediate_size\":24,"
+    "\"max_position_embeddings\":64,\"max_window_layers\":1,\"num_attention_heads\":4,"
+    "\"num_hidden_layers\":2,\"num_key_value_heads\":2,\"rms_norm_eps\":1e-06,"
+    "\"rope_theta\":1000000.0,\"sliding_window\":32,\"tie_word_embeddings\":true,"
+    "\"use_sliding_window\":false,\"vocab_size\":40}";
+static const char s_mistral[] =
+    "{\"model_type\":\"mistral\",\"bos_token_id\":1,\"eos_token_id\":2,\"hidden_act\":\"silu\","
+    "\"hidden_size\":16,\"intermediate_size\":24,\"max_position_embeddings\":64,"
+    "\"num_attention_heads\":4,\"num_hidden_layers\":2,\"num_key_value_heads\":2,"
+    "\"rms_norm_eps\":1e-05,\"rope_theta\":1000000.0,\"sliding_window\":null,"
+    "\"tie_word_embeddings\":false,\"vocab_size\":40}";
+
 //  What is wrong with the weights of a directory that s_make writes.
 typedef struct {
     const char *missing;   //  this tensor is left out
@@ -140,8 +174,8 @@ s_refused (const char *one, const char *two)
 static void
 test_good_directories_open (void **state)
 {
-    const char *const configs[] = {s_chatglm, s_llama};
-    for (size_t i = 0; i < 2; i++) {
+    const char *const configs[] = {s_chatglm, s_chatglm3, s_glm, s_llama, s_mistral, s_qwen2};
+    for (size_t i = 0; i < 6; i++) {
         tl_error_t err = {0};
         s_make (configs[i], NULL);
         tl_model_t *model = tl_model_open (s_root, &err);
@@ -153,6 +187,7 @@ test_good_directories_open (void **state)
         tl_weight_t weight;
         tl_slot_t slot;
         tl_layout_at (tl_model_config (model), 0, &slot);
+        assert_string_equal (strrchr (slot.name, '.'), ".weight");
         assert_int_equal (tl_model_weight (model, slot.name, 40, 16, &weight, &err), 0);
         assert_int_equal (weight.dtype, TL_F32);
         assert_int_equal (tl_model_weight (model, slot.name, 41, 16, &weight, &err), -1);
@@ -204,13 +239,37 @@ test_weights_that_contradict_the_config (void **state)
 }
 
 static void
+test_families_have_their_own_tensors (void **state)
+{
+    s_make (s_chatglm3,
+            &(fault_t){.misshapen = "transformer.encoder.layers.1.mlp.dense_h_to_4h.weight"});
+    s_refused ("dense_h_to_4h.weight has shape [49, 16]", "asks for [48, 16]");
+    s_make (s_chatglm3, &(fault_t){.missing = "transformer.output_layer.weight"});
+    s_refused ("transformer.output_layer.weight", "glm model");
+    s_make (s_chatglm3, &(fault_t){.extra = "transformer.prefix_encoder.embedding.weight"});
+    s_refused ("prefix_encoder", "has no place");
+    s_make (s_glm, &(fault_t){.missing = "model.layers.1.mlp.gate_up_proj.weight"});
+    s_refused ("gate_up_proj.weight", "glm model");
+    s_make (s_qwen2, &(fault_t){.missing = "model.layers.0.self_attn.v_proj.bias"});
+    s_refused ("v_proj.bias", "qwen2 model");
+    //  A gate of its own beside the joined one would be another model.
+    s_make (s_glm, &(fault_t){.extra = "model.layers.0.mlp.gate_proj.weight"});
+    s_refused ("gate_proj.weight", "has no place");
+}
+
+static void
 test_buffers_and_strangers_are_left_alone (void **state)
 {
     tl_error_t err = {0};
-    const char *const extras[] = {"transformer.rotary_pos_emb.inv_freq", "lm_head.weight",
-                                  "score.weight"};
-    for (size_t i = 0; i < 3; i++) {
-        s_make (s_chatglm, &(fault_t){.extra = extras[i]});
+    static const struct {
+        const char *config, *tensor;
+    } extras[] = {{s_chatglm, "transformer.rotary_pos_emb.inv_freq"},
+                  {s_chatglm, "lm_head.weight"},
+                  {s_chatglm, "score.weight"},
+                  {s_chatglm3, "transformer.rotary_pos_emb.inv_freq"},
+                  {s_qwen2, "lm_head.weight"}};
+    for (size_t i = 0; i < sizeof extras / sizeof *extras; i++) {
+        s_make (extras[i].config, &(fault_t){.extra = extras[i].tensor});
         tl_model_t *model = tl_model_open (s_root, &err);
         if (!model)
             fail_msg ("%s", err.text);
@@ -299,7 +358,8 @@ test_configs_that_are_not_computed (void **state)
     static const struct {
         const char *config, *from, *to, *one, *two;
     } cases[] = {
-        {s_llama, "\"llama\"", "\"qwen2\"", "model_type \"qwen2\"", "model_type llama"},
+        {s_llama, "\"llama\"", "\"glm4\"", "model_type \"glm4\"", "model_type llama"},
+        {s_llama, "{", "{\"rope_interleaved\":true,", "rope_interleaved true", "not supported"},
         {s_llama, "\"silu\"", "\"gelu\"", "hidden_act \"gelu\"", "this version reads"},
         {s_llama, "{", "{\"attention_bias\":true,", "attention_bias true", "this version reads"},
         {s_llama, "{", "{\"sliding_window\":4096,", "sliding_window 4096", "not supported"},
@@ -320,8 +380,43 @@ test_configs_that_are_not_computed (void **state)
          "num_attention_heads is 16", "multiple of 2"},
         {s_llama, "\"rms_norm_eps\":1e-05", "\"rms_norm_eps\":-1", "rms_norm_eps is -1", "number"},
         {s_llama, "{", "{\"eos_token_id\":40,", "eos_token_id is 40", "below vocab_size 40"},
-        {s_chatglm, "\"position_encoding_2d\":true", "\"multi_query_attention\":true",
-         "multi_query_attention", "ChatGLM2 or ChatGLM3"},
+        {s_chatglm, "{", "{\"multi_query_attention\":true,", "position_encoding_2d true",
+         "not supported"},
+        {s_chatglm3, "_bit\":0", "_bit\":4", "quantization_bit 4", "not supported"},
+        {s_chatglm3, "len\":null", "len\":128", "pre_seq_len 128", "not supported"},
+        {s_chatglm3, "projection\":false", "projection\":true", "prefix_projection true",
+         "not supported"},
+        {s_chatglm3, "linear\":false", "linear\":true", "add_bias_linear true", "not supported"},
+        {s_chatglm3, "rmsnorm\":true", "rmsnorm\":false", "rmsnorm false", "not supported"},
+        {s_chatglm3, "norm\":true", "norm\":false", "post_layer_norm false", "not supported"},
+        {s_chatglm3, "rope\":true", "rope\":false", "original_rope false", "not supported"},
+        {s_chatglm3, "attention\":true", "attention\":false", "multi_query_attention false",
+         "not supported"},
+        {s_chatglm3, "\"multi_query_attention\":true,", "", "multi_query_attention is missing",
+         "expected true"},
+        {s_chatglm3, "embeddings\":false", "embeddings\":true", "tie_word_embeddings true",
+         "not supported"},
+        {s_chatglm3, "{", "{\"vision_config\":{},", "vision_config", "not supported"},
+        {s_chatglm3, "group_num\":2", "group_num\":3", "multi_query_group_num is 3", "divisor"},
+        {s_chatglm3, "channels\":8", "channels\":6", "kv_channels is 6", "multiple of 4"},
+        {s_chatglm3, "{", "{\"_name_or_path\":\"x/chatglm2-6b-32k\",\"rope_ratio\":4,",
+         "rope_ratio 4", "not supported"},
+        {s_glm, "factor\":0.5", "factor\":1.0", "partial_rotary_factor 1.0", "not supported"},
+        {s_glm, "[36,37,38]", "[36,37,40]", "eos_token_id is [36,37,40]", "below vocab_size 40"},
+        {s_glm, "[36,37,38]", "[1,2,3,4,5,6,7,8,9]", "eos_token_id", "at most 8"},
+        {s_glm, "head_dim\":8", "head_dim\":6", "head_dim is 6", "multiple of 4"},
+        {s_mistral, "window\":null", "window\":63", "sliding_window 63", "not supported"},
+        //  Mistral's class has a window of 4096 when the key is absent.
+        {s_mistral,
+         "64,\"num_attention_heads\":4,\"num_hidden_layers\":2,\"num_key_value_heads\":2,"
+         "\"rms_norm_eps\":1e-05,\"rope_theta\":1000000.0,\"sliding_window\":null,",
+         "8192,\"num_attention_heads\":4,\"num_hidden_layers\":2,\"num_key_value_heads\":2,",
+         "sliding_window", "not supported"},
+        {s_qwen2, "use_sliding_window\":false", "use_sliding_window\":true", "sliding_window 32",
+         "not supported"},
+        {s_qwen2, "{", "{\"layer_types\":[\"full_attention\",\"sliding_attention\"],",
+         "layer_types", "sliding_attention"},
+        {s_qwen2, "\"num_key_value_heads\":2,", "", "num_key_value_heads is missing", "divisor"},
         {s_chatglm, "2d\":true", "2d\":false", "position_encoding_2d false", "not supported"},
         {s_chatglm, "{", "{\"quantization_bit\":4,", "quantization_bit 4", "not supported"},
         {s_chatglm, "{", "{\"pre_seq_len\":128,", "pre_seq_len 128", "not supported"},
@@ -360,6 +455,50 @@ test_what_configs_mean (void **state)
     free (json);
 }
 
+static void
+s_parse (const char *text, const char *from, const char *to, tl_config_t *config)
+{
+    tl_error_t err = {0};
+    char *json = s_replaced (text, from, to);
+    if (tl_config_parse ("c", json, strlen (json), config, &err) != 0)
+        fail_msg ("%s", err.text);
+    free (json);
+}
+
+static void
+test_what_the_later_families_mean (void **state)
+{
+    tl_config_t config;
+    s_parse (s_chatglm3, "{", "{", &config);
+    assert_int_equal (config.family, TL_FAMILY_GLM);
+    assert_int_equal (config.names, TL_NAMES_CHATGLM2);
+    assert_true (config.turned == 4 && config.rope_style == TL_ROPE_INTERLEAVED && !config.tied);
+    assert_true (config.rope_base == 10000 && config.qkv_bias && config.kv_heads == 2);
+    //  GLM-4: another base and epsilon, several ends.
+    s_parse (s_chatglm3, "\"eos_token_id\":2", "\"rope_ratio\":500,\"eos_token_id\":[7,8,9]",
+             &config);
+    assert_true (config.rope_base == 5000000);
+    assert_int_equal (config.eos, 7);
+    assert_true (tl_config_is_end (&config, 7) && tl_config_is_end (&config, 9));
+    assert_false (tl_config_is_end (&config, 10) || tl_config_is_end (&config, -1));
+    s_parse (s_glm, "{", "{", &config);
+    assert_int_equal (config.family, TL_FAMILY_GLM);
+    assert_int_equal (config.names, TL_NAMES_HF);
+    assert_true (config.turned == 4 && config.rope_style == TL_ROPE_INTERLEAVED);
+    assert_true (config.norm_eps == 1.5625e-7 && config.end_count == 2 && config.bos == -1);
+    s_parse (s_glm, "\"attention_bias\":true,", "", &config);
+    assert_false (config.qkv_bias); //  the class's default
+    s_parse (s_qwen2, "{", "{", &config);
+    assert_true (config.family == TL_FAMILY_QWEN2 && config.qkv_bias && config.tied);
+    assert_true (config.bos == 33 && config.eos == 35 && config.rope_style == TL_ROPE_HALF);
+    s_parse (s_mistral, "window\":null", "window\":64", &config);
+    assert_true (config.family == TL_FAMILY_LLAMA && !config.qkv_bias);
+    s_parse (s_mistral, "\"sliding_window\":null,", "", &config); //  4096 of the class: long enough
+    char targets[128];
+    tl_layout_linears (&config, targets, sizeof targets);
+    assert_string_equal (targets, "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
+}
+
 int
 main (void)
 {
@@ -374,6 +513,8 @@ main (void)
         cmocka_unit_test_setup_teardown (test_shards, s_setup, s_teardown),
         cmocka_unit_test_setup_teardown (test_configs_that_are_not_computed, s_setup, s_teardown),
         cmocka_unit_test (test_what_configs_mean),
+        cmocka_unit_test (test_what_the_later_families_mean),
+        cmocka_unit_test_setup_teardown (test_families_have_their_own_tensors, s_setup, s_teardown),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
