@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct {
     bool settings; //  --settings
@@ -33,14 +32,6 @@ typedef struct {
 } s_check_t;
 
 static const char s_elsewhere[] = "on another host: not checked here";
-
-static bool
-s_is_here (const char *host)
-{
-    char name[256] = "";
-    gethostname (name, sizeof name - 1);
-    return strcmp (host, "localhost") == 0 || strcmp (host, name) == 0;
-}
 
 static void __attribute__ ((format (printf, 4, 5)))
 s_say (s_check_t *self, const char *what, const char *name, const char *format, ...)
@@ -59,7 +50,7 @@ static bool
 s_any_client_here (const tl_topology_t *topology)
 {
     for (size_t i = 0; i < topology->client_count; i++)
-        if (s_is_here (topology->clients[i].host))
+        if (tl_verb_is_here (topology->clients[i].host))
             return true;
     return false;
 }
@@ -68,7 +59,7 @@ static bool
 s_any_worker_here (const tl_topology_t *topology)
 {
     for (size_t i = 0; i < topology->worker_count; i++)
-        if (s_is_here (topology->workers[i].host))
+        if (tl_verb_is_here (topology->workers[i].host))
             return true;
     return false;
 }
@@ -143,7 +134,7 @@ s_check_text (s_check_t *self, tl_error_t *err)
     const tl_topology_t *topology = self->topology;
     for (size_t i = 0; i < topology->client_count; i++) {
         const tl_client_spec_t *client = &topology->clients[i];
-        if (!s_is_here (client->host)) {
+        if (!tl_verb_is_here (client->host)) {
             s_say (self, "data", client->name, "%s", s_elsewhere);
             continue;
         }
@@ -186,7 +177,7 @@ s_check_parts (s_check_t *self, tl_error_t *err)
         return 0;
     tl_part_t *client = tl_part_of_client (topology, self->model, err);
     if (!client)
-        return tl_fail_in (err, "%s: tune", topology->source);
+        return tl_fail_in (err, "%s", topology->source);
     size_t micros = topology->train.micros;
     size_t sequences = (topology->train.batch_size + micros - 1) / micros;
     int rc = 0;
@@ -197,7 +188,7 @@ s_check_parts (s_check_t *self, tl_error_t *err)
         return -1;
     tl_part_t *trunk = tl_part_of_worker (topology, self->model, err);
     if (!trunk)
-        return tl_fail_in (err, "%s: tune", topology->source);
+        return tl_fail_in (err, "%s", topology->source);
     bool batch = topology->schedule.mode == TL_MODE_BATCH;
     if (self->all_rows > 0)
         rc = s_say_plan (self, "worker", trunk, batch ? self->all_rows : self->micro_rows,
@@ -242,7 +233,7 @@ s_check_pair (s_check_t *self, const char *role, const char *name, const char *h
     tl_pair_t pair;
     char broker[41], fingerprint[17], who[80];
     snprintf (who, sizeof who, "%s.%s", role, name);
-    if (!s_is_here (host)) {
+    if (!tl_verb_is_here (host)) {
         s_say (self, "key", who, "%s", s_elsewhere);
         return 0;
     }
@@ -298,7 +289,7 @@ s_check_keys (s_check_t *self, tl_error_t *err)
         if (s_check_pair (self, "client", topology->clients[i].name, topology->clients[i].host,
                           err) != 0)
             return -1;
-    return s_is_here (topology->broker.host) ? s_check_admitted (self, err) : 0;
+    return tl_verb_is_here (topology->broker.host) ? s_check_admitted (self, err) : 0;
 }
 
 //  ---------------------------------------------------------------------------------------------

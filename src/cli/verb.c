@@ -238,3 +238,11 @@ tl_verb_topology (const tl_arguments_t *arguments, const char *path, tl_error_t 
 {
     return tl_topology_read (path, arguments->overrides, arguments->override_count, err);
 }
+
+bool
+tl_verb_is_here (const char *host)
+{
+    char name[256] = "";
+    gethostname (name, sizeof name - 1);
+    return strcmp (host, "localhost") == 0 || strcmp (host, name) == 0;
+}

@@ -60,6 +60,9 @@ const tl_verb_t *const *tl_verbs (size_t *count);
 //  Reads argv (argv [0] is the verb) and runs. Returns the process's exit code.
 int tl_verb_main (const tl_verb_t *verb, int argc, char **argv);
 
+//  The host of a topology's actor is this machine: localhost, or its name.
+bool tl_verb_is_here (const char *host);
+
 //  The topology named by a word of the command line, with its --set.
 tl_topology_t *tl_verb_topology (const tl_arguments_t *arguments, const char *path,
                                  tl_error_t *err);

@@ -7,6 +7,7 @@
 
 extern const tl_verb_t tl_verb_check;
 extern const tl_verb_t tl_verb_keys;
+extern const tl_verb_t tl_verb_plan;
 extern const tl_verb_t tl_verb_up;
 extern const tl_verb_t tl_verb_down;
 extern const tl_verb_t tl_verb_run;
