@@ -64,6 +64,7 @@ struct tl_supervisor {
     size_t count;
     FILE *log;
     int grace;    //  timer: after it everybody is told to stop; 0: none
+    bool waiting; //  parts are started when the broker of this machine is up
     bool began;   //  a step was committed
     bool over;    //  the broker said that the run is done, or ended
     bool serving; //  it said that it goes on serving: a worker is still needed
@@ -72,6 +73,7 @@ struct tl_supervisor {
 };
 
 static int s_start (tl_child_t *child, tl_error_t *err);
+static void s_start_others (tl_supervisor_t *self);
 static void s_check_all (tl_supervisor_t *self);
 
 static void
@@ -105,6 +107,8 @@ s_on_event_line (tl_child_t *child, const char *line)
     const char *name = event ? json_string_value (json_object_get (event, "event")) : NULL;
     if (name) {
         if (strcmp (child->role, "broker") == 0) {
+            if (strcmp (name, "up") == 0)
+                s_start_others (self);
             self->over |= strcmp (name, "done") == 0;
             self->began |= strcmp (name, "closed") == 0;
             self->serving =
@@ -265,8 +269,8 @@ s_check_all (tl_supervisor_t *self)
     }
     if (!busy)
         tl_actor_end (self->actor, self->code);
-    else if (expected && !clients && !self->over && tl_actor_state (self->actor) == RUNNING &&
-             expected == self->topology->client_count) {
+    else if (expected && !clients && !self->waiting && !self->over &&
+             tl_actor_state (self->actor) == RUNNING && expected == self->topology->client_count) {
         s_say (self, "no client is left: stopping the run");
         s_stop (self);
     }
@@ -478,6 +482,22 @@ s_start (tl_child_t *child, tl_error_t *err)
     return 0;
 }
 
+//  Not before the broker: where another program has its ports, parts would knock there, with keys that may be good for it.
+static void
+s_start_others (tl_supervisor_t *self)
+{
+    tl_error_t err;
+    if (!self->waiting || tl_actor_state (self->actor) != RUNNING)
+        return;
+    self->waiting = false;
+    for (size_t i = 1; i < self->count; i++)
+        if (s_start (&self->children[i], &err)) {
+            s_fail (self, TL_FAILED, err.text);
+            s_stop (self);
+            return;
+        }
+}
+
 //  --- life -------------------------------------------------------------------------------------
 
 static void
@@ -519,7 +539,8 @@ s_open (tl_supervisor_t *self, tl_error_t *err)
                         "%s: nothing in it belongs on this machine: every host is another; start "
                         "single parts with `trunkline run`",
                         t->source);
-    for (size_t i = 0; i < self->count && rc == 0; i++)
+    self->waiting = strcmp (self->children[0].role, "broker") == 0;
+    for (size_t i = 0; i < (self->waiting ? 1 : self->count) && rc == 0; i++)
         rc = s_start (&self->children[i], err);
     if (rc)
         s_signal_all (self, SIGKILL);

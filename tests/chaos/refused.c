@@ -387,6 +387,27 @@ s_port_in_use (void)
     stage_end (&stage);
 }
 
+//  Another `up` on the ports of a running one ends with a sentence, and the running one doesn't notice.
+static void
+s_second_up (void)
+{
+    static const char *const kinds[] = {"unknown_key", "wrong_role", "plain_text", "other_broker"};
+    case_spec_t spec = s_case (2, 100000);
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "closed", "step", 2);
+    for (int i = 0; i < 5; i++)
+        s_ends (stage, stage_up (stage, NULL), 4, "is already in use");
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        stage_check (stage, s_refused (stage, kinds[i]) == 0, kinds[i]);
+    stage_check (stage, !strstr (part_err (up), "refused"), "nobody to refuse");
+    int64_t now = part_int (part_event (up, "closed", NULL, 0), "step");
+    part_event (up, "closed", "step", now + 5);
+    part_kill (up, SIGTERM);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_end (&stage);
+}
+
 static void
 s_files (void)
 {
@@ -552,12 +573,19 @@ int
 main (int argc, char **argv)
 {
     static const stage_test_t tests[] = {
-        {"keys", s_keys},         {"other_key", s_other_key},
-        {"no_zap", s_no_zap},     {"plain", s_plain},
-        {"disagree", s_disagree}, {"port_in_use", s_port_in_use},
-        {"files", s_files},       {"part_directory", s_part_directory},
-        {"nan", s_nan},           {"nan_of_one", s_nan_of_one},
-        {"damaged", s_damaged},   {NULL, NULL},
+        {"keys", s_keys},
+        {"other_key", s_other_key},
+        {"no_zap", s_no_zap},
+        {"plain", s_plain},
+        {"disagree", s_disagree},
+        {"port_in_use", s_port_in_use},
+        {"second_up", s_second_up},
+        {"files", s_files},
+        {"part_directory", s_part_directory},
+        {"nan", s_nan},
+        {"nan_of_one", s_nan_of_one},
+        {"damaged", s_damaged},
+        {NULL, NULL},
     };
     return stage_main (argc, argv, tests);
 }
