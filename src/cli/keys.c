@@ -2,7 +2,9 @@
 
 #include "cli/verbs.h"
 
+#include "file.h"
 #include "memory.h"
+#include "nearest.h"
 #include "net/keys.h"
 #include "ui/table.h"
 
@@ -38,16 +40,16 @@ s_make_one (s_maker_t *self, const char *role, const char *name, tl_error_t *err
     return 0;
 }
 
-//  "worker.trunk-1" or just "broker": names on the command line.
+//  "worker.trunk-1" or just "broker": a name on the command line.
 static int
 s_make_word (s_maker_t *self, const char *word, tl_error_t *err)
 {
     char role[16];
     const char *dot = strchr (word, '.'), *name = dot ? dot + 1 : word;
     snprintf (role, sizeof role, "%.*s", dot ? (int)(dot - word) : 15, word);
-    static const char *const roles[] = {"broker", "worker", "client", "admin"};
+    static const char *const roles[] = {"broker", "admin", "worker", "client"};
     for (size_t i = 0; i < 4; i++)
-        if (strcmp (role, roles[i]) == 0 && (dot || i == 0 || i == 3) && *name)
+        if (strcmp (role, roles[i]) == 0 && (dot || i < 2) && *name)
             return s_make_one (self, role, name, err);
     return tl_fail (err, TL_BAD_INPUT,
                     "keys: expected ROLE.NAME with the role broker, worker, client or "
@@ -55,16 +57,58 @@ s_make_word (s_maker_t *self, const char *word, tl_error_t *err)
                     word);
 }
 
-static int
-s_make_all (s_maker_t *self, const tl_topology_t *topology, tl_error_t *err)
+//  The ROLE.NAME of every part of a topology.
+static char **
+s_parts (const tl_topology_t *topology, size_t *count)
 {
-    int rc = s_make_one (self, "broker", "broker", err);
-    if (rc == 0)
-        rc = s_make_one (self, "admin", "admin", err);
-    for (size_t i = 0; rc == 0 && i < topology->worker_count; i++)
-        rc = s_make_one (self, "worker", topology->workers[i].name, err);
-    for (size_t i = 0; rc == 0 && i < topology->client_count; i++)
-        rc = s_make_one (self, "client", topology->clients[i].name, err);
+    char **parts = tl_alloc ((2 + topology->worker_count + topology->client_count) * sizeof *parts);
+    *count = 0;
+    parts[(*count)++] = tl_strdup ("broker.broker");
+    parts[(*count)++] = tl_strdup ("admin.admin");
+    for (size_t i = 0; i < topology->worker_count; i++)
+        parts[(*count)++] = tl_format ("worker.%s", topology->workers[i].name);
+    for (size_t i = 0; i < topology->client_count; i++)
+        parts[(*count)++] = tl_format ("client.%s", topology->clients[i].name);
+    return parts;
+}
+
+//  A word that names no part of the topology: what was meant? A part by its name alone, or nearly its name.
+static int
+s_no_such_part (const tl_topology_t *topology, const char *word, char *const *parts, size_t count,
+                tl_error_t *err)
+{
+    const char *near = tl_nearest (word, (const char *const *)parts, count);
+    for (size_t i = 0; i < count; i++)
+        if (strcmp (strchr (parts[i], '.') + 1, word) == 0)
+            near = parts[i];
+    if (near)
+        return tl_fail (err, TL_BAD_INPUT, "keys: %s has no '%s'; write %s if that was meant",
+                        topology->source, word, near);
+    return tl_fail (err, TL_BAD_INPUT,
+                    "keys: %s has no '%s'; write one of its parts, like %s, or leave names out to "
+                    "make all",
+                    topology->source, word, parts[count - 1]);
+}
+
+//  All words are looked at before the first pair is made.
+static int
+s_make_parts (s_maker_t *self, const tl_topology_t *topology, const char *const *words,
+              size_t word_count, tl_error_t *err)
+{
+    size_t count;
+    char **parts = s_parts (topology, &count);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < word_count; i++) {
+        bool known = strcmp (words[i], "broker") == 0 || strcmp (words[i], "admin") == 0;
+        for (size_t k = 0; k < count; k++)
+            known |= strcmp (parts[k], words[i]) == 0;
+        rc = known ? 0 : s_no_such_part (topology, words[i], parts, count, err);
+    }
+    for (size_t i = 0; rc == 0 && i < (word_count ? word_count : count); i++)
+        rc = s_make_word (self, word_count ? words[i] : parts[i], err);
+    for (size_t i = 0; i < count; i++)
+        free (parts[i]);
+    free (parts);
     return rc;
 }
 
@@ -73,29 +117,40 @@ s_make (const tl_arguments_t *arguments, const char *directory, const tl_topolog
         tl_error_t *err)
 {
     s_maker_t maker = {.directory = directory};
-    size_t first = topology ? 2 : 1;
+    const char *const *words = arguments->words + (topology ? 2 : 1);
+    size_t count = arguments->word_count - (topology ? 2 : 1);
     int rc = 0;
-    if (topology && arguments->word_count == first)
-        rc = s_make_all (&maker, topology, err);
-    else if (arguments->word_count == first)
+    if (topology)
+        rc = s_make_parts (&maker, topology, words, count, err);
+    else if (count == 0)
         return tl_fail (err, TL_BAD_INPUT,
                         "keys: expected names after --dir %s, found none; write for "
                         "example broker worker.trunk-1 client.north",
                         directory);
-    for (size_t i = first; rc == 0 && i < arguments->word_count; i++)
-        rc = s_make_word (&maker, arguments->words[i], err);
+    else
+        for (size_t i = 0; rc == 0 && i < count; i++)
+            rc = s_make_word (&maker, words[i], err);
     if (rc != 0)
         return -1;
     if (arguments->format == TL_FORMAT_TEXT)
-        printf ("%s: %zu key pairs made, %zu were there already\n", directory, maker.made,
-                maker.kept);
+        printf ("%s: %zu key pair%s made, %zu already there\n", directory, maker.made,
+                maker.made == 1 ? "" : "s", maker.kept);
     else
         printf ("{\"made\": %zu, \"kept\": %zu}\n", maker.made, maker.kept);
     return 0;
 }
 
+static void
+s_tell_wrong (void *arg, const tl_error_t *wrong)
+{
+    *(size_t *)arg += 1;
+    fprintf (stderr, "trunkline: %s\n", wrong->text);
+}
+
+//  A bad file is said and passed over; the list of the others comes all the same.
 static int
-s_list (const tl_arguments_t *arguments, const char *directory, tl_error_t *err)
+s_list (const tl_arguments_t *arguments, const char *directory, const tl_topology_t *topology,
+        tl_error_t *err)
 {
     static const tl_column_t columns[] = {{"role", "role", 0},
                                           {"name", "name", 0},
@@ -103,12 +158,20 @@ s_list (const tl_arguments_t *arguments, const char *directory, tl_error_t *err)
                                           {"made", "made (UTC)", 0},
                                           {"age_days", "age in days", 1}};
     tl_key_t *keys = NULL;
-    size_t count = 0;
-    if (tl_keys_list (directory, &keys, &count, err) != 0)
+    size_t count = 0, wrong = 0;
+    char *make = topology ? tl_format ("trunkline keys make %s", topology->source)
+                          : tl_format ("trunkline keys make --dir %s ROLE.NAME...", directory);
+    int rc = 0;
+    if (!tl_exists (directory))
+        rc = tl_fail (err, TL_BAD_INPUT, "there is no directory %s; make it and its keys with: %s",
+                      directory, make);
+    else
+        rc = tl_keys_look (directory, &keys, &count, s_tell_wrong, &wrong, err);
+    if (rc == 0 && count + wrong == 0)
+        rc = tl_fail (err, TL_BAD_INPUT, "%s holds no keys; make them with: %s", directory, make);
+    free (make);
+    if (rc != 0)
         return -1;
-    if (count == 0)
-        return tl_fail (err, TL_BAD_INPUT, "%s holds no keys; make them with trunkline keys make",
-                        directory);
     tl_table_t *table = tl_table_new ("keys", columns, 5);
     for (size_t i = 0; i < count; i++) {
         char made[32];
@@ -124,6 +187,10 @@ s_list (const tl_arguments_t *arguments, const char *directory, tl_error_t *err)
     tl_table_print (table, arguments->format);
     tl_table_destroy (&table);
     free (keys);
+    if (wrong)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s: %zu thing%s wrong with its keys; do what is said of %s above",
+                        directory, wrong, wrong == 1 ? " is" : "s are", wrong == 1 ? "it" : "each");
     return 0;
 }
 
@@ -139,8 +206,8 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     if (!options->dir && !(topology = tl_verb_topology (arguments, arguments->words[1], err)))
         return -1;
     const char *directory = options->dir ? options->dir : topology->keys;
-    int rc =
-        make ? s_make (arguments, directory, topology, err) : s_list (arguments, directory, err);
+    int rc = make ? s_make (arguments, directory, topology, err)
+                  : s_list (arguments, directory, topology, err);
     tl_topology_destroy (&topology);
     return rc;
 }

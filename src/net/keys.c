@@ -90,6 +90,13 @@ s_path (const char *directory, const char *role, const char *name, const char *e
     return tl_format ("%s/%s.%s.%s", directory, role, name, ending);
 }
 
+//  How much of a key file's path is its directory.
+static int
+s_directory (const char *path)
+{
+    return (int)(strrchr (path, '/') - path);
+}
+
 //  Takes one "name: value" line into self. NULL if it is one, else what is wrong with it.
 static const char *
 s_take_line (file_t *self, char *line)
@@ -174,8 +181,9 @@ s_read (file_t *self, const char *path, const char *role, const char *name, bool
         sodium_memzero (self, sizeof *self);
         return tl_fail (err, TL_BAD_INPUT,
                         "%s is not a good key file: %s; copy it again from where it was made, or "
-                        "remove both files of the pair and make a new one with trunkline keys",
-                        path, wrong);
+                        "remove both files of the pair and run: trunkline keys make --dir %.*s "
+                        "%s.%s",
+                        path, wrong, s_directory (path), path, role, name);
     }
     return 0;
 }
@@ -209,10 +217,11 @@ s_read_secret (file_t *self, const char *path, const char *role, const char *nam
 {
     struct stat status;
     if (stat (path, &status) != 0)
-        return tl_fail (err, TL_BAD_INPUT,
-                        "the secret key file %s can't be read (%s); make the pair with trunkline "
-                        "keys, or copy it from where it was made",
-                        path, strerror (errno));
+        return tl_fail (
+            err, TL_BAD_INPUT,
+            "the secret key file %s can't be read (%s); copy it from where it was made, "
+            "or run: trunkline keys make --dir %.*s %s.%s",
+            path, strerror (errno), s_directory (path), path, role, name);
     if (status.st_mode & 077)
         return tl_fail (err, TL_BAD_INPUT,
                         "the secret key file %s can be read or written by others (mode %04o, "
@@ -227,8 +236,9 @@ s_read_secret (file_t *self, const char *path, const char *role, const char *nam
     sodium_memzero (self, sizeof *self);
     return tl_fail (err, TL_BAD_INPUT,
                     "in %s the secret does not belong to the public key beside it; copy the file "
-                    "again from where it was made, or make a new pair with trunkline keys",
-                    path);
+                    "again from where it was made, or remove both files of the pair and run: "
+                    "trunkline keys make --dir %.*s %s.%s",
+                    path, s_directory (path), path, role, name);
 }
 
 //  --- making
@@ -321,9 +331,10 @@ s_check_distinct (const tl_key_t *keys, size_t count, const char *directory, tl_
             if (strcmp (keys[i].public_text, keys[j].public_text) == 0)
                 return tl_fail (err, TL_BAD_INPUT,
                                 "in %s, %s.%s.key and %s.%s.key hold one and the same key (%s); "
-                                "every peer needs its own: remove one and make a new pair",
+                                "every peer needs its own: remove the copy, and where that peer "
+                                "runs make its pair with: trunkline keys make --dir %s %s.%s",
                                 directory, keys[i].role, keys[i].name, keys[j].role, keys[j].name,
-                                keys[i].fingerprint);
+                                keys[i].fingerprint, directory, keys[j].role, keys[j].name);
     return 0;
 }
 
@@ -340,39 +351,57 @@ s_split (const char *file, char role[16], char name[64])
     return s_role_good (role) && s_name_good (name);
 }
 
+static int
+s_is_key (const struct dirent *entry)
+{
+    char role[16], name[64];
+    return s_split (entry->d_name, role, name);
+}
+
+//  What is wrong: the end, or told and left out where somebody listens.
+static int
+s_wrong (const tl_error_t *found, tl_keys_wrong_fn *on_wrong, void *arg, tl_error_t *err)
+{
+    if (!on_wrong)
+        return tl_fail (err, found->code, "%s", found->text);
+    on_wrong (arg, found);
+    return 0;
+}
+
 int
-tl_keys_list (const char *directory, tl_key_t **keys, size_t *count, tl_error_t *err)
+tl_keys_look (const char *directory, tl_key_t **keys, size_t *count, tl_keys_wrong_fn *on_wrong,
+              void *arg, tl_error_t *err)
 {
     *keys = NULL;
     *count = 0;
-    DIR *folder = opendir (directory);
-    if (folder == NULL)
-        return tl_fail (err, TL_BAD_INPUT,
-                        "the keys directory %s can't be opened (%s); make keys with trunkline "
-                        "keys, or correct keys: in the topology file",
-                        directory, strerror (errno));
-    size_t room = 0;
+    struct dirent **entries = NULL;
+    int found = scandir (directory, &entries, s_is_key, alphasort);
+    if (found < 0)
+        return tl_fail (
+            err, TL_BAD_INPUT,
+            "the keys directory %s can't be opened (%s); make keys with `trunkline keys "
+            "make FILE`, or correct keys: in that topology FILE",
+            directory, strerror (errno));
+    *keys = tl_alloc (((size_t)found + 1) * sizeof **keys);
     int rc = 0;
-    for (struct dirent *entry; rc == 0 && (entry = readdir (folder)) != NULL;) {
+    tl_error_t wrong;
+    for (int i = 0; i < found; i++) {
         char role[16], name[64];
-        if (!s_split (entry->d_name, role, name))
-            continue;
-        if (*count == room) {
-            room = room ? 2 * room : 16;
-            *keys = realloc (*keys, room * sizeof **keys);
-            tl_assert (*keys);
-        }
+        s_split (entries[i]->d_name, role, name);
         char *path = s_path (directory, role, name, "key");
         file_t file;
-        rc = s_read (&file, path, role, name, false, err);
-        if (rc == 0)
+        if (rc == 0 && s_read (&file, path, role, name, false, &wrong) == 0)
             (*keys)[(*count)++] = file.key;
+        else if (rc == 0)
+            rc = s_wrong (&wrong, on_wrong, arg, err);
         free (path);
+        free (entries[i]);
     }
-    closedir (folder);
+    free (entries);
     if (rc == 0 && *count) {
         qsort (*keys, *count, sizeof **keys, s_order);
-        rc = s_check_distinct (*keys, *count, directory, err);
+        if (s_check_distinct (*keys, *count, directory, &wrong) != 0)
+            rc = s_wrong (&wrong, on_wrong, arg, err);
     }
     if (rc) {
         free (*keys);
@@ -380,6 +409,12 @@ tl_keys_list (const char *directory, tl_key_t **keys, size_t *count, tl_error_t 
         *count = 0;
     }
     return rc;
+}
+
+int
+tl_keys_list (const char *directory, tl_key_t **keys, size_t *count, tl_error_t *err)
+{
+    return tl_keys_look (directory, keys, count, NULL, NULL, err);
 }
 
 int
@@ -409,7 +444,12 @@ tl_keys_broker (const char *directory, char public_text[41], tl_error_t *err)
 {
     char *path = s_path (directory, "broker", "broker", "key");
     file_t file;
-    int rc = s_read (&file, path, "broker", "broker", false, err);
+    int rc = !tl_exists (path)
+                 ? tl_fail (err, TL_BAD_INPUT,
+                            "the broker's public key %s isn't there; copy it from where the broker "
+                            "runs, or if that is here run: trunkline keys make --dir %s broker",
+                            path, directory)
+                 : s_read (&file, path, "broker", "broker", false, err);
     if (rc == 0)
         strcpy (public_text, file.key.public_text);
     free (path);

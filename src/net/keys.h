@@ -31,6 +31,11 @@ int tl_keys_make (const char *directory, const char *role, const char *name, tl_
 //  All public keys of the directory, sorted by role and name; the caller frees. Two names with one key, or a key
 //  in two roles, are refused.
 int tl_keys_list (const char *directory, tl_key_t **keys, size_t *count, tl_error_t *err);
+//  The same for somebody who wants to see them all: what is wrong goes to on_wrong, one sentence a file, and the rest is
+//  listed. -1 only if the directory can't be read.
+typedef void (tl_keys_wrong_fn) (void *arg, const tl_error_t *wrong);
+int tl_keys_look (const char *directory, tl_key_t **keys, size_t *count, tl_keys_wrong_fn *on_wrong,
+                  void *arg, tl_error_t *err);
 //  Reads one's own pair; refuses a secret file that others can read (naming chmod 600).
 int tl_keys_pair (const char *directory, const char *role, const char *name, tl_pair_t *pair,
                   tl_error_t *err);

@@ -27,4 +27,7 @@ lines=$(grep -cv '^#' "$root/topology/one-site.yaml")
 chmod 644 keys/client.north.secret
 expect 4 'chmod 600' "$TRUNKLINE" check "$root/topology/one-site.yaml"
 rm keys/client.north.secret keys/client.north.key
-expect 4 'make the pair' "$TRUNKLINE" check "$root/topology/one-site.yaml"
+expect 4 'run: trunkline keys make --dir keys client.north' "$TRUNKLINE" check "$root/topology/one-site.yaml"
+rm keys/broker.broker.key
+expect 4 "broker.broker.key isn't there; copy it from where the broker runs" \
+    "$TRUNKLINE" check "$root/topology/two-machines.yaml" --set clients.1.host=localhost

@@ -295,7 +295,7 @@ test_missing_directories_and_keys_get_a_sentence (void **state)
     char broker[41];
     char *nowhere = tl_format ("%s/nowhere", (char *)*state);
     assert_int_equal (tl_keys_list (nowhere, &keys, &count, &err), -1);
-    s_expect (&err, "make keys with trunkline keys");
+    s_expect (&err, "make keys with `trunkline keys make FILE`");
     assert_int_equal (tl_keys_broker (*state, broker, &err), -1);
     s_expect (&err, "broker.broker.key");
     net_check (tl_keys_list (*state, &keys, &count, &err), &err);
