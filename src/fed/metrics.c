@@ -213,7 +213,7 @@ s_apply (s_buffer_t *self, int rule)
 static void
 s_bleu_words (tl_text_t text, s_buffer_t *to)
 {
-    while (text.size && s_is_space ((unsigned char)text.text[text.size - 1]))
+    while (text.size && strchr (" \n\r\t\v\f", text.text[text.size - 1]))
         text.size--;
     s_add (to, " ", 1);
     uint32_t point;

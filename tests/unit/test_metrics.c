@@ -83,6 +83,12 @@ test_chinese_is_counted_by_characters (void **state)
     assert_true (fabs (score.rouge1 - 10.0 / 11) < 1e-12);
     assert_true (fabs (score.rouge2 - 2 * 3 / 9.0) < 1e-12);
     assert_true (fabs (score.rouge_l - 10.0 / 11) < 1e-12);
+    //  The last byte of this character alone would be a no-break space.
+    tl_text_t you = s_text ("我爱你");
+    tl_closeness (&score, you, &you, 1);
+    assert_int_equal (score.bleu.length, 3);
+    assert_int_equal (score.bleu.reference, 3);
+    assert_true (tl_bleu_sentence (&score.bleu) > 99.999);
 }
 
 int
