@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,17 @@ tl_map_close (tl_map_t *self)
         munmap ((void *)self->data, self->size);
     self->data = NULL;
     self->size = 0;
+}
+
+void
+tl_map_forget (const void *data, size_t size)
+{
+    //  Whole pages only: others share the first and the last one.
+    const uintptr_t page = (uintptr_t)sysconf (_SC_PAGESIZE);
+    uintptr_t first = ((uintptr_t)data + page - 1) / page * page;
+    uintptr_t last = ((uintptr_t)data + size) / page * page;
+    if (last > first)
+        madvise ((void *)first, last - first, MADV_DONTNEED);
 }
 
 //  Reads until size bytes are there or the file ends. Returns the bytes read, -1 on error.

@@ -16,6 +16,8 @@ typedef struct {
 
 int tl_map_open (tl_map_t *self, const char *path, tl_error_t *err);
 void tl_map_close (tl_map_t *self);
+//  These bytes of a mapping won't be needed soon: their pages leave the process; reading brings them back.
+void tl_map_forget (const void *data, size_t size);
 
 //  Reads a file of at most limit bytes into a fresh buffer with a NUL after the last byte; size may be
 //  NULL. The caller frees. NULL on failure.

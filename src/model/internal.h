@@ -85,6 +85,12 @@ typedef struct {
 //  taken as well). -1 and a sentence naming file and tensor when it is absent, misshapen or not a float.
 int tl_model_weight (const tl_model_t *self, const char *name, size_t rows, size_t columns,
                      tl_weight_t *out, tl_error_t *err);
+//  The same as the model computes with it while it is frozen: matrices in fp32 once tl_model_expand was called.
+int tl_model_frozen (tl_model_t *self, const char *name, size_t rows, size_t columns,
+                     tl_weight_t *out, tl_error_t *err);
+bool tl_model_expands (const tl_model_t *self);
+//  What rotary's frequencies are divided by, [turned / 2]; NULL: nothing.
+const float *tl_model_rope_factors (const tl_model_t *self);
 
 //  ---------------------------------------------------------------------------------------------
 //  Part (part.c makes it, adapter.c saves and loads it)

@@ -1,9 +1,10 @@
-/*  model: a Hugging Face directory. Finds config.json and the safetensors files, one or sharded, maps
-    them, and holds every tensor that the config asks for against what is there. Copies nothing: a page of
-    a weight is read from disk when somebody computes with it. Fetches nothing and converts nothing. */
+/*  model: a Hugging Face directory or a GGUF file. Finds config.json and the safetensors files, one or sharded,
+    or reads the metadata; maps them, and holds every tensor that the config asks for against what is there. Copies
+    nothing unless told to expand: a page of a weight is read from disk when somebody computes with it. Fetches
+    nothing and converts nothing.                                                                  */
 
 #include "config.h"
-#include "gguf.h"
+#include "gguf_config.h"
 #include "internal.h"
 #include "safetensors.h"
 
@@ -16,6 +17,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 //  An index of a 6 B model has 40 KB, a config.json 2 KB.
 #define MAX_JSON ((size_t)64 << 20)
@@ -26,12 +28,22 @@ typedef struct {
     tl_safetensors_t *file;
 } shard_t;
 
+//  A weight in fp32, by its name in the checkpoint.
+typedef struct {
+    const char *name;
+    float *values;
+} s_expanded_t;
+
 struct tl_model {
     char *path; //  the directory
     tl_config_t config;
     shard_t *shards; //  [shard_count]
     size_t shard_count;
-    tl_gguf_t *gguf;                             //  a GGUF file; then there are no shards
+    tl_gguf_t *gguf;           //  a GGUF file; then there are no shards
+    const float *rope_factors; //  in a GGUF file, or NULL
+    bool expand;               //  frozen weights are given in fp32
+    s_expanded_t *expanded;    //  [expanded_count] those that were asked for
+    size_t expanded_count;
     json_t *index;                               //  weight_map of a sharded checkpoint, else NULL
     char *manifest;                              //  canonical JSON
     char hash[2 * crypto_generichash_BYTES + 1]; //  of the manifest, hex
@@ -56,7 +68,7 @@ s_read_config (tl_model_t *self, tl_error_t *err)
     if (!tl_exists (path))
         return tl_fail (err, TL_BAD_INPUT,
                         "%s has no config.json; give the directory of a Hugging Face model "
-                        "(config.json, *.safetensors, tokenizer.model)",
+                        "(config.json, *.safetensors, tokenizer.model) or a GGUF file",
                         self->path);
     size_t size = 0;
     char *text = tl_file_read (path, MAX_JSON, &size, err);
@@ -240,6 +252,8 @@ int
 tl_model_weight (const tl_model_t *self, const char *name, size_t rows, size_t columns,
                  tl_weight_t *out, tl_error_t *err)
 {
+    if (self->gguf)
+        return tl_gguf_weight (self->gguf, name, rows, columns, out, err);
     const shard_t *shard = s_shard_of (self, name);
     tl_dtype_t dtype = TL_F32;
     if (!s_check (self, shard, name, rows, columns, &dtype, err))
@@ -247,21 +261,6 @@ tl_model_weight (const tl_model_t *self, const char *name, size_t rows, size_t c
     const tl_st_tensor_t *tensor = tl_safetensors_find (shard->file, name);
     *out = (tl_weight_t){tensor->data, dtype, {rows, columns}, tensor->name};
     return 0;
-}
-
-static bool
-s_ends_with (const char *text, const char *end)
-{
-    size_t length = strlen (text), wanted = strlen (end);
-    return length >= wanted && strcmp (text + length - wanted, end) == 0;
-}
-
-//  Tensors that checkpoints carry beside their weights and that nobody computes with.
-static bool
-s_is_buffer (const tl_config_t *config, const char *name)
-{
-    return s_ends_with (name, "inv_freq") ||
-           (config->tied && strcmp (name, tl_layout_head (config)) == 0);
 }
 
 void
@@ -301,6 +300,21 @@ tl_model_frozen (tl_model_t *self, const char *name, size_t rows, size_t columns
     out->data = self->expanded[at].values;
     out->dtype = TL_F32;
     return 0;
+}
+
+static bool
+s_ends_with (const char *text, const char *end)
+{
+    size_t length = strlen (text), wanted = strlen (end);
+    return length >= wanted && strcmp (text + length - wanted, end) == 0;
+}
+
+//  Tensors that checkpoints carry beside their weights and that nobody computes with.
+static bool
+s_is_buffer (const tl_config_t *config, const char *name)
+{
+    return s_ends_with (name, "inv_freq") ||
+           (config->tied && strcmp (name, tl_layout_head (config)) == 0);
 }
 
 typedef struct {
@@ -349,6 +363,21 @@ s_check_strays (const tl_model_t *self, stray_t *stray, tl_error_t *err)
     return 0;
 }
 
+static int
+s_check_slot (const tl_model_t *self, const tl_slot_t *slot, tl_dtype_t *dtype, tl_error_t *err)
+{
+    tl_weight_t weight;
+    if (!self->gguf)
+        return s_check (self, s_shard_of (self, slot->name), slot->name, slot->rows, slot->columns,
+                        dtype, err)
+                   ? 0
+                   : -1;
+    if (tl_gguf_weight (self->gguf, slot->name, slot->rows, slot->columns, &weight, err) != 0)
+        return -1;
+    *dtype = weight.dtype;
+    return 0;
+}
+
 //  Every tensor of the layout is there as the config says; gives the manifest's list of them.
 static int
 s_check_tensors (const tl_model_t *self, json_t *tensors, tl_error_t *err)
@@ -358,8 +387,7 @@ s_check_tensors (const tl_model_t *self, json_t *tensors, tl_error_t *err)
         tl_slot_t slot;
         tl_dtype_t dtype = TL_F32;
         tl_layout_at (&self->config, i, &slot);
-        if (!s_check (self, s_shard_of (self, slot.name), slot.name, slot.rows, slot.columns,
-                      &dtype, err))
+        if (s_check_slot (self, &slot, &dtype, err) != 0)
             return -1;
         json_t *shape = slot.vector
                             ? json_pack ("[I]", (json_int_t)slot.rows)
@@ -368,8 +396,21 @@ s_check_tensors (const tl_model_t *self, json_t *tensors, tl_error_t *err)
             tensors, slot.name,
             json_pack ("{s:s, s:o}", "dtype", tl_dtype_name (dtype), "shape", shape));
     }
+    if (self->gguf)
+        return tl_gguf_check_strays (self->gguf, &self->config, err);
     stray_t stray = {.expected = tensors};
     return s_check_strays (self, &stray, err);
+}
+
+//  What else decides the arithmetic of a GGUF file: the order of q's and k's rows, and rotary's factors.
+static json_t *
+s_gguf_manifest (const tl_model_t *self)
+{
+    json_t *factors = json_array ();
+    for (size_t i = 0; self->rope_factors && i < self->config.turned / 2; i++)
+        json_array_append_new (factors, json_real (self->rope_factors[i]));
+    return json_pack ("{s:b, s:o}", "neighbours", self->config.rope_style == TL_ROPE_INTERLEAVED,
+                      "rope_factors", factors);
 }
 
 static int
@@ -382,6 +423,8 @@ s_make_manifest (tl_model_t *self, tl_error_t *err)
     }
     json_t *manifest =
         json_pack ("{s:o, s:o}", "config", tl_config_canonical (&self->config), "tensors", tensors);
+    if (self->gguf)
+        json_object_set_new (manifest, "gguf", s_gguf_manifest (self));
     self->manifest =
         json_dumps (manifest, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION (17));
     json_decref (manifest);
@@ -395,13 +438,31 @@ s_make_manifest (tl_model_t *self, tl_error_t *err)
 
 //  ---------------------------------------------------------------------------------------------
 
+static bool
+s_is_file (const char *path)
+{
+    struct stat status;
+    return stat (path, &status) == 0 && !S_ISDIR (status.st_mode);
+}
+
+static int
+s_open_gguf (tl_model_t *self, tl_error_t *err)
+{
+    self->gguf = tl_gguf_open (self->path, err);
+    if (!self->gguf || tl_gguf_config (self->gguf, &self->config, err) != 0)
+        return -1;
+    return tl_gguf_rope_factors (self->gguf, &self->config, &self->rope_factors, err);
+}
+
 tl_model_t *
 tl_model_open (const char *path, tl_error_t *err)
 {
     tl_model_t *self = tl_alloc (sizeof *self);
     self->path = tl_strdup (path);
-    if (s_read_config (self, err) != 0 || s_open_files (self, err) != 0 ||
-        s_make_manifest (self, err) != 0)
+    int rc = s_is_file (path) ? s_open_gguf (self, err) : s_read_config (self, err);
+    if (rc == 0 && !self->gguf)
+        rc = s_open_files (self, err);
+    if (rc != 0 || s_make_manifest (self, err) != 0)
         tl_model_destroy (&self);
     return self;
 }
@@ -416,6 +477,9 @@ tl_model_destroy (tl_model_t **self_p)
         tl_safetensors_destroy (&self->shards[i].file);
         free (self->shards[i].name);
     }
+    for (size_t i = 0; i < self->expanded_count; i++)
+        free (self->expanded[i].values);
+    free (self->expanded);
     free (self->shards);
     tl_gguf_destroy (&self->gguf);
     json_decref (self->index);
@@ -435,6 +499,12 @@ const char *
 tl_model_path (const tl_model_t *self)
 {
     return self->path;
+}
+
+const float *
+tl_model_rope_factors (const tl_model_t *self)
+{
+    return self->rope_factors;
 }
 
 const tl_gguf_t *

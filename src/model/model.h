@@ -67,11 +67,11 @@ typedef struct tl_model tl_model_t;
 //  checked against the config: names, shapes, dtypes, places in the file. NULL and a sentence naming
 //  file and tensor otherwise.
 tl_model_t *tl_model_open (const char *path, tl_error_t *err);
-void tl_model_destroy (tl_model_t **self_p);
-const tl_config_t *tl_model_config (const tl_model_t *self);
 //  From now on parts hold the frozen matrices they need in fp32, instead of widening them by panels at every use.
 //  Call before making parts.
 void tl_model_expand (tl_model_t *self);
+void tl_model_destroy (tl_model_t **self_p);
+const tl_config_t *tl_model_config (const tl_model_t *self);
 const char *tl_model_path (const tl_model_t *self);
 //  The GGUF file the model lies in, for its tokenizer and chat template (model/gguf.h); NULL for a directory.
 const struct tl_gguf *tl_model_gguf (const tl_model_t *self);
@@ -118,10 +118,10 @@ typedef struct tl_segment tl_segment_t;
 tl_part_t *tl_part_new (tl_model_t *model, const tl_range_t *ranges, size_t count,
                         const tl_tune_t *tune, tl_error_t *err);
 void tl_part_destroy (tl_part_t **self_p);
-tl_segment_t *tl_part_segment (tl_part_t *self, size_t index); //  owned by the part
-bool tl_segment_trains (const tl_segment_t *self);             //  has any trained tensor
 //  Whether a part of this range would train anything. Targets are those of the model.
 bool tl_tune_any (const tl_tune_t *tune, const tl_model_t *model, const tl_range_t *range);
+tl_segment_t *tl_part_segment (tl_part_t *self, size_t index); //  owned by the part
+bool tl_segment_trains (const tl_segment_t *self);             //  has any trained tensor
 
 //  Trained tensors, in the model's fixed order (by block, then by place in the block; embedding first,
 //  final norm and head last), so that everybody adds norms in one order. A tied embedding counts once.
@@ -156,13 +156,21 @@ typedef struct {
     tl_method_t method;            //  lora: adapter_config.json; full: model.safetensors
     size_t rank;                   //  LoRA, else 0
     double alpha, dropout;         //  LoRA, else 0
+    bool rslora;                   //  LoRA: scaling alpha / sqrt (rank)
     char *targets[TL_MAX_TARGETS]; //  LoRA: last parts of module names, sorted
     size_t target_count;
+    size_t *layers; //  LoRA: [layer_count] blocks that have it, ascending; NULL: all
+    size_t layer_count;
+    char *freeze[TL_MAX_FREEZE]; //  what tl_adapter_tune made of layers
+    size_t freeze_count;
     char *base; //  directory or name of the base model it was made on, "" if unknown
 } tl_adapter_info_t;
 
 int tl_adapter_info_read (tl_adapter_info_t *self, const char *directory, tl_error_t *err);
 void tl_adapter_info_clear (tl_adapter_info_t *self);
+//  The tuning of a part of this model that would hold the adapter; texts stay the info's. Seed and AdamW are left alone.
+int tl_adapter_tune (tl_adapter_info_t *self, const tl_model_t *model, tl_tune_t *tune,
+                     tl_error_t *err);
 
 //  Everything needed to go on bit for bit (trained tensors, m, v, update count) as one blob. get: caller frees.
 void *tl_part_state_get (const tl_part_t *self, size_t *size);

@@ -183,6 +183,12 @@ s_first_values (tl_part_t *self, tl_error_t *err)
         else if (tl_model_weight (self->model, tensor->name, tensor->shape[0], tensor->shape[1],
                                   &weight, err))
             return -1;
+        else if (tl_dtype_block (weight.dtype) > 1 && !tl_model_expands (self->model))
+            return tl_fail (err, TL_BAD_INPUT,
+                            "%s: tensor %s is quantised (%s) and tune.method full would train it; "
+                            "set model.dtype: fp32 to expand the weights, or tune.method: lora",
+                            tl_model_path (self->model), tensor->name,
+                            tl_dtype_name (weight.dtype));
         else
             tl_widen (tensor->value, weight.data, weight.dtype, s_tensor_size (tensor));
     }

@@ -161,7 +161,7 @@ s_tape (tl_segment_t *segment, size_t rows, size_t labels, bool train)
     return size;
 }
 
-//  Bytes of the segment's tensors in the mapping. A tied head and its embedding are one.
+//  Bytes of the segment's tensors in the mapping, or expanded. A tied head and its embedding are one.
 static size_t
 s_weights (const tl_part_t *part)
 {
@@ -171,9 +171,16 @@ s_weights (const tl_part_t *part)
         tl_slot_t slot;
         tl_weight_t weight;
         tl_layout_at (config, i, &slot);
-        if (tl_part_owns (part, config, &slot) &&
-            tl_model_weight (part->model, slot.name, slot.rows, slot.columns, &weight, NULL) == 0)
+        if (!tl_part_owns (part, config, &slot) ||
+            tl_model_weight (part->model, slot.name, slot.rows, slot.columns, &weight, NULL) != 0)
+            continue;
+        bool expanded = tl_model_expands (part->model) && !slot.vector &&
+                        weight.dtype != TL_F32 && !tl_part_find (part, slot.name);
+        //  What was expanded out of a GGUF file leaves the mapping.
+        if (!expanded || !tl_model_gguf (part->model))
             bytes += tl_dtype_bytes (weight.dtype, slot.rows * slot.columns);
+        if (expanded)
+            bytes += tl_dtype_bytes (TL_F32, slot.rows * slot.columns);
     }
     return bytes;
 }
@@ -307,12 +314,11 @@ tl_parts_fit (tl_part_t *const *parts, size_t count, size_t rows, size_t longest
     free (choices);
     if (total <= budget)
         return 0;
-    return tl_fail (
-        err, TL_BAD_INPUT,
-        "train.memory_mb: %zu is too few: this needs %zu with everything left out of "
-        "the tapes that can be made again; raise it, or train.micros, or lower "
-        "train.batch_size or train.max_length",
-        budget >> 20, (total + (1 << 20) - 1) >> 20);
+    return tl_fail (err, TL_BAD_INPUT,
+                    "train.memory_mb: %zu is too few: this needs %zu with everything left out of "
+                    "the tapes that can be made again; raise it, or train.micros, or lower "
+                    "train.batch_size or train.max_length",
+                    budget >> 20, (total + (1 << 20) - 1) >> 20);
 }
 
 void

@@ -26,7 +26,7 @@ s_llama3 (const tl_config_t *config, float frequency)
 }
 
 void
-tl_rope_init (tl_rope_table_t *self, const tl_config_t *config)
+tl_rope_init (tl_rope_table_t *self, const tl_config_t *config, const float *factors)
 {
     tl_shape_t shape = tl_shape_of (config);
     size_t turned = shape.rope_2d ? config->turned / 2 : config->turned;
@@ -43,7 +43,7 @@ tl_rope_init (tl_rope_table_t *self, const tl_config_t *config)
         }
         if (config->rope_llama3)
             frequency = s_llama3 (config, frequency);
-        self->frequency[i] = frequency;
+        self->frequency[i] = factors ? frequency / factors[i] : frequency;
     }
 }
 

@@ -53,7 +53,7 @@ s_bind_linear (tl_segment_t *self, tl_linear_t *linear, const tl_slot_t *slot,
     if (!a || !b)
         return;
     linear->rank = tune->rank;
-    linear->scaling = tune->alpha / (double)tune->rank;
+    linear->scaling = tl_tune_scaling (tune);
     linear->dropout = tune->dropout;
     linear->a = a->value;
     linear->b = b->value;
@@ -194,7 +194,8 @@ static void
 s_find_lowest (tl_segment_t *self, size_t blocks)
 {
     self->lowest = blocks + 1;
-    if (self->range.head && (self->final.weight_gradient || self->head.weight_gradient))
+    if (self->range.head && (self->final.weight_gradient || self->final.bias_gradient ||
+                             self->head.weight_gradient))
         self->lowest = blocks;
     for (size_t i = blocks; i-- > 0;)
         if (self->blocks[i].trains)
@@ -213,7 +214,7 @@ tl_segment_new (const tl_part_t *part, const tl_range_t *range, tl_error_t *err)
         .config = config, .shape = tl_shape_of (config), .workspace = part->workspace};
     size_t blocks = range->last - range->first, slots = tl_layout_count (config), floats = 16;
     self->blocks = tl_alloc ((blocks + 1) * sizeof *self->blocks);
-    tl_rope_init (&self->rope, config);
+    tl_rope_init (&self->rope, config, tl_model_rope_factors (part->model));
     tl_slot_t slot;
     for (size_t i = 0; i < slots; i++) {
         tl_layout_at (config, i, &slot);
