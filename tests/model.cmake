@@ -1,5 +1,5 @@
 #  The running side of src/model: golden vectors, segments, generation.
-add_executable (golden_check golden/golden_check.c golden/golden_case.c golden/golden_run.c)
+add_executable (golden_check golden/golden_check.c golden/golden_case.c golden/golden_run.c golden/golden_gguf.c)
 target_link_libraries (golden_check PRIVATE tl_model tl_fed PkgConfig::JANSSON)
 set_target_properties (golden_check PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 
@@ -11,7 +11,7 @@ foreach (case chatglm llama)
               WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties (golden_${case} golden_tampered_${case} PROPERTIES TIMEOUT 60 LABELS golden)
 endforeach ()
-foreach (case chatglm-v1 chatglm-v1-depth chatglm2 glm4 llama-untied llama-tied qwen2)
+foreach (case chatglm-v1 chatglm-v1-depth chatglm2 glm4 llama-untied llama-tied qwen2 gguf)
     add_test (NAME golden_shared_${case} COMMAND golden_check ../shared/golden/${case}
               WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties (golden_shared_${case} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77 LABELS golden)

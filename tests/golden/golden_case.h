@@ -27,6 +27,7 @@ typedef enum {
     KIND_LORA_NORM,
     KIND_LORA_LR,
     KIND_LORA_FINAL,
+    KIND_DEQUANT,
     KINDS
 } kind_t;
 
@@ -48,6 +49,7 @@ typedef struct {
 typedef struct {
     const char *path; //  the case directory
     json_t *json;     //  case.json
+    bool gguf;        //  GGUF files and their forward passes; else a model and everything
     worst_t worst[KINDS];
     size_t failures; //  sentences printed
 } golden_case_t;
@@ -74,6 +76,9 @@ void case_compare (golden_case_t *self, golden_file_t *file, const char *name, k
                    const float *values, size_t count);
 void case_compare_doubles (golden_case_t *self, golden_file_t *file, const char *name, kind_t kind,
                            const double *values, size_t count);
+//  The same bits as the tensor's, for a kind without tolerance.
+void case_compare_exact (golden_case_t *self, golden_file_t *file, const char *name, kind_t kind,
+                         const float *values, size_t count);
 //  The same bits, else a difference of KIND_CHAIN.
 void case_compare_bits (golden_case_t *self, const char *name, const float *left,
                         const float *right, size_t count);
@@ -83,5 +88,10 @@ bool case_report (const golden_case_t *self);
 
 //  golden_run.c: all comparisons of one case.
 void case_run (golden_case_t *self);
+//  golden_gguf.c: all of a case of GGUF files; golden_run.c: one of them, gguf/file.
+void case_run_ggufs (golden_case_t *self);
+void case_run_gguf (golden_case_t *self, const char *file, const char *type);
+//  golden_gguf.c: the model's weights against dequant-TYPE.safetensors.
+void case_compare_weights (golden_case_t *self, tl_model_t *model, const char *type);
 
 #endif

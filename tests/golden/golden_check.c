@@ -89,14 +89,20 @@ s_check_case (const char *path)
 {
     golden_case_t self = {.path = path};
     printf ("%s\n", path);
-    s_check_files (&self);
+    char *gguf = tl_format ("%s/gguf", path);
+    self.gguf = tl_exists (gguf);
+    free (gguf);
+    if (!self.gguf)
+        s_check_files (&self);
     char *json = tl_format ("%s/case.json", path);
     json_error_t error;
     self.json = json_load_file (json, 0, &error);
     if (!self.json)
         case_fail (&self, "%s: line %d: %s", json, error.line, error.text);
     free (json);
-    if (self.failures == 0)
+    if (self.failures == 0 && self.gguf)
+        case_run_ggufs (&self);
+    else if (self.failures == 0)
         case_run (&self);
     json_decref (self.json);
     return case_report (&self);

@@ -331,6 +331,33 @@ s_compare_forward (s_run_t *self, tl_segment_t *segment, tl_tape_t *tape)
     free (logits);
 }
 
+//  Rows, logits and losses, whole and cut after every block; no gradients.
+static void
+s_check_forward (s_run_t *self)
+{
+    tl_tune_t tune = {.method = TL_TUNE_FULL, .frozen = true};
+    tl_part_t *part = s_part (self, s_whole (self->config), &tune);
+    if (!part)
+        return;
+    size_t links_count = self->config->blocks + 2;
+    tl_segment_t *segment = tl_part_segment (part, 0);
+    tl_tape_t *tape = tl_segment_forward (segment, &self->input.batch, 0, NULL, true);
+    double nll;
+    uint64_t labels;
+    tl_segment_loss (segment, tape, &nll, &labels);
+    s_compare_losses (self, part, nll);
+    s_compare_forward (self, segment, tape);
+    s_link_t *links = tl_alloc (links_count * sizeof *links);
+    s_chain_forward (self, links, &tune, tape);
+    for (size_t i = 0; i < links_count; i++) {
+        tl_tape_destroy (&links[i].tape);
+        tl_part_destroy (&links[i].part);
+    }
+    free (links);
+    tl_tape_destroy (&tape);
+    tl_part_destroy (&part);
+}
+
 static void
 s_check_forward_backward (s_run_t *self)
 {
@@ -587,5 +614,29 @@ case_run (golden_case_t *owner)
         s_free_input (&self.input);
         file_close (&self.forward, owner);
     }
+    tl_model_destroy (&self.model);
+}
+
+void
+case_run_gguf (golden_case_t *owner, const char *file, const char *type)
+{
+    tl_error_t err;
+    char *path = tl_format ("%s/gguf/%s", owner->path, file);
+    char *forward = tl_format ("forward-%s.safetensors", type);
+    s_run_t self = {.owner = owner, .model = tl_model_open (path, &err)};
+    if (!self.model)
+        case_fail (owner, "%s", err.text);
+    else if (file_open (&self.forward, owner, forward) == 0) {
+        self.config = tl_model_config (self.model);
+        case_compare_weights (owner, self.model, type);
+        if (s_read_input (&self) == 0) {
+            s_check_positions (&self);
+            s_check_forward (&self);
+        }
+        s_free_input (&self.input);
+        file_close (&self.forward, owner);
+    }
+    free (forward);
+    free (path);
     tl_model_destroy (&self.model);
 }
