@@ -31,6 +31,27 @@ spoil () {
 
 fresh
 expect 0 "untouched"
+if [ -d "$case_dir/gguf" ]; then   #  a case of GGUF files
+    for file in forward dequant; do
+        fresh
+        rm "$work/case/$file-mixed.safetensors"
+        expect 1 "without $file-mixed.safetensors"
+        fresh
+        spoil "$work/case/$file-mixed.safetensors"
+        expect 1 "last value of $file-mixed.safetensors changed"
+    done
+    fresh
+    spoil "$work/case/gguf/tiny-mixed.gguf"
+    expect 1 "last values of the GGUF file changed"
+    fresh
+    echo > "$work/case/notes.txt"
+    expect 1 "unknown file"
+    fresh
+    rm "$work/case/gguf/tiny-mixed.gguf"
+    expect 1 "no GGUF file"
+    echo "every tampered copy was noticed"
+    exit 0
+fi
 for file in forward backward full lora lora/init/adapter_model lora/final/adapter_model; do
     fresh
     rm "$work/case/$file.safetensors"
