@@ -31,6 +31,11 @@ s_on_timeout (void *arg)
         tl_fail (self->err, TL_TIMEOUT,
                  "the broker at %s did not answer in time: ask again, or look at its log",
                  self->topology->broker.control);
+    else if (self->stop)
+        tl_fail (self->err, TL_TIMEOUT,
+                 "nothing answers at %s, so nothing is there to be stopped; if a run is up, look "
+                 "whether broker.control names its machine and port",
+                 self->topology->broker.control);
     else
         tl_fail (self->err, TL_TIMEOUT,
                  "nobody answered at %s: start the run with `trunkline up`, or look whether "

@@ -504,8 +504,9 @@ static void
 s_add (tl_supervisor_t *self, const char *role, const char *name, const char *host)
 {
     if (strcmp (host, "localhost") != 0) {
-        s_say (self, "%s%s%s belongs on %s: start it there with `trunkline run %s TOPOLOGY %s`",
-               role, *name ? " " : "", name, host, role, name);
+        s_say (self, "%s%s%s belongs on %s: start it there with `trunkline run %s %s%s%s`%s", role,
+               *name ? " " : "", name, host, role, self->options.topology, *name ? " " : "", name,
+               self->options.override_count ? " and the same --set" : "");
         return;
     }
     tl_child_t *child = &self->children[self->count++];
