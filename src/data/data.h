@@ -106,6 +106,9 @@ void tl_prompt_cloze (tl_prompt_t *self, const tl_tokenizer_t *tokenizer, const 
 //  order or the model has no layout for conversations; self is empty then. texts stay the caller's.
 int tl_prompt_chat (tl_prompt_t *self, const tl_tokenizer_t *tokenizer, const tl_said_t *said,
                     size_t count, tl_error_t *err);
+//  Cuts a prompt to room ids: its beginning goes, but not the tokens that begin every prompt of the family, nor a blank
+//  and what stands after it. True if something went; it may stay longer than room when nothing more can go.
+bool tl_prompt_shorten (tl_prompt_t *self, const tl_tokenizer_t *tokenizer, size_t room);
 void tl_prompt_clear (tl_prompt_t *self);
 
 //  ---------------------------------------------------------------------------------------------
@@ -135,11 +138,22 @@ typedef struct tl_dataset tl_dataset_t;
 //  when a line is broken or the file holds no example. The tokenizer must outlive the dataset.
 tl_dataset_t *tl_dataset_open (const char *path, const tl_tokenizer_t *tokenizer,
                                const tl_data_options_t *options, tl_error_t *err);
+//  A dataset of answers to prompts, to see how likely they are: each is learnt, without an end. What they point to is
+//  copied; a prompt has at least one id, an answer, too. The lengths are within what the model reads.
+typedef struct {
+    const tl_prompt_t *prompt;
+    const int32_t *ids; //  [count]
+    size_t count;
+} tl_answer_t;
+
+tl_dataset_t *tl_dataset_of_answers (const tl_tokenizer_t *tokenizer, const tl_answer_t *answers,
+                                     size_t count);
 void tl_dataset_destroy (tl_dataset_t **self_p);
 
 size_t tl_dataset_count (const tl_dataset_t *self);     //  examples, >= 1
 size_t tl_dataset_shortened (const tl_dataset_t *self); //  of them shortened to max_length
 uint64_t tl_dataset_labels (const tl_dataset_t *self);  //  label tokens of one pass
+size_t tl_dataset_labels_of (const tl_dataset_t *self, size_t example); //  label tokens of one
 
 //  Upper bounds for any micro of so many sequences, for tl_part_plan: rows, rows of the longest, labels.
 typedef struct {

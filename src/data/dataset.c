@@ -4,6 +4,7 @@
 
 #include "internal.h"
 
+#include "assert.h"
 #include "file.h"
 #include "log.h"
 #include "memory.h"
@@ -26,6 +27,21 @@ s_grown (void *data, size_t needed, size_t *size, size_t width)
     return grown;
 }
 
+//  Adds an example of place->count ids.
+static void
+s_append (tl_dataset_t *self, const tl_place_t *place, const int32_t *ids)
+{
+    self->pool =
+        s_grown (self->pool, self->pool_used + place->count, &self->pool_size, sizeof *self->pool);
+    self->places =
+        s_grown (self->places, self->count + 1, &self->places_size, sizeof *self->places);
+    memcpy (self->pool + self->pool_used, ids, place->count * sizeof *ids);
+    self->places[self->count] = *place;
+    self->places[self->count++].offset = self->pool_used;
+    self->pool_used += place->count;
+    self->labels += place->count - 1 - place->first;
+}
+
 static int
 s_take (void *arg, const tl_example_t *example, tl_error_t *err)
 {
@@ -38,18 +54,12 @@ s_take (void *arg, const tl_example_t *example, tl_error_t *err)
                         "the example gives %zu ids, there is nothing to learn; remove the line",
                         sequence.count);
     }
-    self->pool = s_grown (self->pool, self->pool_used + sequence.count, &self->pool_size,
-                          sizeof *self->pool);
-    self->places =
-        s_grown (self->places, self->count + 1, &self->places_size, sizeof *self->places);
-    memcpy (self->pool + self->pool_used, sequence.ids, sequence.count * sizeof *self->pool);
-    self->places[self->count++] = (tl_place_t){.offset = self->pool_used,
-                                               .count = (uint32_t)sequence.count,
-                                               .context = (uint32_t)sequence.context,
-                                               .first = (uint32_t)sequence.first};
-    self->pool_used += sequence.count;
+    tl_place_t place = {.count = (uint32_t)sequence.count,
+                        .context = (uint32_t)sequence.context,
+                        .first = (uint32_t)sequence.first,
+                        .mask = (uint32_t)(sequence.context ? sequence.context - 1 : 0)};
+    s_append (self, &place, sequence.ids);
     self->shortened += sequence.shortened ? 1 : 0;
-    self->labels += sequence.count - 1 - sequence.first;
     free (sequence.ids);
     return 0;
 }
@@ -104,6 +114,29 @@ tl_dataset_open (const char *path, const tl_tokenizer_t *tokenizer,
     return self;
 }
 
+tl_dataset_t *
+tl_dataset_of_answers (const tl_tokenizer_t *tokenizer, const tl_answer_t *answers, size_t count)
+{
+    tl_assert (count >= 1);
+    tl_dataset_t *self = tl_alloc (sizeof *self);
+    self->tokenizer = tokenizer;
+    self->max_length = tl_tokenizer_config (tokenizer)->max_positions;
+    for (size_t i = 0; i < count; i++) {
+        const tl_prompt_t *prompt = answers[i].prompt;
+        tl_assert (prompt->count >= 1 && answers[i].count >= 1);
+        tl_place_t place = {.count = (uint32_t)(prompt->count + answers[i].count),
+                            .context = prompt->context,
+                            .first = (uint32_t)prompt->count - 1,
+                            .mask = prompt->mask};
+        int32_t *ids = tl_alloc (place.count * sizeof *ids);
+        memcpy (ids, prompt->ids, prompt->count * sizeof *ids);
+        memcpy (ids + prompt->count, answers[i].ids, answers[i].count * sizeof *ids);
+        s_append (self, &place, ids);
+        free (ids);
+    }
+    return self;
+}
+
 void
 tl_dataset_destroy (tl_dataset_t **self_p)
 {
@@ -134,6 +167,12 @@ uint64_t
 tl_dataset_labels (const tl_dataset_t *self)
 {
     return self->labels;
+}
+
+size_t
+tl_dataset_labels_of (const tl_dataset_t *self, size_t example)
+{
+    return self->places[example].count - 1 - self->places[example].first;
 }
 
 static int

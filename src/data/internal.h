@@ -51,6 +51,7 @@ typedef struct {
     size_t offset;           //  of its ids in the pool
     uint32_t count;          //  ids
     uint32_t context, first; //  as in tl_sequence_t
+    uint32_t mask;           //  as in tl_batch_t
 } tl_place_t;
 
 struct tl_dataset {

@@ -53,7 +53,7 @@ s_put (block_t *self, const tl_dataset_t *data, size_t slot, size_t row, size_t 
     const int32_t *ids = data->pool + place->offset;
     self->length[slot] = place->count - 1;
     self->context[slot] = place->context;
-    self->mask[slot] = place->context ? place->context - 1 : 0;
+    self->mask[slot] = place->mask;
     self->number[slot] = number;
     for (uint32_t i = 0; i + 1 < place->count; i++, row++) {
         self->ids[row] = ids[i];
