@@ -193,11 +193,13 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
         return -1;
     self.topology = topology;
     bool stream = arguments->format == TL_FORMAT_TEXT;
-    tl_writing_options_t writing = {
-        .prompt = options->prompt,
-        .max_new = (size_t)options->max_new,
-        .sampling = {options->temperature, options->top_p, (size_t)options->top_k, options->seed},
-        .on_piece = stream ? s_on_piece : NULL};
+    tl_writing_options_t writing = {.prompt = options->prompt,
+                                    .max_new = (size_t)options->max_new,
+                                    .sampling = {.temperature = options->temperature,
+                                                 .top_p = options->top_p,
+                                                 .top_k = (size_t)options->top_k,
+                                                 .seed = options->seed},
+                                    .on_piece = stream ? s_on_piece : NULL};
     tl_written_t written = {0};
     int64_t begin = tl_clock_us ();
     int rc = options->of.live ? s_write_live (&self, &writing, &written, err)

@@ -118,8 +118,8 @@ tl_writing_take (tl_writing_t *self, const float *logits)
 {
     if (self->count == self->most)
         return false;
-    int32_t id =
-        tl_sample (logits, self->config.vocab, &self->options.sampling, self->count - self->first);
+    int32_t id = tl_sample (logits, self->config.vocab, &self->options.sampling, self->ids,
+                            self->count, self->count - self->first);
     if (tl_config_is_end (&self->config, id)) {
         self->reason = "end of text";
         return false;
