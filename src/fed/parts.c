@@ -162,14 +162,11 @@ tl_chain_plain (tl_model_t *model, const char *adapter, tl_error_t *err)
                       .eps = 1e-8};
     tl_adapter_info_t info = {0};
     if (adapter) {
-        if (tl_adapter_info_read (&info, adapter, err) != 0)
+        if (tl_adapter_info_read (&info, adapter, err) != 0 ||
+            tl_adapter_tune (&info, model, &tune, err) != 0) {
+            tl_adapter_info_clear (&info);
             return NULL;
-        tune.method = info.method;
-        tune.rank = info.rank;
-        tune.alpha = info.alpha;
-        tune.target_count = info.target_count;
-        for (size_t i = 0; i < info.target_count; i++)
-            tune.targets[i] = info.targets[i];
+        }
     }
     tl_chain_t *self = s_chain_new (model, s_whole (model, &tune, err), NULL, false);
     tl_adapter_info_clear (&info);

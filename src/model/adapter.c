@@ -5,8 +5,12 @@
 
 #include "adapter.h"
 #include "config.h"
+#include "gguf_config.h"
+#include "order.h"
+#include "segment.h"
 
 #include "file.h"
+#include "log.h"
 #include "memory.h"
 
 #include <limits.h>
@@ -124,9 +128,24 @@ static char *
 s_base_text (const tl_model_t *model)
 {
     json_t *base = tl_config_canonical (tl_model_config (model));
+    if (tl_model_rope_factors (model))
+        json_object_set_new (base, "rope_factors", json_true ());
     char *text = json_dumps (base, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION (17));
     json_decref (base);
     return text;
+}
+
+//  A tensor's values in the file's order or Hugging Face's: its own, or a copy that the caller frees.
+static float *
+s_ordered (const tl_part_t *part, const tl_tensor_t *tensor, tl_order_t direction)
+{
+    const tl_config_t *config = tl_model_config (part->model);
+    const size_t row = tensor->shape[1] * sizeof (float);
+    if (!tl_is_reordered (config, tensor->name))
+        return tensor->value;
+    float *copy = tl_alloc_aligned (tensor->shape[0] * row);
+    tl_reorder (config, tensor->name, direction, copy, tensor->value, tensor->shape[0], row);
+    return copy;
 }
 
 static int
@@ -136,13 +155,16 @@ s_write_tensors (const tl_part_t *part, const char *path, tl_error_t *err)
     tl_st_tensor_t *entries = tl_alloc ((part->tensor_count + 1) * sizeof *entries);
     for (size_t i = 0; i < part->tensor_count; i++) {
         const tl_tensor_t *tensor = &part->tensors[i];
-        entries[i] =
-            tl_adapter_entry (tensor, full && tensor->shape[1] == 1, tensor->name, tensor->value);
+        entries[i] = tl_adapter_entry (tensor, full && tensor->shape[1] == 1, tensor->name,
+                                       s_ordered (part, tensor, TL_ORDER_TO_HF));
     }
     char *base = s_base_text (part->model);
     const char *const metadata[] = {"format", "pt", s_base_key, base, NULL};
     int rc = tl_safetensors_write (path, 0600, entries, part->tensor_count, metadata, err);
     free (base);
+    for (size_t i = 0; i < part->tensor_count; i++)
+        if (entries[i].data != part->tensors[i].value)
+            free ((void *)entries[i].data);
     free (entries);
     return rc;
 }
@@ -174,6 +196,28 @@ s_is_whole (const tl_part_t *part)
            last->last == tl_model_config (part->model)->blocks;
 }
 
+//  The config.json that the GGUF's metadata amount to. llama3's scaling can't be told from its factors: without it the
+//  directory would be another model, so then it stays an adapter to its base.
+static int
+s_write_gguf_config (const tl_part_t *part, const char *where, tl_error_t *err)
+{
+    char path[PATH_MAX];
+    if (tl_model_rope_factors (part->model)) {
+        tl_info ("%s: no config.json: the base's rotary scaling has none; use it with --model %s",
+                 where, tl_model_path (part->model));
+        return 0;
+    }
+    json_t *config = tl_gguf_config_json (tl_model_gguf (part->model), err);
+    if (!config)
+        return -1;
+    char *text = json_dumps (config, JSON_INDENT (2) | JSON_SORT_KEYS);
+    json_decref (config);
+    snprintf (path, sizeof path, "%s/config.json", where);
+    int rc = tl_file_write (path, text, strlen (text), 0644, err);
+    free (text);
+    return rc;
+}
+
 //  A whole tuned model is a model: it gets the tokenizer as well.
 static int
 s_write_full (const tl_part_t *part, const char *where, tl_error_t *err)
@@ -184,11 +228,28 @@ s_write_full (const tl_part_t *part, const char *where, tl_error_t *err)
     snprintf (path, sizeof path, "%s/model.safetensors", where);
     if (s_write_tensors (part, path, err) != 0)
         return -1;
+    if (tl_model_gguf (part->model))
+        return s_write_gguf_config (part, where, err);
     size_t count = s_is_whole (part) ? sizeof side / sizeof *side : 1;
     for (size_t i = 0; i < count; i++)
         if (s_copy (tl_model_path (part->model), where, side[i], err) != 0)
             return -1;
     return 0;
+}
+
+//  Which of the model's blocks this part has adapters for; the caller frees.
+static bool *
+s_adapted (const tl_part_t *part)
+{
+    const tl_config_t *config = tl_model_config (part->model);
+    bool *has = tl_alloc ((config->blocks + 1) * sizeof *has);
+    for (size_t i = 0; i < tl_layout_count (config); i++) {
+        tl_slot_t slot;
+        tl_layout_at (config, i, &slot);
+        if (tl_part_owns (part, config, &slot) && tl_tune_trains (&part->tune, &slot))
+            has[slot.block] = true;
+    }
+    return has;
 }
 
 static int
@@ -198,7 +259,11 @@ s_write_lora (const tl_part_t *part, const char *where, tl_error_t *err)
     snprintf (path, sizeof path, "%s/adapter_model.safetensors", where);
     if (s_write_tensors (part, path, err) != 0)
         return -1;
-    return tl_peft_write_config (part, where, err);
+    bool *has = s_adapted (part);
+    int rc = tl_peft_write_config (&part->tune, tl_model_path (part->model), has,
+                                   tl_model_config (part->model)->blocks, where, err);
+    free (has);
+    return rc;
 }
 
 int
@@ -237,7 +302,11 @@ s_check_base (const tl_part_t *part, const char *text, const char *file, tl_erro
     for (size_t i = 0; rc == 0 && i < sizeof keys / sizeof *keys; i++) {
         const json_t *one = json_object_get (theirs, keys[i]);
         const json_t *two = json_object_get (ours, keys[i]);
-        if (json_equal (one, two) || (!one && !two))
+        //  A GGUF file holds what llama3's scaling comes to, not its four numbers.
+        bool unknown =
+            strcmp (keys[i], "rope_llama3") == 0 &&
+            (json_object_get (theirs, "rope_factors") || tl_model_rope_factors (part->model));
+        if (json_equal (one, two) || (!one && !two) || unknown)
             continue;
         char *a = one ? json_dumps (one, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
         char *b = two ? json_dumps (two, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
@@ -271,6 +340,37 @@ s_check_family (const tl_part_t *part, const tl_safetensors_t *source, const cha
                     file, name, tl_family_name (config->family), root);
 }
 
+//  A file that says of this part's blocks other than what the part trains is of another tuning.
+static int
+s_check_layers (const tl_part_t *part, const tl_adapter_info_t *info, const char *file,
+                tl_error_t *err)
+{
+    if (!info->layers)
+        return 0;
+    const tl_config_t *config = tl_model_config (part->model);
+    size_t last = info->layers[info->layer_count - 1];
+    if (last >= config->blocks)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s: layers_to_transform names block %zu, %.300s has blocks 0 to %zu; load "
+                        "it onto the model it was trained on",
+                        file, last, tl_model_path (part->model), config->blocks - 1);
+    bool *ours = s_adapted (part);
+    int rc = 0;
+    for (size_t b = 0, at = 0; rc == 0 && b < config->blocks; b++) {
+        while (at < info->layer_count && info->layers[at] < b)
+            at++;
+        bool theirs = at < info->layer_count && info->layers[at] == b;
+        if (ours[b] && !theirs)
+            rc =
+                tl_fail (err, TL_BAD_INPUT,
+                         "%s: layers_to_transform leaves out block %zu, which this run trains; set "
+                         "tune.freeze to the blocks that it leaves out, or use another adapter",
+                         file, b);
+    }
+    free (ours);
+    return rc;
+}
+
 static int
 s_check_tune (const tl_part_t *part, const tl_adapter_info_t *info, const char *file,
               tl_error_t *err)
@@ -288,6 +388,13 @@ s_check_tune (const tl_part_t *part, const tl_adapter_info_t *info, const char *
             "%s: lora_alpha is %g, this run has tune.alpha %g; set tune.alpha: %g or use "
             "another adapter",
             file, info->alpha, tune->alpha, info->alpha);
+    if (info->rslora != tune->rslora)
+        return tl_fail (
+            err, TL_BAD_INPUT,
+            "%s: use_rslora is %s, this run has tune.rslora %s; set tune.rslora: %s or use "
+            "another adapter",
+            file, info->rslora ? "true" : "false", tune->rslora ? "true" : "false",
+            info->rslora ? "true" : "false");
     char theirs[TL_MAX_TARGETS * 66] = "", ours[TL_MAX_TARGETS * 66] = "";
     bool same = info->target_count == tune->target_count;
     for (size_t i = 0; i < info->target_count; i++) {
@@ -303,7 +410,7 @@ s_check_tune (const tl_part_t *part, const tl_adapter_info_t *info, const char *
         snprintf (ours + used, sizeof ours - used, "%s%s", i ? ", " : "", tune->targets[i]);
     }
     if (same)
-        return 0;
+        return s_check_layers (part, info, file, err);
     return tl_fail (
         err, TL_BAD_INPUT,
         "%s: target_modules is [%s], this run has tune.targets [%s]; set the same or use "
@@ -311,17 +418,73 @@ s_check_tune (const tl_part_t *part, const tl_adapter_info_t *info, const char *
         file, theirs, ours);
 }
 
-//  All of the part's tensors from source: first every check, then every copy.
+//  The slot of the linear that a LoRA factor is on; false if the model has none of that name.
+static bool
+s_slot_of (const tl_config_t *config, const char *name, tl_slot_t *slot)
+{
+    static const char prefix[] = "base_model.model.";
+    const char *end = strstr (name, ".lora_");
+    if (strncmp (name, prefix, sizeof prefix - 1) != 0 || !end)
+        return false;
+    name += sizeof prefix - 1;
+    size_t length = (size_t)(end - name);
+    for (size_t i = 0; i < tl_layout_count (config); i++) {
+        tl_layout_at (config, i, slot);
+        if (slot->linear && strncmp (slot->name, name, length) == 0 &&
+            strcmp (slot->name + length, ".weight") == 0)
+            return true;
+    }
+    return false;
+}
+
+//  What the file holds beyond this part's tensors must be other parts': left out silently it would be missing.
 static int
-s_take (tl_part_t *part, const tl_safetensors_t *source, const char *file, tl_error_t *err)
+s_check_strays (const tl_part_t *part, const tl_safetensors_t *source, const char *file,
+                tl_error_t *err)
+{
+    const tl_config_t *config = tl_model_config (part->model);
+    for (size_t i = 0; i < tl_safetensors_count (source); i++) {
+        const char *name = tl_safetensors_name (source, i);
+        tl_slot_t slot;
+        if (tl_part_find (part, name))
+            continue;
+        if (!s_slot_of (config, name, &slot))
+            return tl_fail (err, TL_BAD_INPUT,
+                            "%s holds %.200s, which is no LoRA factor of a linear layer of %.200s; "
+                            "load it onto the model it was trained on",
+                            file, name, tl_model_path (part->model));
+        if (tl_part_owns (part, config, &slot))
+            return tl_fail (err, TL_BAD_INPUT,
+                            "%s holds %.200s, which this part doesn't train; use an adapter made "
+                            "with the same tune.targets, tune.freeze and tune.parts",
+                            file, name);
+    }
+    return 0;
+}
+
+static int
+s_check_all (const tl_part_t *part, const tl_safetensors_t *source, const char *file,
+             tl_error_t *err)
 {
     for (size_t i = 0; i < part->tensor_count; i++)
         if (!tl_adapter_find (source, part->tensors[i].name, &part->tensors[i], file, err))
             return -1;
-    for (size_t i = 0; i < part->tensor_count; i++)
-        tl_adapter_copy (part->tensors[i].value,
-                         tl_safetensors_find (source, part->tensors[i].name));
     return 0;
+}
+
+//  All of the part's tensors from source, after every check.
+static void
+s_take (tl_part_t *part, const tl_safetensors_t *source)
+{
+    for (size_t i = 0; i < part->tensor_count; i++) {
+        const tl_tensor_t *tensor = &part->tensors[i];
+        tl_adapter_copy (tensor->value, tl_safetensors_find (source, tensor->name));
+        if (!tl_is_reordered (tl_model_config (part->model), tensor->name))
+            continue;
+        float *ordered = s_ordered (part, tensor, TL_ORDER_TO_FILE);
+        memcpy (tensor->value, ordered, tensor->shape[0] * tensor->shape[1] * sizeof (float));
+        free (ordered);
+    }
 }
 
 static int
@@ -334,7 +497,11 @@ s_load_tensors (tl_part_t *part, const char *path, tl_error_t *err)
     if (rc == 0 && part->tune.method == TL_TUNE_LORA)
         rc = s_check_family (part, source, path, err);
     if (rc == 0)
-        rc = s_take (part, source, path, err);
+        rc = s_check_all (part, source, path, err);
+    if (rc == 0 && part->tune.method == TL_TUNE_LORA)
+        rc = s_check_strays (part, source, path, err);
+    if (rc == 0)
+        s_take (part, source);
     tl_safetensors_destroy (&source);
     return rc;
 }

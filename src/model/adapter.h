@@ -6,8 +6,10 @@
 #include "internal.h"
 #include "safetensors.h"
 
-//  peft.c: adapter_config.json in a directory.
-int tl_peft_write_config (const tl_part_t *part, const char *directory, tl_error_t *err);
+//  peft.c: adapter_config.json in a directory, for an adapter to base on those of count blocks where has [count] is
+//  true. tune: rank, alpha, dropout, rslora, targets.
+int tl_peft_write_config (const tl_tune_t *tune, const char *base, const bool *has, size_t count,
+                          const char *directory, tl_error_t *err);
 int tl_peft_read_config (tl_adapter_info_t *info, const char *directory, tl_error_t *err);
 
 //  adapter.c: finds a trained tensor, under this name, in a file and checks shape, dtype and that every

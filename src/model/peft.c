@@ -10,11 +10,13 @@
 #include <jansson.h>
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_CONFIG ((size_t)4 << 20)
 #define MAX_RANK 65536
+enum { MAX_LAYERS = 4096 };
 
 static int
 s_by_text (const void *a, const void *b)
@@ -46,21 +48,36 @@ s_number (double value)
                                                         : json_real (value);
 }
 
+//  null when every block has an adapter.
+static json_t *
+s_layers (const bool *has, size_t count)
+{
+    json_t *layers = json_array ();
+    for (size_t i = 0; i < count; i++)
+        if (has[i])
+            json_array_append_new (layers, json_integer ((json_int_t)i));
+    if (json_array_size (layers) < count)
+        return layers;
+    json_decref (layers);
+    return json_null ();
+}
+
 int
-tl_peft_write_config (const tl_part_t *part, const char *directory, tl_error_t *err)
+tl_peft_write_config (const tl_tune_t *tune, const char *base, const bool *has, size_t count,
+                      const char *directory, tl_error_t *err)
 {
     //  Exactly the keys of peft 0.13: older and newer releases take them all, unknown ones they don't.
     json_t *config = json_pack (
-        "{s:{}, s:n, s:s, s:s, s:b, s:b, s:b, s:n, s:n, s:n, s:{}, s:o, s:o, s:n, s:s, s:n, s:s, "
+        "{s:{}, s:n, s:s, s:s, s:b, s:b, s:b, s:n, s:n, s:o, s:{}, s:o, s:o, s:n, s:s, s:n, s:s, "
         "s:I, "
         "s:{}, s:n, s:o, s:s, s:b, s:b}",
-        "alpha_pattern", "auto_mapping", "base_model_name_or_path", tl_model_path (part->model),
-        "bias", "none", "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1,
-        "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha",
-        s_number (part->tune.alpha), "lora_dropout", json_real (part->tune.dropout),
+        "alpha_pattern", "auto_mapping", "base_model_name_or_path", base, "bias", "none",
+        "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1, "layer_replication",
+        "layers_pattern", "layers_to_transform", s_layers (has, count), "loftq_config",
+        "lora_alpha", s_number (tune->alpha), "lora_dropout", json_real (tune->dropout),
         "megatron_config", "megatron_core", "megatron.core", "modules_to_save", "peft_type", "LORA",
-        "r", (json_int_t)part->tune.rank, "rank_pattern", "revision", "target_modules",
-        s_targets (&part->tune), "task_type", "CAUSAL_LM", "use_dora", 0, "use_rslora", 0);
+        "r", (json_int_t)tune->rank, "rank_pattern", "revision", "target_modules", s_targets (tune),
+        "task_type", "CAUSAL_LM", "use_dora", 0, "use_rslora", tune->rslora);
     if (!config)
         return tl_fail (err, TL_BAD_INPUT,
                         "the model's path is not valid UTF-8 and can't be put into "
@@ -104,14 +121,12 @@ s_refuse (const char *path, const char *key, const json_t *value, const char *wa
 static int
 s_check_settings (const json_t *config, const char *path, tl_error_t *err)
 {
-    static const char *const never[] = {"use_rslora",
-                                        "use_dora",
+    static const char *const never[] = {"use_dora",
                                         "modules_to_save",
                                         "rank_pattern",
                                         "alpha_pattern",
                                         "fan_in_fan_out",
                                         "lora_bias",
-                                        "layers_to_transform",
                                         "layer_replication",
                                         "loftq_config",
                                         "megatron_config",
@@ -149,14 +164,55 @@ s_read_targets (tl_adapter_info_t *info, const json_t *targets, const char *path
     bool good = json_is_array (targets) && count > 0 && count <= TL_MAX_TARGETS;
     for (size_t i = 0; good && i < count; i++) {
         const char *name = json_string_value (json_array_get (targets, i));
-        good = name && *name && strlen (name) < 64 && !strchr (name, '.');
+        good = name && *name && strlen (name) < 64;
         if (good)
             info->targets[info->target_count++] = tl_strdup (name);
     }
     if (!good)
         return s_refuse (path, "target_modules", targets,
-                         "a list of 1 to 8 names of linear layers, such as \"q_proj\"", err);
+                         "a list of 1 to 8 names of linear layers, such as \"q_proj\" (no regular "
+                         "expression)",
+                         err);
     qsort (info->targets, info->target_count, sizeof *info->targets, s_by_text);
+    return 0;
+}
+
+static int
+s_by_number (const void *a, const void *b)
+{
+    size_t one = *(const size_t *)a, two = *(const size_t *)b;
+    return one < two ? -1 : one > two;
+}
+
+//  A number or a list of numbers; PEFT counts blocks from 0, as we do.
+static int
+s_read_layers (tl_adapter_info_t *info, const json_t *config, const char *path, tl_error_t *err)
+{
+    static const char key[] = "layers_to_transform";
+    const json_t *layers = json_object_get (config, key);
+    const json_t *pattern = json_object_get (config, "layers_pattern");
+    const json_t *first = json_is_array (pattern) ? json_array_get (pattern, 0) : pattern;
+    if (!s_off (pattern) && (json_array_size (pattern) > 1 || !json_is_string (first) ||
+                             strcmp (json_string_value (first), "layers") != 0))
+        return s_refuse (path, "layers_pattern", pattern, "null or \"layers\"", err);
+    if (!layers || json_is_null (layers))
+        return 0;
+    bool list = json_is_array (layers);
+    size_t count = list ? json_array_size (layers) : 1;
+    bool good = count > 0 && count <= MAX_LAYERS;
+    info->layers = tl_alloc (MAX_LAYERS * sizeof *info->layers);
+    for (size_t i = 0; good && i < count; i++) {
+        const json_t *layer = list ? json_array_get (layers, i) : layers;
+        good = json_is_integer (layer) && json_integer_value (layer) >= 0 &&
+               json_integer_value (layer) < MAX_LAYERS;
+        info->layers[i] = good ? (size_t)json_integer_value (layer) : 0;
+    }
+    if (!good)
+        return s_refuse (path, key, layers, "null or a list of block numbers from 0 on", err);
+    qsort (info->layers, count, sizeof *info->layers, s_by_number);
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || info->layers[i] != info->layers[i - 1])
+            info->layers[info->layer_count++] = info->layers[i];
     return 0;
 }
 
@@ -176,12 +232,18 @@ s_read (tl_adapter_info_t *info, const json_t *config, const char *path, tl_erro
     if (dropout && (!json_is_number (dropout) ||
                     !(json_number_value (dropout) >= 0 && json_number_value (dropout) < 1)))
         return s_refuse (path, "lora_dropout", dropout, "a number from 0 to below 1", err);
+    const json_t *rslora = json_object_get (config, "use_rslora");
+    if (rslora && !json_is_null (rslora) && !json_is_boolean (rslora))
+        return s_refuse (path, "use_rslora", rslora, "true or false", err);
     const char *base = json_string_value (json_object_get (config, "base_model_name_or_path"));
     info->method = TL_TUNE_LORA;
     info->rank = (size_t)json_integer_value (rank);
     info->alpha = json_number_value (alpha);
     info->dropout = dropout ? json_number_value (dropout) : 0;
+    info->rslora = json_is_true (rslora);
     info->base = tl_strdup (base ? base : "");
+    if (s_read_layers (info, config, path, err) != 0)
+        return -1;
     return s_read_targets (info, json_object_get (config, "target_modules"), path, err);
 }
 
@@ -232,6 +294,59 @@ tl_adapter_info_clear (tl_adapter_info_t *self)
 {
     for (size_t i = 0; i < self->target_count; i++)
         free (self->targets[i]);
+    for (size_t i = 0; i < self->freeze_count; i++)
+        free (self->freeze[i]);
+    free (self->layers);
     free (self->base);
     memset (self, 0, sizeof *self);
+}
+
+//  Blocks [first, last) have no adapter.
+static int
+s_leave_out (tl_adapter_info_t *self, size_t first, size_t last, tl_error_t *err)
+{
+    if (first >= last)
+        return 0;
+    if (self->freeze_count == TL_MAX_FREEZE)
+        return tl_fail (
+            err, TL_BAD_INPUT,
+            "adapter_config.json: layers_to_transform leaves out more than %d stretches "
+            "of blocks, which is more than this version follows; use another adapter",
+            TL_MAX_FREEZE);
+    self->freeze[self->freeze_count++] = tl_format ("blocks.%zu-%zu", first, last - 1);
+    return 0;
+}
+
+int
+tl_adapter_tune (tl_adapter_info_t *self, const tl_model_t *model, tl_tune_t *tune, tl_error_t *err)
+{
+    size_t blocks = tl_model_config (model)->blocks, next = 0;
+    for (size_t i = 0; i < self->freeze_count; i++)
+        free (self->freeze[i]);
+    self->freeze_count = 0;
+    if (self->layers && self->layers[self->layer_count - 1] >= blocks)
+        return tl_fail (
+            err, TL_BAD_INPUT,
+            "adapter_config.json: layers_to_transform names block %zu, %.300s has blocks "
+            "0 to %zu; load it onto the model it was trained on",
+            self->layers[self->layer_count - 1], tl_model_path (model), blocks - 1);
+    for (size_t i = 0; i < self->layer_count; i++) {
+        if (s_leave_out (self, next, self->layers[i], err) != 0)
+            return -1;
+        next = self->layers[i] + 1;
+    }
+    if (self->layers && s_leave_out (self, next, blocks, err) != 0)
+        return -1;
+    tune->method = self->method;
+    tune->rank = self->rank;
+    tune->alpha = self->alpha;
+    tune->rslora = self->rslora;
+    tune->dropout = self->dropout;
+    tune->target_count = self->target_count;
+    tune->freeze_count = self->freeze_count;
+    for (size_t i = 0; i < self->target_count; i++)
+        tune->targets[i] = self->targets[i];
+    for (size_t i = 0; i < self->freeze_count; i++)
+        tune->freeze[i] = self->freeze[i];
+    return 0;
 }

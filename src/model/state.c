@@ -39,13 +39,17 @@ s_tune_text (const tl_tune_t *tune)
     bool lora = tune->method == TL_TUNE_LORA;
     for (size_t i = 0; lora && i < tune->target_count; i++)
         json_array_append_new (targets, json_string (tune->targets[i]));
+    json_t *freeze = json_array ();
+    for (size_t i = 0; i < tune->freeze_count; i++)
+        json_array_append_new (freeze, json_string (tune->freeze[i]));
     char seed[24];
     snprintf (seed, sizeof seed, "%" PRIu64, tune->seed);
-    json_t *object = json_pack ("{s:s, s:I, s:f, s:f, s:o, s:s, s:[f, f, f, f]}", "method",
-                                lora ? "lora" : "full", "rank", (json_int_t)(lora ? tune->rank : 0),
-                                "alpha", lora ? tune->alpha : 0.0, "dropout",
-                                lora ? tune->dropout : 0.0, "targets", targets, "seed", seed,
-                                "adamw", tune->beta1, tune->beta2, tune->eps, tune->decay);
+    json_t *object =
+        json_pack ("{s:s, s:I, s:f, s:f, s:b, s:o, s:o, s:s, s:[f, f, f, f]}", "method",
+                   lora ? "lora" : "full", "rank", (json_int_t)(lora ? tune->rank : 0), "alpha",
+                   lora ? tune->alpha : 0.0, "dropout", lora ? tune->dropout : 0.0, "rslora",
+                   lora && tune->rslora, "targets", targets, "freeze", freeze, "seed", seed,
+                   "adamw", tune->beta1, tune->beta2, tune->eps, tune->decay);
     char *text = json_dumps (object, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION (17));
     json_decref (object);
     return text;
