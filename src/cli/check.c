@@ -1,13 +1,15 @@
 /*  check: reads a topology and opens everything it names, so that a run does not fail later.
 
-    Files of peers on other hosts are not looked for: they are checked where they are. A host is here when
-    it is called localhost or has this machine's name. Nothing is changed and nothing is computed. */
+    It opens what one host needs: of the parts whose host is localhost or has this machine's name, or with --host
+    of another host's. Parts that were not checked are named, with the command that checks them. Nothing is
+    changed and nothing is computed.                                                                */
 
 #include "cli/verbs.h"
 
 #include "data/data.h"
 #include "fed/parts.h"
 #include "memory.h"
+#include "nearest.h"
 #include "net/keys.h"
 #include "topology/schema.h"
 #include "ui/table.h"
@@ -18,11 +20,13 @@
 #include <string.h>
 
 typedef struct {
-    bool settings; //  --settings
+    bool settings;    //  --settings
+    const char *host; //  --host; NULL: this machine
 } s_options_t;
 
 typedef struct {
     const tl_topology_t *topology;
+    const char *host;          //  whose parts; NULL: this machine's
     tl_model_t *model;         //  NULL when no computing peer is here
     tl_tokenizer_t *tokenizer; //  NULL when no client is here
     tl_table_t *table;         //  a row a thing that is in order
@@ -31,7 +35,12 @@ typedef struct {
     size_t longest, labels;    //  of any sequence; of all clients' micros together
 } s_check_t;
 
-static const char s_elsewhere[] = "on another host: not checked here";
+//  True if parts of that host are to be checked.
+static bool
+s_is_here (const s_check_t *self, const char *host)
+{
+    return self->host ? strcmp (host, self->host) == 0 : tl_verb_is_here (host);
+}
 
 static void __attribute__ ((format (printf, 4, 5)))
 s_say (s_check_t *self, const char *what, const char *name, const char *format, ...)
@@ -46,22 +55,73 @@ s_say (s_check_t *self, const char *what, const char *name, const char *format, 
     tl_table_text (self->table, text);
 }
 
-static bool
-s_any_client_here (const tl_topology_t *topology)
+//  One part of the topology.
+typedef struct {
+    const char *role, *name, *host;
+} s_part_t;
+
+static size_t
+s_part_count (const tl_topology_t *topology)
 {
-    for (size_t i = 0; i < topology->client_count; i++)
-        if (tl_verb_is_here (topology->clients[i].host))
+    return 1 + topology->worker_count + topology->client_count;
+}
+
+//  The broker is the first.
+static s_part_t
+s_part (const tl_topology_t *topology, size_t index)
+{
+    if (index == 0)
+        return (s_part_t){"broker", "broker", topology->broker.host};
+    if (--index < topology->worker_count)
+        return (s_part_t){"worker", topology->workers[index].name, topology->workers[index].host};
+    index -= topology->worker_count;
+    return (s_part_t){"client", topology->clients[index].name, topology->clients[index].host};
+}
+
+//  True if any part of that role is to be checked; role NULL: any part at all.
+static bool
+s_any_here (const s_check_t *self, const char *role)
+{
+    for (size_t i = 0; i < s_part_count (self->topology); i++) {
+        s_part_t part = s_part (self->topology, i);
+        if ((!role || strcmp (part.role, role) == 0) && s_is_here (self, part.host))
             return true;
+    }
     return false;
 }
 
-static bool
-s_any_worker_here (const tl_topology_t *topology)
+//  A --host that nothing belongs to would check nothing and look good.
+static int
+s_check_host (const s_check_t *self, tl_error_t *err)
 {
-    for (size_t i = 0; i < topology->worker_count; i++)
-        if (tl_verb_is_here (topology->workers[i].host))
-            return true;
-    return false;
+    const tl_topology_t *topology = self->topology;
+    if (!self->host || s_any_here (self, NULL))
+        return 0;
+    size_t count = s_part_count (topology);
+    const char **hosts = tl_alloc (count * sizeof *hosts);
+    for (size_t i = 0; i < count; i++)
+        hosts[i] = s_part (topology, i).host;
+    const char *near = tl_nearest (self->host, hosts, count);
+    tl_fail (err, TL_BAD_INPUT, "check: no part of %s has the host '%s'; write --host %s%s",
+             topology->source, self->host, near ? near : hosts[0],
+             near ? " if that was meant" : ", or another host that stands in it");
+    free (hosts);
+    return -1;
+}
+
+//  Broker and worker of one host are checked by one command: it is said with each.
+static void
+s_say_elsewhere (s_check_t *self)
+{
+    for (size_t i = 0; i < s_part_count (self->topology); i++) {
+        s_part_t part = s_part (self->topology, i);
+        char who[80];
+        if (s_is_here (self, part.host))
+            continue;
+        snprintf (who, sizeof who, "%s.%s", part.role, part.name);
+        s_say (self, "NOT CHECKED", who, "belongs on %s; run there: trunkline check %s --host %s",
+               part.host, self->topology->source, part.host);
+    }
 }
 
 //  ---------------------------------------------------------------------------------------------
@@ -72,11 +132,9 @@ s_check_model (s_check_t *self, tl_error_t *err)
 {
     const tl_topology_t *topology = self->topology;
     const char *path = topology->model.path;
-    bool clients = s_any_client_here (topology);
-    if (!clients && !s_any_worker_here (topology)) {
-        s_say (self, "model", path, "%s", s_elsewhere);
+    bool clients = s_any_here (self, "client");
+    if (!clients && !s_any_here (self, "worker"))
         return 0;
-    }
     if (!(self->model = tl_model_open (path, err)) ||
         tl_split_check (topology, self->model, err) != 0)
         return -1;
@@ -112,8 +170,9 @@ s_check_file (s_check_t *self, const tl_client_spec_t *client, const char *path,
     tl_dataset_t *data = tl_dataset_open (path, self->tokenizer, &options, err);
     if (!data)
         return -1;
-    s_say (self, trains ? "data" : "eval", client->name, "%s: %zu examples, %llu label tokens%s",
-           path, tl_dataset_count (data), (unsigned long long)tl_dataset_labels (data),
+    s_say (self, trains ? "data" : "eval", client->name, "%s: %zu example%s, %llu label tokens%s",
+           path, tl_dataset_count (data), tl_dataset_count (data) == 1 ? "" : "s",
+           (unsigned long long)tl_dataset_labels (data),
            tl_dataset_shortened (data) ? ", some shortened to train.max_length" : "");
     if (trains) {
         size_t micros = topology->train.micros;
@@ -134,10 +193,8 @@ s_check_text (s_check_t *self, tl_error_t *err)
     const tl_topology_t *topology = self->topology;
     for (size_t i = 0; i < topology->client_count; i++) {
         const tl_client_spec_t *client = &topology->clients[i];
-        if (!tl_verb_is_here (client->host)) {
-            s_say (self, "data", client->name, "%s", s_elsewhere);
+        if (!s_is_here (self, client->host))
             continue;
-        }
         if (s_check_file (self, client, client->data, true, err) != 0 ||
             (client->eval && s_check_file (self, client, client->eval, false, err) != 0))
             return -1;
@@ -226,18 +283,13 @@ s_check_budgets (s_check_t *self, tl_error_t *err)
 //  Keys
 
 static int
-s_check_pair (s_check_t *self, const char *role, const char *name, const char *host,
-              tl_error_t *err)
+s_check_pair (s_check_t *self, const s_part_t *part, tl_error_t *err)
 {
     const tl_topology_t *topology = self->topology;
     tl_pair_t pair;
     char broker[41], fingerprint[17], who[80];
-    snprintf (who, sizeof who, "%s.%s", role, name);
-    if (!tl_verb_is_here (host)) {
-        s_say (self, "key", who, "%s", s_elsewhere);
-        return 0;
-    }
-    if (tl_keys_pair (topology->keys, role, name, &pair, err) != 0 ||
+    snprintf (who, sizeof who, "%s.%s", part->role, part->name);
+    if (tl_keys_pair (topology->keys, part->role, part->name, &pair, err) != 0 ||
         tl_keys_broker (topology->keys, broker, err) != 0)
         return -1;
     tl_keys_fingerprint (pair.public_text, fingerprint);
@@ -256,20 +308,19 @@ s_check_admitted (s_check_t *self, tl_error_t *err)
     if (tl_keys_list (topology->keys, &keys, &count, err) != 0)
         return -1;
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < topology->worker_count + topology->client_count; i++) {
-        bool worker = i < topology->worker_count;
-        const char *role = worker ? "worker" : "client";
-        const char *name =
-            worker ? topology->workers[i].name : topology->clients[i - topology->worker_count].name;
-        size_t at = 0;
-        while (at < count &&
-               (strcmp (keys[at].role, role) != 0 || strcmp (keys[at].name, name) != 0))
-            at++;
-        if (at == count)
-            rc = tl_fail (err, TL_BAD_INPUT,
-                          "%s holds no public key of %s %s, the broker would turn it "
-                          "away; make it with trunkline keys make %s, or copy its .key file there",
-                          topology->keys, role, name, topology->source);
+    for (size_t i = 1; rc == 0 && i < s_part_count (topology); i++) {
+        s_part_t part = s_part (topology, i);
+        bool elsewhere = !s_is_here (self, part.host), found = false;
+        for (size_t k = 0; k < count; k++)
+            found |= strcmp (keys[k].role, part.role) == 0 && strcmp (keys[k].name, part.name) == 0;
+        if (!found)
+            rc =
+                tl_fail (err, TL_BAD_INPUT,
+                         "%s holds no public key of %s %s, the broker would turn it away; run%s%s: "
+                         "trunkline keys make %s %s.%s%s",
+                         topology->keys, part.role, part.name, elsewhere ? " on " : "",
+                         elsewhere ? part.host : "", topology->source, part.role, part.name,
+                         elsewhere ? ", and copy its .key file here" : "");
     }
     free (keys);
     return rc;
@@ -278,18 +329,12 @@ s_check_admitted (s_check_t *self, tl_error_t *err)
 static int
 s_check_keys (s_check_t *self, tl_error_t *err)
 {
-    const tl_topology_t *topology = self->topology;
-    if (s_check_pair (self, "broker", "broker", topology->broker.host, err) != 0)
-        return -1;
-    for (size_t i = 0; i < topology->worker_count; i++)
-        if (s_check_pair (self, "worker", topology->workers[i].name, topology->workers[i].host,
-                          err) != 0)
+    for (size_t i = 0; i < s_part_count (self->topology); i++) {
+        s_part_t part = s_part (self->topology, i);
+        if (s_is_here (self, part.host) && s_check_pair (self, &part, err) != 0)
             return -1;
-    for (size_t i = 0; i < topology->client_count; i++)
-        if (s_check_pair (self, "client", topology->clients[i].name, topology->clients[i].host,
-                          err) != 0)
-            return -1;
-    return tl_verb_is_here (topology->broker.host) ? s_check_admitted (self, err) : 0;
+    }
+    return s_any_here (self, "broker") ? s_check_admitted (self, err) : 0;
 }
 
 //  ---------------------------------------------------------------------------------------------
@@ -332,11 +377,15 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[0], err);
     if (!topology)
         return -1;
-    s_check_t self = {.topology = topology, .table = tl_table_new ("checks", columns, 3)};
-    s_say (&self, "topology", topology->name, "%s: %zu clients, %zu worker, mode %s",
-           topology->source, topology->client_count, topology->worker_count,
+    s_check_t self = {
+        .topology = topology, .host = options->host, .table = tl_table_new ("checks", columns, 3)};
+    s_say (&self, "topology", topology->name, "%s: %zu client%s, %zu worker%s, mode %s",
+           topology->source, topology->client_count, topology->client_count == 1 ? "" : "s",
+           topology->worker_count, topology->worker_count == 1 ? "" : "s",
            topology->schedule.mode == TL_MODE_BATCH ? "batch" : "serial");
-    int rc = s_check_model (&self, err);
+    int rc = s_check_host (&self, err);
+    if (rc == 0)
+        rc = s_check_model (&self, err);
     if (rc == 0)
         rc = s_check_text (&self, err);
     if (rc == 0)
@@ -345,8 +394,12 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
         rc = s_check_budgets (&self, err);
     if (rc == 0)
         rc = s_check_keys (&self, err);
+    s_say_elsewhere (&self);
     if (rc == 0)
         tl_table_print (self.table, arguments->format);
+    if (rc == 0 && !s_any_here (&self, NULL))
+        fprintf (stderr, "nothing was checked: no part of %s belongs on this machine\n",
+                 topology->source);
     tl_table_destroy (&self.table);
     tl_tokenizer_destroy (&self.tokenizer);
     tl_model_destroy (&self.model);
@@ -354,10 +407,13 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     return rc;
 }
 
-static const s_options_t s_defaults = {false};
+static const s_options_t s_defaults = {false, NULL};
 
 static const tl_option_t s_table[] = {{"settings", TL_OPTION_FLAG, offsetof (s_options_t, settings),
                                        NULL, 0, 0, "list every key of a topology with its default"},
+                                      {"host", TL_OPTION_TEXT, offsetof (s_options_t, host), "NAME",
+                                       0, 0,
+                                       "check what the parts of that host need (this machine's)"},
                                       {NULL, 0, 0, NULL, 0, 0, NULL}};
 
 const tl_verb_t tl_verb_check = {
@@ -367,7 +423,8 @@ const tl_verb_t tl_verb_check = {
     .max_words = 1,
     .help = "read a topology and everything it names, before a run does",
     .more =
-        "Opens the model, the sites' text and the keys of peers on this host, and plans memory.",
+        "Opens the model, the sites' text and the keys that parts on this host need, and plans\n"
+        "memory. Parts of other hosts are listed as NOT CHECKED, with the command to run there.",
     .options = s_table,
     .defaults = &s_defaults,
     .options_size = sizeof (s_options_t),

@@ -2,6 +2,7 @@
 
 #include "cli/verbs.h"
 
+#include "actors/save.h"
 #include "actors/supervisor.h"
 #include "file.h"
 #include "log.h"
@@ -19,6 +20,34 @@ typedef struct {
     bool stay; //  --stay
 } s_options_t;
 
+static bool
+s_broker_is_here (const tl_topology_t *topology)
+{
+    return strcmp (topology->broker.host, "localhost") == 0;
+}
+
+//  A broker begins anew, and the parts then drop what they saved. Elsewhere a part may be coming back to its run.
+static void
+s_warn_of_replacement (const tl_topology_t *topology)
+{
+    const tl_topology_t *t = topology;
+    int64_t newest = -1;
+    for (size_t i = 0; s_broker_is_here (t) && i < 1 + t->worker_count + t->client_count; i++) {
+        const char *part = i == 0                 ? "broker"
+                           : i <= t->worker_count ? t->workers[i - 1].name
+                                                  : t->clients[i - 1 - t->worker_count].name;
+        char *directory = tl_save_directory (t, part);
+        int64_t step = tl_save_newest (directory, UINT64_MAX);
+        newest = step > newest ? step : newest;
+        free (directory);
+    }
+    if (newest >= 0)
+        fprintf (stderr,
+                 "replaces the run saved in %s/%s, step %lld; to keep a run, give the next one "
+                 "another name: --set name=%s-2 (one that has ended can't be continued)\n",
+                 t->checkpoint.dir, t->name, (long long)newest, t->name);
+}
+
 //  Missing pairs of what runs on this machine are made: an engineer's first run needs no other command. Where a part lives
 //  elsewhere, its keys are its owner's business.
 static int
@@ -26,7 +55,7 @@ s_make_keys (const tl_topology_t *topology, tl_error_t *err)
 {
     const tl_topology_t *t = topology;
     size_t made = 0;
-    bool here = strcmp (t->broker.host, "localhost") == 0;
+    bool here = s_broker_is_here (t);
     int rc = 0;
     if (here) {
         rc = tl_keys_make (t->keys, "broker", "broker", err);
@@ -46,7 +75,7 @@ s_make_keys (const tl_topology_t *topology, tl_error_t *err)
             made += rc == 0;
         }
     if (made)
-        fprintf (stderr, "made %zu key pairs in %s\n", made, t->keys);
+        fprintf (stderr, "made %zu key pair%s in %s\n", made, made == 1 ? "" : "s", t->keys);
     return rc < 0 ? -1 : 0;
 }
 
@@ -64,20 +93,25 @@ s_on_line (void *arg, const char *line)
 
 //  Prints the result and writes summary.json beside the adapters. A broker that never came up leaves an earlier one as it is.
 static int
-s_finish (tl_board_t *board, const tl_topology_t *topology, tl_error_t *err)
+s_finish (tl_board_t *board, const tl_topology_t *topology, bool good, tl_error_t *err)
 {
     tl_board_end (board);
-    if (strcmp (topology->broker.host, "localhost") == 0 && !tl_board_began (board))
-        return 0;
     json_t *summary = tl_board_summary (board);
     unsigned long long steps =
         (unsigned long long)json_integer_value (json_object_get (summary, "steps"));
+    if (s_broker_is_here (topology) ? !tl_board_began (board) : steps == 0) {
+        json_decref (summary);
+        return 0;
+    }
     char *text = tl_json_text (summary, true);
     char *path = tl_format ("%s/%s/summary.json", topology->checkpoint.dir, topology->name);
     int rc = tl_file_write (path, text, strlen (text), 0644, err);
-    if (rc == 0 && steps > 0 && steps < topology->train.steps)
+    if (rc == 0 && steps < topology->train.steps)
         fprintf (stderr, "stopped after step %llu of %llu\n", steps,
                  (unsigned long long)topology->train.steps);
+    if (rc == 0 && steps > 0 && good)
+        fprintf (stderr, "adapters and summary.json are in %s/%s\n", topology->checkpoint.dir,
+                 topology->name);
     free (path);
     free (text);
     json_decref (summary);
@@ -104,7 +138,7 @@ s_supervise (const tl_arguments_t *arguments, const tl_topology_t *topology, tl_
     int rc = tl_supervisor_run (topology, &supervisor, err) ? -1 : 0;
     tl_log_to (NULL, NULL);
     tl_error_t other;
-    if (s_finish (board, topology, &other) != 0 && rc == 0) {
+    if (s_finish (board, topology, rc == 0, &other) != 0 && rc == 0) {
         *err = other;
         rc = -1;
     }
@@ -119,11 +153,10 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     if (!topology)
         return -1;
     int rc = s_make_keys (topology, err);
-    if (rc == 0)
+    if (rc == 0) {
+        s_warn_of_replacement (topology);
         rc = s_supervise (arguments, topology, err);
-    if (rc == 0)
-        fprintf (stderr, "adapters and summary.json are in %s/%s\n", topology->checkpoint.dir,
-                 topology->name);
+    }
     tl_topology_destroy (&topology);
     return rc;
 }

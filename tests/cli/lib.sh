@@ -68,6 +68,15 @@ clients:
 END
 }
 
+#   Options that put a broker on three free ports: "$TRUNKLINE" up t.yaml $(free_ports).
+free_ports () {
+    "$TL_TESTS/free_ports" 3 | {
+        read -r control clients workers
+        echo --set broker.control=tcp://127.0.0.1:"$control" --set broker.clients=tcp://127.0.0.1:"$clients" \
+            --set broker.workers=tcp://127.0.0.1:"$workers"
+    }
+}
+
 make_site_files () {
     make_model model
     make_topology t.yaml

@@ -9,9 +9,6 @@ for site in animals plants substances motion; do
 done
 count=0
 for file in "$root"/topology/*.yaml; do
-    read -r control clients workers <<END
-$("$TL_TESTS/free_ports" 3)
-END
     name=$(sed -n 's/^name: *//p' "$file")
     sites=$(sed -n '/^clients:/,$s/^ *- {name: \([a-z]*\),.*/\1/p' "$file")
     set --
@@ -21,9 +18,7 @@ END
         index=$((index + 1))
     done
     expect 0 "adapters and summary.json are in runs/$name" "$TRUNKLINE" up "$file" --set train.steps=2 \
-        --set broker.host=localhost --set workers.0.host=localhost "$@" \
-        --set broker.control=tcp://127.0.0.1:$control --set broker.clients=tcp://127.0.0.1:$clients \
-        --set broker.workers=tcp://127.0.0.1:$workers
+        --set broker.host=localhost --set workers.0.host=localhost "$@" $(free_ports)
     for part in $sites trunk-1; do
         [ -s "runs/$name/$part/adapter/adapter_model.safetensors" ] || fail "$name: $part saved no adapter"
     done

@@ -1,0 +1,16 @@
+#   What `up` and `down` say of what was, is and isn't there.
+. tests/cli/lib.sh
+make_site_files
+ports=$(free_ports)
+
+expect 0 'made 5 key pairs in keys' "$TRUNKLINE" up t.yaml $ports
+grep -q 'adapters and summary.json are in runs/t' err.txt || fail "not said where it is saved: $(cat err.txt)"
+grep -q 'replaces' err.txt && fail "a first run replaces nothing: $(cat err.txt)"
+expect 0 'replaces the run saved in runs/t, step 6; .*another name: --set name=t-2' "$TRUNKLINE" up t.yaml $ports
+expect 0 'adapters and summary.json are in runs/t-2' "$TRUNKLINE" up t.yaml $ports --set name=t-2
+grep -q 'replaces' err.txt && fail "another name replaces nothing: $(cat err.txt)"
+for file in runs/t/*/save-*.state runs/t/*/adapter/*; do
+    [ "$(stat -c %a "$file")" = 600 ] || fail "$file has mode $(stat -c %a "$file"), expected 600"
+done
+
+expect 3 'nothing answers at tcp://127.0.0.1:[0-9]*, so nothing is there to be stopped' "$TRUNKLINE" down t.yaml $ports
