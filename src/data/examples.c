@@ -1,9 +1,10 @@
 /*  examples: JSONL, one object a line, as examples. The shape of an object is told by its keys; a line
     that has none of the known shapes is refused with the keys it does have. Every message begins with file
-    and line. Text must be UTF-8: guessing an encoding would train on nonsense. Doesn't tokenize.   */
+    and line. Doesn't tokenize.                                                                     */
 
 #include "internal.h"
 
+#include "jsonl.h"
 #include "memory.h"
 
 #include <jansson.h>
@@ -15,48 +16,9 @@ typedef struct {
     const char *name;     //  of the file
     size_t line;          //  from 1
     tl_columns_t columns; //  no NULLs
-    json_t *object;       //  the line
+    const json_t *object; //  the line
     tl_error_t *err;
 } line_t;
-
-//  ---------------------------------------------------------------------------------------------
-//  UTF-8
-
-//  Length of the valid sequence at text, 0 if there is none: no overlong forms, no surrogates.
-static size_t
-s_sequence (const unsigned char *text, size_t size)
-{
-    unsigned char lead = text[0];
-    if (lead < 0x80)
-        return 1;
-    size_t length = lead >= 0xc2 && lead < 0xe0   ? 2
-                    : (lead & 0xf0) == 0xe0       ? 3
-                    : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                  : 0;
-    if (length == 0 || length > size)
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-    if ((lead == 0xe0 && text[1] < 0xa0) || (lead == 0xed && text[1] > 0x9f) ||
-        (lead == 0xf0 && text[1] < 0x90) || (lead == 0xf4 && text[1] > 0x8f))
-        return 0;
-    return length;
-}
-
-//  Index of the first byte that is not part of valid UTF-8; size when all is well.
-static size_t
-s_valid_utf8 (const unsigned char *text, size_t size)
-{
-    size_t at = 0;
-    while (at < size) {
-        size_t length = s_sequence (text + at, size - at);
-        if (length == 0)
-            break;
-        at += length;
-    }
-    return at;
-}
 
 //  ---------------------------------------------------------------------------------------------
 //  Values
@@ -174,7 +136,7 @@ s_fail_shape (const line_t *line)
     char keys[200] = "";
     const char *key;
     json_t *value;
-    json_object_foreach (line->object, key, value)
+    json_object_foreach ((json_t *)line->object, key, value)
     {
         size_t used = strlen (keys);
         snprintf (keys + used, sizeof keys - used, "%s%s", used ? ", " : "", key);
@@ -220,58 +182,25 @@ s_clear (tl_example_t *example)
     free (example->said);
 }
 
-static int
-s_parse_line (line_t *line, const char *text, size_t size)
-{
-    size_t valid = s_valid_utf8 ((const unsigned char *)text, size);
-    if (valid < size)
-        return tl_fail (line->err, TL_BAD_INPUT,
-                        "%s:%zu: byte %zu (0x%02x) is not valid UTF-8; save the file as UTF-8",
-                        line->name, line->line, valid + 1, (unsigned char)text[valid]);
-    json_error_t reason;
-    line->object =
-        json_loadb (text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &reason);
-    if (!json_is_object (line->object) && line->line == 1 && *text == '[')
-        return tl_fail (
-            line->err, TL_BAD_INPUT,
-            "%s:1: the file is one JSON list, expected JSONL (one object a line); convert "
-            "it, for example with: jq -c '.[]' FILE",
-            line->name);
-    if (!line->object)
-        return tl_fail (line->err, TL_BAD_INPUT,
-                        "%s:%zu: not valid JSON (%s, at byte %d); correct the line", line->name,
-                        line->line, reason.text, reason.position);
-    if (!json_is_object (line->object))
-        return tl_fail (line->err, TL_BAD_INPUT,
-                        "%s:%zu: the line is not a JSON object; write one {\"prompt\": ..., "
-                        "\"completion\": ...} a line",
-                        line->name, line->line);
-    return 0;
-}
+//  What the lines are read with.
+typedef struct {
+    tl_columns_t columns; //  no NULLs
+    tl_example_fn *take;
+    void *arg; //  of take
+} reading_t;
 
 static int
-s_read_line (line_t *line, const char *text, size_t size, tl_example_fn *take, void *arg)
+s_read_line (void *arg, const json_t *object, const char *name, size_t number, tl_error_t *err)
 {
+    const reading_t *self = arg;
+    line_t line = {name, number, self->columns, object, err};
     //  Room for what every shape but messages says.
     tl_example_t example = {.said = tl_alloc (3 * sizeof *example.said)};
-    int rc = s_parse_line (line, text, size);
-    if (rc == 0)
-        rc = s_read_object (line, &example);
-    if (rc == 0 && take (arg, &example, line->err) != 0)
-        rc = tl_fail_in (line->err, "%s:%zu", line->name, line->line);
-    json_decref (line->object);
-    line->object = NULL;
+    int rc = s_read_object (&line, &example);
+    if (rc == 0 && self->take (self->arg, &example, err) != 0)
+        rc = tl_fail_in (err, "%s:%zu", name, number);
     s_clear (&example);
     return rc;
-}
-
-static bool
-s_blank (const char *text, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        if (!strchr (" \t\r", text[i]) || !text[i])
-            return false;
-    return true;
 }
 
 static tl_columns_t
@@ -292,18 +221,6 @@ int
 tl_examples_read (const char *name, const char *data, size_t size, const tl_columns_t *columns,
                   size_t limit, tl_example_fn *take, void *arg, tl_error_t *err)
 {
-    line_t line = {.name = name, .columns = s_columns (columns), .err = err};
-    size_t at = size >= 3 && memcmp (data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0, taken = 0;
-    while (at < size && (limit == 0 || taken < limit)) {
-        const char *text = data + at, *end = memchr (text, '\n', size - at);
-        size_t length = end ? (size_t)(end - text) : size - at;
-        at += length + 1;
-        line.line++;
-        if (s_blank (text, length))
-            continue;
-        if (s_read_line (&line, text, length, take, arg) != 0)
-            return -1;
-        taken++;
-    }
-    return 0;
+    reading_t reading = {s_columns (columns), take, arg};
+    return tl_jsonl_read (name, data, size, limit, s_read_line, &reading, err);
 }
