@@ -1,6 +1,7 @@
 #include "admin.h"
 
 #include "actors/actor.h"
+#include "actors/agreement.h"
 #include "actors/peer.h"
 #include "memory.h"
 
@@ -105,8 +106,13 @@ s_ask (const tl_topology_t *topology, bool stop, int64_t timeout_ms, json_t **re
 {
     tl_admin_t self = {.topology = topology, .stop = stop, .timeout_ms = timeout_ms, .err = err};
     self.actor = tl_actor_new ("admin", s_states, s_on_signal, &self);
+    //  Another run may have the ports: it isn't to be stopped by mistake
+    tl_agreements_t agreements;
+    tl_agreements_make (&agreements, topology, TL_AGREE_NAME);
     tl_peer_config_t config = {.role = "admin",
                                .name = "admin",
+                               .agreements = agreements.items,
+                               .agreement_count = agreements.count,
                                .on_ready = s_on_ready,
                                .on_lost = s_on_lost,
                                .on_message = s_on_message,
@@ -114,6 +120,7 @@ s_ask (const tl_topology_t *topology, bool stop, int64_t timeout_ms, json_t **re
                                .arg = &self};
     int rc = -1;
     self.peer = tl_peer_new (self.actor, topology, &config, err);
+    tl_agreements_clear (&agreements);
     if (self.peer) {
         s_wait (&self, timeout_ms < ANSWER_MS ? timeout_ms : ANSWER_MS);
         rc = tl_actor_run (self.actor, err) ? -1 : 0;

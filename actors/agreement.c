@@ -7,6 +7,64 @@
 #include <stdlib.h>
 #include <string.h>
 
+//  A list of names as one value. A long one would not fit a field; its order matters, its text doesn't.
+static char *
+s_list (const char *const *items, size_t count)
+{
+    enum { LONGEST = 2000 };
+    char *joined = tl_strdup ("");
+    for (size_t i = 0; i < count && strlen (joined) < LONGEST; i++) {
+        char *longer = tl_format ("%s%s%s", joined, i ? "," : "", items[i]);
+        free (joined);
+        joined = longer;
+    }
+    if (strlen (joined) > LONGEST)
+        joined[LONGEST] = 0;
+    return joined;
+}
+
+static char *
+s_clients (const tl_topology_t *topology)
+{
+    const char **names = tl_alloc (topology->client_count * sizeof *names);
+    for (size_t i = 0; i < topology->client_count; i++)
+        names[i] = topology->clients[i].name;
+    char *joined = s_list (names, topology->client_count);
+    free (names);
+    return joined;
+}
+
+//  What rows depend on, between the model's ends.
+static const char *const s_reading[] = {
+    "split.front",  "split.tail",  "tune.method", "tune.rank",        "tune.alpha", "tune.rslora",
+    "tune.targets", "tune.freeze", "tune.parts",  "train.max_length", "wire.dtype",
+};
+
+//  Known to those who hold files only.
+static const char *const s_of_files[] = {"model", "tokenizer"};
+
+#define IS_ONE_OF(field, list) s_is_one_of (field, list, sizeof list / sizeof *list)
+
+static bool
+s_is_one_of (const char *field, const char *const *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp (field, list[i]) == 0)
+            return true;
+    return false;
+}
+
+//  The least scope that asks for it.
+static tl_agree_t
+s_scope (const char *field)
+{
+    if (strcmp (field, "name") == 0)
+        return TL_AGREE_NAME;
+    return IS_ONE_OF (field, s_reading) || IS_ONE_OF (field, s_of_files) ? TL_AGREE_READING
+                                                                         : TL_AGREE_ALL;
+}
+
+//  Takes value.
 static void
 s_add (tl_agreements_t *self, const char *field, char *value)
 {
@@ -20,36 +78,24 @@ tl_agreements_bind (tl_agreements_t *self, const char *field, const char *value)
     s_add (self, field, tl_strdup (value));
 }
 
-static char *
-s_list (char *const *items, size_t count)
+//  Removes what is beyond scope.
+static void
+s_narrow (tl_agreements_t *self, tl_agree_t scope)
 {
-    char *joined = tl_strdup ("");
-    for (size_t i = 0; i < count; i++) {
-        char *longer = tl_format ("%s%s%s", joined, i ? "," : "", items[i]);
-        free (joined);
-        joined = longer;
+    size_t kept = 0;
+    for (size_t i = 0; i < self->count; i++) {
+        if (s_scope (self->items[i].field) <= scope) {
+            self->items[kept++] = self->items[i];
+            continue;
+        }
+        free ((char *)self->items[i].field);
+        free ((char *)self->items[i].value);
     }
-    return joined;
-}
-
-static char *
-s_clients (const tl_topology_t *topology)
-{
-    char *joined = tl_strdup ("");
-    for (size_t i = 0; i < topology->client_count; i++) {
-        char *longer = tl_format ("%s%s%s", joined, i ? "," : "", topology->clients[i].name);
-        free (joined);
-        joined = longer;
-    }
-    //  A long list would not fit a field; its order matters, its text doesn't.
-    if (strlen (joined) > 2000)
-        joined[2000] = 0;
-    return joined;
+    self->count = kept;
 }
 
 void
-tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, const char *model,
-                    const char *tokenizer)
+tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agree_t scope)
 {
     static const char *const s_dtypes[] = {"fp32", "bf16", "fp16"};
     static const char *const s_schedules[] = {
@@ -64,8 +110,9 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, const 
     s_add (self, "tune.alpha", tl_format ("%.17g", t->tune.alpha));
     s_add (self, "tune.dropout", tl_format ("%.17g", t->tune.dropout));
     s_add (self, "tune.rslora", tl_strdup (t->tune.rslora ? "true" : "false"));
-    s_add (self, "tune.targets", s_list (t->tune.targets, t->tune.target_count));
-    s_add (self, "tune.freeze", s_list (t->tune.freeze, t->tune.freeze_count));
+    s_add (self, "tune.targets",
+           s_list ((const char *const *)t->tune.targets, t->tune.target_count));
+    s_add (self, "tune.freeze", s_list ((const char *const *)t->tune.freeze, t->tune.freeze_count));
     s_add (self, "tune.parts",
            tl_format ("%s%s%s", t->tune.parts & TL_PART_FRONT ? "front " : "",
                       t->tune.parts & TL_PART_TRUNK ? "trunk " : "",
@@ -88,10 +135,7 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, const 
     s_add (self, "schedule.mode",
            tl_strdup (t->schedule.mode == TL_MODE_SERIAL ? "serial" : "batch"));
     s_add (self, "clients", s_clients (t));
-    if (model)
-        s_add (self, "model", tl_strdup (model));
-    if (tokenizer)
-        s_add (self, "tokenizer", tl_strdup (tokenizer));
+    s_narrow (self, scope);
 }
 
 void
@@ -119,30 +163,25 @@ tl_agreements_find (const tl_agreements_t *self, const char *field)
     return s_find (self->items, self->count, field);
 }
 
-//  Known to those who hold files only.
-static bool
-s_optional (const char *field)
-{
-    return strcmp (field, "model") == 0 || strcmp (field, "tokenizer") == 0;
-}
-
 bool
-tl_agreements_differ (const tl_agreements_t *self, const tl_agreement_t *theirs, size_t count,
-                      const char **field, const char **our_value, const char **their_value)
+tl_agreements_differ (const tl_agreements_t *self, tl_agree_t scope, const tl_agreement_t *theirs,
+                      size_t count, const char **field, const char **our_value,
+                      const char **their_value)
 {
     for (size_t i = 0; i < count; i++) {
         const char *ours = tl_agreements_find (self, theirs[i].field);
         *field = theirs[i].field;
         *our_value = ours ? ours : "nothing";
         *their_value = theirs[i].value;
-        if (ours ? strcmp (ours, theirs[i].value) != 0 : !s_optional (theirs[i].field))
+        if (ours ? strcmp (ours, theirs[i].value) != 0 : !IS_ONE_OF (theirs[i].field, s_of_files))
             return true;
     }
     for (size_t i = 0; i < self->count; i++) {
         *field = self->items[i].field;
         *our_value = self->items[i].value;
         *their_value = "nothing";
-        if (!s_find (theirs, count, *field) && !s_optional (*field))
+        if (s_scope (*field) <= scope && !s_find (theirs, count, *field) &&
+            !IS_ONE_OF (*field, s_of_files))
             return true;
     }
     return false;

@@ -1,5 +1,6 @@
-/*  agreement: the field-by-field list of settings that every part of a run must share. Peers send theirs
-    in HELLO; the broker compares each with its own and names the first that differs, with both values. */
+/*  agreement: the field-by-field list of settings that who takes part in a run must share with it: all of them
+    for its parts, fewer for those who only read or ask. Peers send theirs in HELLO; the broker compares each
+    with its own and names the first that differs, with both values.                                 */
 
 #ifndef TL_AGREEMENT_H
 #define TL_AGREEMENT_H
@@ -14,16 +15,24 @@ typedef struct {
     size_t count;
 } tl_agreements_t;
 
-//  From the topology; model (manifest hash) and tokenizer (hash) may be NULL: not known here.
-void tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, const char *model,
-                         const char *tokenizer);
+//  How much is to be agreed on; each includes those before it.
+typedef enum {
+    TL_AGREE_NAME,    //  which run: for questions of an administrator
+    TL_AGREE_READING, //  what rows go through: for forwards
+    TL_AGREE_ALL      //  everything: for who trains
+} tl_agree_t;
+
+//  From the topology. What only who holds files knows is added with tl_agreements_bind: "model" (manifest hash),
+//  "tokenizer" (hash).
+void tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agree_t scope);
 void tl_agreements_clear (tl_agreements_t *self);
 const char *tl_agreements_find (const tl_agreements_t *self, const char *field); //  NULL if absent
-//  Adds one (a value that the first peer binds).
+//  Adds one: of one's own files, or at the broker the value of the first peer that has it. value is copied.
 void tl_agreements_bind (tl_agreements_t *self, const char *field, const char *value);
 //  True if something differs; then field names it and both values point into the lists ("nothing" where one side lacks
-//  it). The model and the tokenizer may be missing on one side.
-bool tl_agreements_differ (const tl_agreements_t *self, const tl_agreement_t *theirs, size_t count,
-                           const char **field, const char **our_value, const char **their_value);
+//  it). Only what scope asks for must be there; what is known from files may be missing on one side.
+bool tl_agreements_differ (const tl_agreements_t *self, tl_agree_t scope,
+                           const tl_agreement_t *theirs, size_t count, const char **field,
+                           const char **our_value, const char **their_value);
 
 #endif

@@ -524,7 +524,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     zmq_ctx_set (self->context, ZMQ_BLOCKY, 0);
     zmq_ctx_set (self->context, ZMQ_IO_THREADS, topology->broker.threads);
     randombytes_buf (&self->run, sizeof self->run);
-    tl_agreements_make (&self->agreements, topology, NULL, NULL);
+    tl_agreements_make (&self->agreements, topology, TL_AGREE_ALL);
     tl_schedule_config_t config = {.serial = topology->schedule.mode == TL_MODE_SERIAL,
                                    .clients = topology->client_count,
                                    .rounds = topology->train.steps,

@@ -83,10 +83,11 @@ typedef struct {
 } tl_refusal_t;
 
 static void
-s_refuse (tl_broker_t *self, const tl_packet_t *packet, const tl_refusal_t *refusal)
+s_refuse (tl_broker_t *self, const tl_packet_t *packet, const char *who,
+          const tl_refusal_t *refusal)
 {
     if (!refusal->retry)
-        tl_warn ("refused %s: %s", packet->user, refusal->text);
+        tl_warn ("refused %s (key of %s): %s", who, packet->user, refusal->text);
     tl_message_t refused;
     tl_message_init (&refused, TL_REFUSED);
     refused.body.refused.field = refusal->field;
@@ -118,58 +119,100 @@ s_role (const tl_packet_t *packet, const char *asked, tl_role_t *role, const cha
     return -1;
 }
 
+//  Which run it means: of another one nothing else is to be compared.
+static int
+s_check_run (tl_broker_t *self, const tl_message_t *message, tl_refusal_t *refusal)
+{
+    const struct tl_body_hello *hello = &message->body.hello;
+    refusal->field = "name";
+    refusal->ours = self->topology->name;
+    refusal->theirs = "nothing";
+    for (size_t i = 0; i < hello->agreements_count; i++)
+        if (strcmp (hello->agreements[i].field, "name") == 0)
+            refusal->theirs = hello->agreements[i].value;
+    if (strcmp (refusal->ours, refusal->theirs) == 0)
+        return 0;
+    snprintf (refusal->text, sizeof refusal->text,
+              "its run is '%.300s' and you mean '%.300s': name that run's topology file, or give "
+              "yours addresses of its own",
+              refusal->ours, refusal->theirs);
+    return -1;
+}
+
+//  0 and its index in the topology.
+static int
+s_check_listed (tl_broker_t *self, tl_role_t role, const char *name, int *index,
+                tl_refusal_t *refusal)
+{
+    *index = role == TL_ROLE_WORKER ? tl_topology_worker (self->topology, name)
+                                    : tl_topology_client (self->topology, name);
+    if (*index >= 0)
+        return 0;
+    refusal->field = role == TL_ROLE_WORKER ? "workers" : "clients";
+    refusal->ours = "nothing";
+    refusal->theirs = name;
+    snprintf (refusal->text, sizeof refusal->text,
+              "%s is not listed under %s in the broker's topology: add it there", name,
+              refusal->field);
+    return -1;
+}
+
+static int
+s_check_agreements (tl_broker_t *self, const tl_message_t *message, tl_role_t role,
+                    const char *name, tl_refusal_t *refusal)
+{
+    tl_agree_t scope = role == TL_ROLE_READER ? TL_AGREE_READING : TL_AGREE_ALL;
+    if (!tl_agreements_differ (&self->agreements, scope, message->body.hello.agreements,
+                               message->body.hello.agreements_count, &refusal->field,
+                               &refusal->ours, &refusal->theirs))
+        return 0;
+    snprintf (refusal->text, sizeof refusal->text,
+              "%s is %.300s at the broker and %.300s at %s: make the two equal", refusal->field,
+              refusal->ours, refusal->theirs, name);
+    return -1;
+}
+
+static int
+s_check_window (tl_broker_t *self, const tl_message_t *message, const char *name,
+                tl_refusal_t *refusal)
+{
+    uint64_t bytes = message->body.hello.window_bytes, granted = self->topology->wire.credit;
+    uint64_t messages = message->body.hello.window_messages;
+    if (bytes < TL_CHUNK_BYTES || messages < 1 || messages > TL_BROKER_MESSAGES) {
+        refusal->field = "window";
+        snprintf (refusal->text, sizeof refusal->text,
+                  "%s asks for a window of %llu bytes and %llu messages, which no link can have: "
+                  "run the same version of trunkline on all machines",
+                  name, (unsigned long long)bytes, (unsigned long long)messages);
+        return -1;
+    }
+    if (granted == 0 || granted > LARGEST_WINDOW)
+        granted = LARGEST_WINDOW;
+    if (bytes <= granted)
+        return 0;
+    refusal->field = "wire.credit_mb";
+    snprintf (refusal->text, sizeof refusal->text,
+              "%s needs %.1f MB of credit for one step and the broker grants %.1f MB: raise "
+              "wire.credit_mb or lower train.batch_size or train.max_length",
+              name, (double)bytes / 1e6, (double)granted / 1e6);
+    return -1;
+}
+
 //  Everything that can be wrong with a HELLO of that role. 0 and the index in the topology if nothing is.
 static int
 s_check_hello (tl_broker_t *self, const tl_message_t *message, tl_role_t role, const char *name,
                int *index, tl_refusal_t *refusal)
 {
     *index = -1;
+    if (s_check_run (self, message, refusal))
+        return -1;
     if (role == TL_ROLE_ADMIN)
         return 0;
-    *index = role == TL_ROLE_WORKER ? tl_topology_worker (self->topology, name)
-                                    : tl_topology_client (self->topology, name);
-    if (*index < 0) {
-        refusal->field = role == TL_ROLE_WORKER ? "workers" : "clients";
-        refusal->theirs = name;
-        snprintf (refusal->text, sizeof refusal->text,
-                  "%s is not listed under %s in the broker's topology: add it there", name,
-                  refusal->field);
+    if (s_check_listed (self, role, name, index, refusal) ||
+        s_check_agreements (self, message, role, name, refusal))
         return -1;
-    }
-    if (tl_agreements_differ (&self->agreements, message->body.hello.agreements,
-                              message->body.hello.agreements_count, &refusal->field, &refusal->ours,
-                              &refusal->theirs)) {
-        snprintf (refusal->text, sizeof refusal->text,
-                  "%s is %.300s at the broker and %.300s at %s: make the two equal", refusal->field,
-                  refusal->ours, refusal->theirs, name);
-        return -1;
-    }
-    if (message->body.hello.window_bytes < TL_CHUNK_BYTES ||
-        message->body.hello.window_messages < 1 ||
-        message->body.hello.window_messages > TL_BROKER_MESSAGES) {
-        refusal->field = "window";
-        snprintf (
-            refusal->text, sizeof refusal->text,
-            "%s asks for a window of %llu bytes and %llu messages, which no link can have: run "
-            "the same version of trunkline on all machines",
-            name, (unsigned long long)message->body.hello.window_bytes,
-            (unsigned long long)message->body.hello.window_messages);
-        return -1;
-    }
-    if (message->body.hello.window_bytes > LARGEST_WINDOW ||
-        (self->topology->wire.credit &&
-         message->body.hello.window_bytes > self->topology->wire.credit)) {
-        refusal->field = "wire.credit_mb";
-        snprintf (
-            refusal->text, sizeof refusal->text,
-            "%s needs %.1f MB of credit for one step and the broker grants %.1f MB: raise "
-            "wire.credit_mb or lower train.batch_size or train.max_length",
-            name, (double)message->body.hello.window_bytes / 1e6,
-            (double)(self->topology->wire.credit ? self->topology->wire.credit : LARGEST_WINDOW) /
-                1e6);
-        return -1;
-    }
-    return 0;
+    refusal->ours = refusal->theirs = "";
+    return s_check_window (self, message, name, refusal);
 }
 
 //  A peer that is here already: the same process says HELLO again (its WELCOME was lost, or it lost its session) or a new
@@ -235,7 +278,7 @@ tl_broker_on_hello (tl_broker_t *self, const tl_message_t *message, const tl_pac
         snprintf (refusal.text, sizeof refusal.text,
                   "the key of %s can't act as %s: use the key of that role", packet->user,
                   message->body.hello.role);
-        s_refuse (self, packet, &refusal);
+        s_refuse (self, packet, "a peer", &refusal);
         return;
     }
     //  The same process repeating itself before our WELCOME arrived: the session stands.
@@ -246,7 +289,7 @@ tl_broker_on_hello (tl_broker_t *self, const tl_message_t *message, const tl_pac
     }
     if (s_check_hello (self, message, role, name, &index, &refusal) ||
         !s_make_room (self, message, role, name, &refusal)) {
-        s_refuse (self, packet, &refusal);
+        s_refuse (self, packet, tl_role_name (role), &refusal);
         return;
     }
     //  One connection, one session: else a peer could have as many as it likes.
@@ -329,6 +372,6 @@ tl_broker_refuse_frame (tl_broker_t *self, tl_socket_t *socket, const tl_packet_
     } else if (socket == self->control) {
         tl_refusal_t refusal = {.field = "protocol", .ours = "", .theirs = ""};
         snprintf (refusal.text, sizeof refusal.text, "%s", why);
-        s_refuse (self, packet, &refusal);
+        s_refuse (self, packet, "a peer", &refusal);
     }
 }

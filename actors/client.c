@@ -519,8 +519,9 @@ s_open (tl_client_t *self, tl_error_t *err)
                                        tl_site_scores (self->site) ? TL_ASK_AT_ONCE : 0,
                                        self->hidden));
     tl_agreements_t agreements;
-    tl_agreements_make (&agreements, self->topology, tl_site_manifest (self->site),
-                        tl_site_tokenizer (self->site));
+    tl_agreements_make (&agreements, self->topology, TL_AGREE_ALL);
+    tl_agreements_bind (&agreements, "model", tl_site_manifest (self->site));
+    tl_agreements_bind (&agreements, "tokenizer", tl_site_tokenizer (self->site));
     tl_peer_config_t config = {
         .role = "client",
         .name = spec->name,

@@ -211,8 +211,9 @@ s_on_refused (tl_peer_t *self, const tl_message_t *message)
         return;
     }
     char text[6144];
-    snprintf (text, sizeof text, "the broker refused %s %s: %s", self->config.role,
-              self->config.name, message->body.refused.text);
+    snprintf (text, sizeof text, "the broker at %s refused %s %s: %s",
+              tl_socket_endpoint (self->control), self->config.role, self->config.name,
+              message->body.refused.text);
     s_over (self, TL_CONNECTION, text);
 }
 

@@ -283,8 +283,9 @@ s_open (tl_reader_t *self, const tl_writing_options_t *writing, tl_error_t *err)
         return -1;
     uint64_t window = tl_window_bytes (t, rows, tl_site_hidden (self->site));
     tl_agreements_t agreements;
-    tl_agreements_make (&agreements, t, tl_site_manifest (self->site),
-                        tl_site_tokenizer (self->site));
+    tl_agreements_make (&agreements, t, TL_AGREE_READING);
+    tl_agreements_bind (&agreements, "model", tl_site_manifest (self->site));
+    tl_agreements_bind (&agreements, "tokenizer", tl_site_tokenizer (self->site));
     tl_peer_config_t config = {
         .role = "reader",
         .name = self->spec->name,

@@ -403,7 +403,8 @@ s_open (tl_worker_t *self, tl_error_t *err)
     uint64_t window = t->client_count *
                       tl_window_bytes (t, t->train.batch_size * t->train.max_length, self->hidden);
     tl_agreements_t agreements;
-    tl_agreements_make (&agreements, t, tl_trunk_manifest (self->trunk), NULL);
+    tl_agreements_make (&agreements, t, TL_AGREE_ALL);
+    tl_agreements_bind (&agreements, "model", tl_trunk_manifest (self->trunk));
     tl_peer_config_t config = {
         .role = "worker",
         .name = self->name,

@@ -146,7 +146,7 @@ void
 peer_hello (peer_t *self, const char *role, uint64_t process)
 {
     tl_agreements_t agreements;
-    tl_agreements_make (&agreements, stage_case (self->stage)->topology, NULL, NULL);
+    tl_agreements_make (&agreements, stage_case (self->stage)->topology, TL_AGREE_ALL);
     tl_message_t hello;
     tl_message_init (&hello, TL_HELLO);
     hello.body.hello.role = (char *)role;

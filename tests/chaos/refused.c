@@ -363,6 +363,25 @@ s_disagree (void)
     stage_end (&stage);
 }
 
+//  Who means another run than the broker's, which has the same addresses, doesn't get it: neither its figures nor its end.
+static void
+s_other_run (void)
+{
+    static const char sentence[] = "its run is 'case' and you mean 'other'";
+    case_spec_t spec = s_case (1, 100000);
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "closed", "step", 2);
+    s_ends (stage, stage_verb (stage, "status", "--set", "name=other", NULL), 2, sentence);
+    s_ends (stage, stage_verb (stage, "down", "--set", "name=other", NULL), 2, sentence);
+    s_ends (stage, stage_run (stage, "client", "site-0", "--set", "name=other", NULL), 2, sentence);
+    int64_t now = part_int (part_event (up, "closed", NULL, 0), "step");
+    part_event (up, "closed", "step", now + 5);
+    s_ends (stage, stage_verb (stage, "down", NULL), 0, "");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_end (&stage);
+}
+
 //  --- files, ports and numbers
 
 static void
@@ -578,6 +597,7 @@ main (int argc, char **argv)
         {"no_zap", s_no_zap},
         {"plain", s_plain},
         {"disagree", s_disagree},
+        {"other_run", s_other_run},
         {"port_in_use", s_port_in_use},
         {"second_up", s_second_up},
         {"files", s_files},
