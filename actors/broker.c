@@ -30,22 +30,32 @@ enum { UP, SERVING, ENDING };
 
 //  --- status -----------------------------------------------------------------------------------
 
+static void
+s_add_peer (json_t *peers, const char *name, const char *role, const char *state, uint64_t bytes,
+            int64_t heard)
+{
+    json_array_append_new (peers, json_pack ("{sssssssIsI}", "name", name, "role", role, "state",
+                                             state, "bytes_in", (json_int_t)bytes, "silent_ms",
+                                             (json_int_t)(tl_clock_ms () - heard)));
+}
+
+//  Who is here, and clients who were.
 static json_t *
 s_peers (tl_broker_t *self)
 {
     json_t *peers = json_array ();
-    for (tl_session_t *it = self->sessions.first; it; it = it->next) {
-        if (it->role == TL_ROLE_ADMIN)
-            continue;
-        json_t *peer =
-            json_pack ("{sssssssIsI}", "name", it->label, "role", tl_role_name (it->role), "state",
-                       it->broken  ? "reconnecting"
-                       : it->ready ? "here"
-                                   : "joining",
-                       "bytes_in", (json_int_t)it->bytes, "silent_ms",
-                       (json_int_t)(tl_clock_ms () - it->heard));
-        json_array_append_new (peers, peer);
-    }
+    for (const tl_session_t *it = self->sessions.first; it; it = it->next)
+        if (it->role != TL_ROLE_ADMIN)
+            s_add_peer (peers, it->label, tl_role_name (it->role),
+                        it->dismissed ? "done"
+                        : it->broken  ? "reconnecting"
+                        : it->ready   ? "here"
+                                      : "joining",
+                        it->bytes, it->heard);
+    for (size_t i = 0; i < self->topology->client_count; i++)
+        if (self->past[i].state && !tl_sessions_by_client (&self->sessions, (int)i))
+            s_add_peer (peers, self->topology->clients[i].name, tl_role_name (TL_ROLE_CLIENT),
+                        self->past[i].state, self->past[i].bytes, self->past[i].since);
     return peers;
 }
 
@@ -128,12 +138,9 @@ tl_broker_serve (tl_broker_t *self)
 {
     tl_actor_go (self->actor, SERVING, "stay");
     tl_info ("serving eval and generate until `trunkline down`");
-    tl_message_t bye;
-    tl_message_init (&bye, TL_BYE);
-    bye.body.bye.text = "the run is over";
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
         if (it->role == TL_ROLE_CLIENT)
-            tl_broker_control (self, it, &bye);
+            tl_broker_dismiss (self, it);
     tl_event ("serving", "{}");
 }
 
@@ -271,7 +278,9 @@ static void
 s_on_disconnected (tl_broker_t *self, const tl_socket_t *socket, int fd)
 {
     bool control = socket == self->control;
-    for (tl_session_t *it = self->sessions.first; it && fd >= 0; it = it->next) {
+    tl_session_t *next;
+    for (tl_session_t *it = self->sessions.first; it && fd >= 0; it = next) {
+        next = it->next;
         tl_road_t *road = control ? &it->control : &it->data;
         if (road->fd != fd ||
             (!control && (it->role == TL_ROLE_WORKER) != (socket == self->workers)))
@@ -282,6 +291,8 @@ s_on_disconnected (tl_broker_t *self, const tl_socket_t *socket, int fd)
             tl_link_detach (it->link);
         if (!it->broken)
             it->broken = tl_clock_ms ();
+        if (it->dismissed)
+            tl_broker_drop (self, it, "the run is over");
     }
 }
 
@@ -530,6 +541,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
                                    .rounds = topology->train.steps,
                                    .save_every = topology->checkpoint.every};
     self->committed = tl_alloc (topology->client_count * sizeof *self->committed);
+    self->past = tl_alloc (topology->client_count * sizeof *self->past);
     self->schedule = tl_schedule_new (&config, &tl_broker_actions, self);
     int code = TL_BAD_INPUT;
     if (s_open (self, err) == 0) {
@@ -557,6 +569,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_agreements_clear (&self->agreements);
     tl_actor_destroy (&self->actor);
     free (self->committed);
+    free (self->past);
     free (self);
     return code;
 }

@@ -69,11 +69,26 @@ s_link_send (void *arg, const void *envelope, size_t size, zmq_msg_t *payload)
 void
 tl_broker_drop (tl_broker_t *self, tl_session_t *session, const char *why)
 {
-    tl_info ("%s %s left: %s", tl_role_name (session->role), session->label, why);
+    const char *state = session->dismissed ? "done" : "left";
+    tl_info ("%s %s %s: %s", tl_role_name (session->role), session->label,
+             session->dismissed ? "is done" : "left", why);
     tl_event ("peer", "{ssssssss}", "role", tl_role_name (session->role), "name", session->label,
-              "state", "left", "why", why);
+              "state", state, "why", why);
+    if (session->role == TL_ROLE_CLIENT)
+        self->past[session->index] =
+            (tl_past_t){.state = state, .bytes = session->bytes, .since = tl_clock_ms ()};
     tl_broker_gone (self, session);
     tl_sessions_remove (&self->sessions, session);
+}
+
+void
+tl_broker_dismiss (tl_broker_t *self, tl_session_t *session)
+{
+    tl_message_t bye;
+    tl_message_init (&bye, TL_BYE);
+    bye.body.bye.text = "the run is over";
+    session->dismissed = true;
+    tl_broker_control (self, session, &bye);
 }
 
 typedef struct {

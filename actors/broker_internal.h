@@ -16,6 +16,13 @@ enum {
     TL_BROKER_MESSAGES = 65536
 }; //  HWM of the data sockets, above any peer's credit in messages
 
+//  A client that was here and isn't any more, for `status`.
+typedef struct {
+    const char *state; //  "done", "left"; NULL: it was never here
+    uint64_t bytes;    //  payload that came from it
+    int64_t since;     //  monotonic ms
+} tl_past_t;
+
 typedef struct {
     const tl_topology_t *topology;
     tl_broker_options_t options;
@@ -34,6 +41,7 @@ typedef struct {
     tl_outsiders_t *outsiders; //  what the log says of them
     uint64_t
         *committed;  //  [clients] newest step that the worker counted this client in, +1; 0: none
+    tl_past_t *past; //  [clients]
     int stop_timer;  //  running out of patience with a stop, 0: none
     bool hurried;    //  the stop was hurried already
     bool over;       //  the schedule is done
@@ -52,6 +60,7 @@ void tl_broker_refuse_frame (tl_broker_t *self, tl_socket_t *socket, const tl_pa
                              const char *why); //  something that is not the protocol
 void tl_broker_control (tl_broker_t *self, tl_session_t *session, tl_message_t *message);
 void tl_broker_drop (tl_broker_t *self, tl_session_t *session, const char *why);
+void tl_broker_dismiss (tl_broker_t *self, tl_session_t *session); //  BYE: the run is over
 
 //  broker.c
 void tl_broker_serve (tl_broker_t *self); //  the run is over; eval and generate go on

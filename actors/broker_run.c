@@ -344,12 +344,9 @@ tl_broker_ready (tl_broker_t *self, tl_session_t *session)
     if (session->role == TL_ROLE_WORKER) {
         tl_schedule_worker_join (self->schedule);
         s_tell_readers (self);
-    } else if (session->role == TL_ROLE_CLIENT && self->over) {
-        tl_message_t bye;
-        tl_message_init (&bye, TL_BYE);
-        bye.body.bye.text = "the run is over";
-        tl_broker_control (self, session, &bye);
-    } else if (session->role == TL_ROLE_CLIENT)
+    } else if (session->role == TL_ROLE_CLIENT && self->over)
+        tl_broker_dismiss (self, session);
+    else if (session->role == TL_ROLE_CLIENT)
         tl_schedule_join (self->schedule, (size_t)session->index);
     if (tl_schedule_state (self->schedule) == TL_RUN_WAITING)
         s_say_missing (self);

@@ -159,17 +159,39 @@ s_keep (void)
     stage_end (&stage);
 }
 
-//  With --stay the run is over and served; a signal ends that, too.
+//  With --stay the run is over and served, and its clients are done; a signal ends that, too.
 static void
 s_served (void)
 {
-    case_spec_t spec = s_case (1, 5, "serial");
+    case_spec_t spec = s_case (2, 5, "serial");
     stage_t *stage = stage_new (&spec);
     part_t *up = stage_up (stage, "--stay", NULL);
     part_event (up, "serving", NULL, 0);
+    for (int i = 0; i < 2; i++)
+        part_event_of (up, "peer", "state", "done");
+    part_t *status = stage_verb (stage, "status", "--format", "json", NULL);
+    stage_check (stage, part_wait (status) == 0, "status answers");
+    json_error_t error;
+    json_t *report = json_loads (part_out (status), 0, &error), *peer;
+    size_t i, done = 0;
+    json_array_foreach (json_object_get (report, "peers"), i, peer)
+    {
+        bool client = strcmp (part_text (peer, "role"), "client") == 0;
+        stage_check (stage, strcmp (part_text (peer, "state"), client ? "done" : "here") == 0,
+                     "clients that are done and a worker that is here");
+        done += client;
+    }
+    stage_check (stage, done == 2, "both clients in the list");
+    json_decref (report);
     part_kill (up, SIGTERM);
     stage_check (stage, part_wait (up) == 0, "code 0");
-    s_check_saved (stage, 5, 1);
+    for (size_t k = 0; part_at (up, k); k++)
+        stage_check (stage,
+                     !part_is (part_at (up, k), "peer") ||
+                         strcmp (part_text (part_at (up, k), "state"), "left") != 0 ||
+                         strcmp (part_text (part_at (up, k), "role"), "client") != 0,
+                     "no client that left");
+    s_check_saved (stage, 10, 2);
     stage_end (&stage);
 }
 
