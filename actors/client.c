@@ -3,6 +3,7 @@
 #include "actors/actor.h"
 #include "actors/agreement.h"
 #include "actors/ask.h"
+#include "actors/credentials.h"
 #include "actors/events.h"
 #include "actors/peer.h"
 #include "actors/footprint.h"
@@ -504,7 +505,8 @@ s_open (tl_client_t *self, tl_error_t *err)
 {
     const tl_client_spec_t *spec = &self->topology->clients[self->index];
     tl_footprint_begin (&self->footprint);
-    if (tl_mkdirs (self->directory, err) ||
+    if (tl_credentials_check (self->topology, "client", spec->name, err) ||
+        tl_mkdirs (self->directory, err) ||
         !(self->site = tl_site_new (self->topology, self->index, true, err)))
         return -1;
     self->hidden = tl_site_hidden (self->site);

@@ -1,5 +1,6 @@
 #include "peer.h"
 
+#include "actors/credentials.h"
 #include "base/assert.h"
 #include "clock.h"
 #include "log.h"
@@ -191,6 +192,10 @@ s_on_attached (tl_peer_t *self, const tl_message_t *message, tl_socket_t *socket
     }
     if (self->phase == ATTACHING) {
         s_phase (self, LIVE, "ATTACHED");
+        tl_log (strcmp (self->config.role, "reader") == 0 ? TL_LOG_DEBUG : TL_LOG_INFO,
+                "admitted by the broker at %s as %s %s: %s, after %llu steps",
+                tl_socket_endpoint (self->control), self->config.role, self->config.name,
+                self->topology->name, (unsigned long long)self->step);
         self->config.on_ready (self->config.arg);
     } else if (self->broke) {
         self->broke = false;
@@ -469,9 +474,7 @@ s_open (tl_peer_t *self, tl_error_t *err)
     bool client = strcmp (role, "client") == 0 || strcmp (role, "reader") == 0;
     tl_pair_t pair;
     char broker[41];
-    if (tl_keys_pair (self->topology->keys, client ? "client" : role, self->config.name, &pair,
-                      err) ||
-        tl_keys_broker (self->topology->keys, broker, err))
+    if (tl_credentials_read (self->topology, role, self->config.name, &pair, broker, err))
         return -1;
     self->control =
         tl_socket_connect (self->context, self->topology->broker.control, &pair, broker, 64, err);

@@ -3,6 +3,7 @@
 #include "actors/actor.h"
 #include "actors/agreement.h"
 #include "actors/ask.h"
+#include "actors/credentials.h"
 #include "actors/save.h"
 #include "actors/site_job.h"
 #include "actors/window.h"
@@ -278,6 +279,8 @@ s_open (tl_reader_t *self, const tl_writing_options_t *writing, tl_error_t *err)
 {
     const tl_topology_t *t = self->topology;
     size_t rows;
+    if (tl_credentials_check (t, "reader", self->spec->name, err))
+        return -1;
     self->site = tl_site_new (t, (size_t)(self->spec - t->clients), false, err);
     if (!self->site || s_open_text (self, writing, err) || s_rows (self, &rows, err))
         return -1;

@@ -1,6 +1,7 @@
 #include "supervisor.h"
 
 #include "actors/actor.h"
+#include "actors/credentials.h"
 #include "base/assert.h"
 #include "clock.h"
 #include "file.h"
@@ -328,7 +329,12 @@ s_died (tl_child_t *child, int status)
     s_how (status, how, sizeof how);
     snprintf (text, sizeof text, "%s %s%s%s", child->title, how, *child->last ? ": " : "",
               child->last);
-    const char *why = *child->last && exited ? child->last : text;
+    //  A last word says more than a code
+    char why[1300];
+    if (*child->last && exited)
+        snprintf (why, sizeof why, "%s: %s", child->title, child->last);
+    else
+        snprintf (why, sizeof why, "%s", text);
     if (strcmp (child->role, "broker") == 0) {
         s_broker_died (self, exited && code == 0, code, why);
         return;
@@ -355,12 +361,15 @@ s_died (tl_child_t *child, int status)
                child->restarts, MOST_RESTARTS);
         child->timer = tl_actor_timer (self->actor, (size_t)delay, 1, s_on_restart, child);
     } else {
-        child->failed = true;
-        s_say (self, "%s", text);
-        s_fail (self, code, why);
         //  The others go on without a client, but the first step waits for all.
-        if (worker || self->topology->client_count == 1 || !self->began)
+        child->failed = true;
+        if (worker || self->topology->client_count == 1 || !self->began) {
+            s_fail (self, code, why);
             s_stop (self);
+        } else {
+            s_say (self, "%s", why);
+            s_fail (self, code, why);
+        }
     }
 }
 
@@ -515,6 +524,17 @@ s_add (tl_supervisor_t *self, const char *role, const char *name, const char *ho
     snprintf (child->title, sizeof child->title, "%s%s%s", role, *name ? "/" : "", name);
 }
 
+//  What every part here would say of its own is said once, before anything runs.
+static int
+s_check_keys (const tl_supervisor_t *self, tl_error_t *err)
+{
+    int rc = 0;
+    for (size_t i = 0; i < self->count && rc == 0; i++)
+        rc = tl_credentials_check (self->topology, self->children[i].role, self->children[i].name,
+                                   err);
+    return rc;
+}
+
 static int
 s_open (tl_supervisor_t *self, tl_error_t *err)
 {
@@ -540,6 +560,7 @@ s_open (tl_supervisor_t *self, tl_error_t *err)
                         "%s: nothing in it belongs on this machine: every host is another; start "
                         "single parts with `trunkline run`",
                         t->source);
+    rc = s_check_keys (self, err);
     self->waiting = strcmp (self->children[0].role, "broker") == 0;
     for (size_t i = 0; i < (self->waiting ? 1 : self->count) && rc == 0; i++)
         rc = s_start (&self->children[i], err);

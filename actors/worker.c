@@ -1,6 +1,7 @@
 #include "worker.h"
 
 #include "actors/agreement.h"
+#include "actors/credentials.h"
 #include "actors/events.h"
 #include "actors/save.h"
 #include "actors/worker_internal.h"
@@ -394,7 +395,8 @@ s_open (tl_worker_t *self, tl_error_t *err)
 {
     const tl_topology_t *t = self->topology;
     tl_footprint_begin (&self->footprint);
-    if (tl_mkdirs (self->directory, err) || !(self->trunk = tl_trunk_new (t, self->index, err)))
+    if (tl_credentials_check (t, "worker", self->name, err) || tl_mkdirs (self->directory, err) ||
+        !(self->trunk = tl_trunk_new (t, self->index, err)))
         return -1;
     self->hidden = tl_trunk_hidden (self->trunk);
     self->longest = tl_trunk_longest (self->trunk);
