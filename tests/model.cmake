@@ -1,5 +1,5 @@
 #  The running side of src/model: golden vectors, segments, generation.
-add_executable (golden_check golden/golden_check.c golden/golden_case.c golden/golden_run.c golden/golden_gguf.c)
+add_executable (golden_check golden/golden_check.c golden/golden_case.c golden/golden_run.c golden/golden_train.c golden/golden_gguf.c)
 target_link_libraries (golden_check PRIVATE tl_model tl_fed PkgConfig::JANSSON)
 set_target_properties (golden_check PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 

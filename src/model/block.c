@@ -62,18 +62,75 @@ s_sequence (tl_attention_t *shape, const tl_rows_t *rows, size_t index)
 }
 
 static void
-s_attend (const tl_context_t *context, const tl_rows_t *rows, const tl_kept_t *kept,
-          float *const views[3], tl_attention_t shape)
+s_copy_rows (float *to, size_t to_stride, size_t to_head, const float *from, size_t from_stride,
+             size_t from_head, const tl_attention_t *shape, size_t count)
+{
+    for (size_t row = 0; row < count; row++)
+        for (size_t head = 0; head < shape->kv_heads; head++)
+            memcpy (to + row * to_stride + head * to_head,
+                    from + row * from_stride + head * from_head, shape->d * sizeof (float));
+}
+
+void
+tl_block_join (const tl_block_t *self, float *k, float *v, const float *from_k, const float *from_v,
+               const tl_attention_t *shape, size_t count)
+{
+    size_t d = shape->d, width = shape->kv_heads * d, prefix = self->prefix.rows;
+    const float *values = self->prefix.values;
+    s_copy_rows (k, width, d, values, 2 * width, d, shape, prefix);
+    s_copy_rows (v, width, d, values + width, 2 * width, d, shape, prefix);
+    s_copy_rows (k + prefix * width, width, d, from_k, shape->k_stride, shape->k_head, shape,
+                 count);
+    s_copy_rows (v + prefix * width, width, d, from_v, shape->v_stride, shape->v_head, shape,
+                 count);
+}
+
+//  The shape of a call on keys and values that have prefix rows in front and lie in rows of their own.
+static tl_attention_t
+s_joined (const tl_attention_t *shape, size_t prefix)
+{
+    tl_attention_t joined = *shape;
+    joined.columns += prefix;
+    joined.context += prefix;
+    joined.k_stride = joined.v_stride = shape->kv_heads * shape->d;
+    joined.k_head = joined.v_head = shape->d;
+    return joined;
+}
+
+//  One sequence behind a prefix: keys and values are copied behind it.
+static void
+s_attend_prefixed (const tl_block_t *self, tl_workspace_t *workspace, float *attended, float *lse,
+                   const float *const qkv[3], const tl_attention_t *shape)
+{
+    tl_attention_t joined = s_joined (shape, self->prefix.rows);
+    size_t size = joined.columns * joined.k_stride, mark = tl_workspace_mark (workspace);
+    float *k = tl_workspace_take (workspace, size), *v = tl_workspace_take (workspace, size);
+    tl_block_join (self, k, v, qkv[1], qkv[2], shape, shape->rows);
+    float *scratch = tl_workspace_take (workspace, tl_attention_scratch (&joined));
+    tl_kernels ()->attention_forward (attended, lse, qkv[0], k, v, &joined, scratch);
+    tl_workspace_release (workspace, mark);
+}
+
+static void
+s_attend (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+          const tl_kept_t *kept, float *const views[3], tl_attention_t shape)
 {
     size_t offset = 0;
     for (size_t i = 0; i < rows->sequences; i++) {
         s_sequence (&shape, rows, i);
+        const float *const qkv[3] = {views[0] + offset * shape.q_stride,
+                                     views[1] + offset * shape.k_stride,
+                                     views[2] + offset * shape.v_stride};
+        float *attended = kept->attended + offset * shape.o_stride;
+        float *lse = kept->lse + offset * shape.heads;
         size_t mark = tl_workspace_mark (context->workspace);
-        float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&shape));
-        tl_kernels ()->attention_forward (
-            kept->attended + offset * shape.o_stride, kept->lse + offset * shape.heads,
-            views[0] + offset * shape.q_stride, views[1] + offset * shape.k_stride,
-            views[2] + offset * shape.v_stride, &shape, scratch);
+        if (self->prefix.rows)
+            s_attend_prefixed (self, context->workspace, attended, lse, qkv, &shape);
+        else {
+            float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&shape));
+            tl_kernels ()->attention_forward (attended, lse, qkv[0], qkv[1], qkv[2], &shape,
+                                              scratch);
+        }
         tl_workspace_release (context->workspace, mark);
         offset += shape.rows;
     }
@@ -85,23 +142,16 @@ s_attend_cached (const tl_context_t *context, const tl_rows_t *rows, const tl_ke
                  float *const views[3], tl_attention_t shape, const tl_kv_t *kv)
 {
     size_t width = shape.kv_heads * shape.d, offset = 0;
-    tl_attention_t cached = shape;
-    cached.k_stride = cached.v_stride = width;
-    cached.k_head = cached.v_head = shape.d;
     for (size_t i = 0; i < rows->sequences; i++, kv++) {
         const float *k = views[1] + offset * shape.k_stride;
         const float *v = views[2] + offset * shape.v_stride;
-        for (size_t row = 0; row < rows->length[i]; row++)
-            for (size_t head = 0; head < shape.kv_heads; head++) {
-                size_t to = (kv->cached + row) * width + head * shape.d;
-                memcpy (kv->k + to, k + row * shape.k_stride + head * shape.k_head,
-                        shape.d * sizeof (float));
-                memcpy (kv->v + to, v + row * shape.v_stride + head * shape.v_head,
-                        shape.d * sizeof (float));
-            }
-        s_sequence (&cached, rows, i);
-        cached.columns = kv->cached + rows->length[i];
-        cached.context = rows->context[i] < cached.columns ? rows->context[i] : cached.columns;
+        size_t at = (kv->prefix + kv->cached) * width, count = rows->length[i];
+        s_copy_rows (kv->k + at, width, shape.d, k, shape.k_stride, shape.k_head, &shape, count);
+        s_copy_rows (kv->v + at, width, shape.d, v, shape.v_stride, shape.v_head, &shape, count);
+        s_sequence (&shape, rows, i);
+        shape.columns = kv->cached + count;
+        shape.context = rows->context[i] < shape.columns ? rows->context[i] : shape.columns;
+        tl_attention_t cached = s_joined (&shape, kv->prefix);
         size_t mark = tl_workspace_mark (context->workspace);
         float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&cached));
         tl_kernels ()->attention_forward (
@@ -138,15 +188,15 @@ s_project (const tl_block_t *self, const tl_context_t *context, const tl_rows_t 
 
 //  What the rows see, from q, k and v.
 static void
-s_look (const tl_context_t *context, const tl_rows_t *rows, const tl_kept_t *kept,
-        const tl_kv_t *kv)
+s_look (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+        const tl_kept_t *kept, const tl_kv_t *kv)
 {
     float *views[3];
     tl_attention_t shape = s_views (context, kept->qkv, views);
     if (kv)
         s_attend_cached (context, rows, kept, views, shape, kv);
     else
-        s_attend (context, rows, kept, views, shape);
+        s_attend (self, context, rows, kept, views, shape);
 }
 
 //  The rows between attention and MLP.
@@ -177,7 +227,7 @@ s_attention_forward (const tl_block_t *self, const tl_context_t *context, const 
     size_t mark = tl_workspace_mark (context->workspace);
     float *normed = s_normed (context, &self->norm1, kept->mean1, kept->rstd1, x, rows->rows);
     s_project (self, context, rows, kept, normed);
-    s_look (context, rows, kept, kv);
+    s_look (self, context, rows, kept, kv);
     s_combine (self, context, rows, kept, x, normed);
     tl_workspace_release (context->workspace, mark);
 }
@@ -243,7 +293,7 @@ tl_block_again (const tl_block_t *self, const tl_context_t *context, const tl_ro
     if (self->dropped & TL_DROP_QKV)
         s_project (self, context, rows, kept, normed);
     if (self->dropped & TL_DROP_ATTENDED)
-        s_look (context, rows, kept, NULL);
+        s_look (self, context, rows, kept, NULL);
     if (combine)
         s_combine (self, context, rows, kept, x, normed);
     tl_workspace_release (workspace, mark);
@@ -342,24 +392,65 @@ s_mlp_backward (const tl_block_t *self, const tl_context_t *context, const tl_ro
     tl_workspace_release (workspace, mark);
 }
 
+//  The gradients of joined keys or values go to the prefix and to the rows.
+static void
+s_part (float *gradient, size_t prefix, float *rows, size_t stride, size_t head_stride,
+        const float *joined, const tl_attention_t *shape)
+{
+    size_t width = shape->kv_heads * shape->d;
+    for (size_t row = 0; row < prefix; row++)
+        tl_kernels ()->add (gradient + row * 2 * width, joined + row * width, 1, width);
+    s_copy_rows (rows, stride, head_stride, joined + prefix * width, width, shape->d, shape,
+                 shape->rows);
+}
+
+static void
+s_attend_prefixed_backward (const tl_block_t *self, tl_workspace_t *workspace, float *const dqkv[3],
+                            const float *dattended, const float *const qkv[3],
+                            const float *attended, const float *lse, const tl_attention_t *shape)
+{
+    size_t prefix = self->prefix.rows, mark = tl_workspace_mark (workspace);
+    tl_attention_t joined = s_joined (shape, prefix);
+    size_t width = joined.k_stride, size = joined.columns * width;
+    float *k = tl_workspace_take (workspace, size), *v = tl_workspace_take (workspace, size);
+    float *dk = tl_workspace_take (workspace, size), *dv = tl_workspace_take (workspace, size);
+    memset (dk, 0, size * sizeof *dk);
+    memset (dv, 0, size * sizeof *dv);
+    tl_block_join (self, k, v, qkv[1], qkv[2], shape, shape->rows);
+    float *scratch = tl_workspace_take (workspace, tl_attention_scratch (&joined));
+    tl_kernels ()->attention_backward (dqkv[0], dk, dv, dattended, qkv[0], k, v, attended, lse,
+                                       &joined, scratch);
+    s_part (self->prefix.gradient, prefix, dqkv[1], shape->k_stride, shape->k_head, dk, shape);
+    s_part (self->prefix.gradient + width, prefix, dqkv[2], shape->v_stride, shape->v_head, dv,
+            shape);
+    tl_workspace_release (workspace, mark);
+}
+
 //  From the gradient of the attended rows to that of q, k and v before rotary.
 static void
-s_attend_backward (const tl_context_t *context, const tl_rows_t *rows, const tl_kept_t *kept,
-                   float *const dqkv[3], const float *dattended)
+s_attend_backward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
+                   const tl_kept_t *kept, float *const d_qkv[3], const float *dattended)
 {
     float *views[3], *dviews[3];
     tl_attention_t shape = s_views (context, kept->qkv, views);
-    s_views (context, dqkv, dviews);
+    s_views (context, d_qkv, dviews);
     size_t offset = 0;
     for (size_t i = 0; i < rows->sequences; i++) {
         s_sequence (&shape, rows, i);
-        size_t mark = tl_workspace_mark (context->workspace);
-        float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&shape));
         size_t q = offset * shape.q_stride, k = offset * shape.k_stride;
         size_t v = offset * shape.v_stride, o = offset * shape.o_stride;
-        tl_kernels ()->attention_backward (
-            dviews[0] + q, dviews[1] + k, dviews[2] + v, dattended + o, views[0] + q, views[1] + k,
-            views[2] + v, kept->attended + o, kept->lse + offset * shape.heads, &shape, scratch);
+        const float *const qkv[3] = {views[0] + q, views[1] + k, views[2] + v};
+        float *const dqkv[3] = {dviews[0] + q, dviews[1] + k, dviews[2] + v};
+        const float *attended = kept->attended + o, *lse = kept->lse + offset * shape.heads;
+        size_t mark = tl_workspace_mark (context->workspace);
+        if (self->prefix.rows)
+            s_attend_prefixed_backward (self, context->workspace, dqkv, dattended + o, qkv,
+                                        attended, lse, &shape);
+        else {
+            float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&shape));
+            tl_kernels ()->attention_backward (dqkv[0], dqkv[1], dqkv[2], dattended + o, qkv[0],
+                                               qkv[1], qkv[2], attended, lse, &shape, scratch);
+        }
         tl_workspace_release (context->workspace, mark);
         offset += shape.rows;
     }
@@ -384,7 +475,7 @@ s_attention_backward (const tl_block_t *self, const tl_context_t *context, const
     float *dattended = tl_workspace_take (workspace, n * self->linear[TL_OUT].in);
     tl_linear_backward (&self->linear[TL_OUT], rows, dattended, d, kept->attended, 0,
                         kept->low[TL_OUT], workspace);
-    s_attend_backward (context, rows, kept, dqkv, dattended);
+    s_attend_backward (self, context, rows, kept, dqkv, dattended);
     tl_workspace_release (workspace, inner);
 
     const float *normed = s_normed_again (self, context, &self->norm1, TL_Q, TL_V, x, n);

@@ -1,5 +1,6 @@
 /*  cache: keys and values of a sequence, so that generation reads every row once. Keys are kept after
-    rotary; ChatGLM's context columns stay visible to every later row.                                */
+    rotary, behind the block's prefix if it has one; ChatGLM's context columns stay visible to every later
+    row.                                                                                            */
 
 #include "model/segment.h"
 
@@ -25,11 +26,18 @@ tl_cache_new (const tl_segment_t *segment, size_t capacity)
     self->capacity = capacity;
     self->blocks = segment->range.last - segment->range.first;
     self->kv = tl_alloc ((self->blocks + 1) * sizeof *self->kv);
-    size_t size = tl_padded (capacity * config->kv_heads * config->head_dim);
-    self->storage = tl_alloc_aligned ((2 * self->blocks * size + 16) * sizeof (float));
+    size_t width = config->kv_heads * config->head_dim, total = 16;
+    for (size_t i = 0; i < self->blocks; i++)
+        total += 2 * tl_padded ((segment->blocks[i].prefix.rows + capacity) * width);
+    self->storage = tl_alloc_aligned (total * sizeof (float));
+    const tl_attention_t shape = {.kv_heads = config->kv_heads, .d = config->head_dim};
+    float *at = self->storage;
     for (size_t i = 0; i < self->blocks; i++) {
-        self->kv[i].k = self->storage + 2 * i * size;
-        self->kv[i].v = self->storage + (2 * i + 1) * size;
+        const tl_block_t *block = &segment->blocks[i];
+        size_t size = tl_padded ((block->prefix.rows + capacity) * width);
+        self->kv[i] = (tl_kv_t){.k = at, .v = at + size, .prefix = block->prefix.rows};
+        tl_block_join (block, self->kv[i].k, self->kv[i].v, NULL, NULL, &shape, 0);
+        at += 2 * size;
     }
     return self;
 }

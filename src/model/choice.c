@@ -105,6 +105,8 @@ s_frozen (const tl_tune_t *tune, const tl_slot_t *slot)
 static bool
 s_trainable (const tl_tune_t *tune, const tl_slot_t *slot)
 {
+    if (tune->method == TL_TUNE_PTUNING)
+        return slot->role == TL_SLOT_NORM1; //  a block's first tensor stands for its prefix
     return tune->method == TL_TUNE_FULL || (slot->linear && tl_tune_targets (tune, slot->name));
 }
 
@@ -179,7 +181,7 @@ s_check_pattern (const tl_tune_t *tune, const tl_config_t *config, const char *p
     return tl_fail (err, TL_BAD_INPUT,
                     "tune.freeze: '%s' names nothing that tune.method %s would train in this "
                     "model; %s",
-                    pattern, tune->method == TL_TUNE_FULL ? "full" : "lora",
+                    pattern, tl_method_name (tune->method),
                     tied ? "its head is the embedding: write embedding" : "remove or correct it");
 }
 

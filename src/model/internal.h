@@ -70,6 +70,8 @@ bool tl_tune_trains (const tl_tune_t *tune, const tl_slot_t *slot);
 //  Every pattern is one, leaves something out, and something is left; LoRA: of each block all targets or none.
 int tl_tune_check_freeze (const tl_tune_t *tune, const tl_config_t *config, tl_error_t *err);
 
+const char *tl_method_name (tl_method_t method); //  as in tune.method: "lora"
+
 //  ---------------------------------------------------------------------------------------------
 //  Located weights (model.c)
 

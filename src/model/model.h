@@ -90,7 +90,7 @@ typedef struct {
     bool head;          //  ends with final norm, LM head and loss
 } tl_range_t;
 
-typedef enum { TL_TUNE_LORA, TL_TUNE_FULL } tl_method_t;
+typedef enum { TL_TUNE_LORA, TL_TUNE_FULL, TL_TUNE_PTUNING } tl_method_t;
 
 enum { TL_MAX_TARGETS = 8, TL_MAX_FREEZE = 16, TL_MAX_SEGMENTS = 2 };
 
@@ -105,6 +105,7 @@ typedef struct {
     //  LoRA: of whole blocks only, which then have no adapter.
     const char *freeze[TL_MAX_FREEZE];
     size_t freeze_count;
+    size_t prefix; //  P-tuning v2: rows of trained keys and values in front of every block's own
     bool frozen;                     //  this part trains nothing (tune.parts leaves it out)
     uint64_t seed;                   //  init and dropout draws
     double beta1, beta2, eps, decay; //  AdamW
@@ -114,7 +115,8 @@ typedef struct tl_part tl_part_t;
 typedef struct tl_segment tl_segment_t;
 
 //  count ranges (1 or 2), ascending, not overlapping. LoRA A is drawn from the seed and the tensor's
-//  name (kaiming uniform as PEFT), B is zero; full masters are the widened weights.
+//  name (kaiming uniform as PEFT), B is zero; full masters are the widened weights; a prefix is drawn from the
+//  normal distribution (as the original and PEFT). A frozen part has no prefix.
 tl_part_t *tl_part_new (tl_model_t *model, const tl_range_t *ranges, size_t count,
                         const tl_tune_t *tune, tl_error_t *err);
 void tl_part_destroy (tl_part_t **self_p);

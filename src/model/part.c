@@ -20,6 +20,14 @@
 
 static bool
 s_has_embed (const tl_part_t *self)
+const char *
+tl_method_name (tl_method_t method)
+{
+    static const char *const names[] = {
+        [TL_TUNE_LORA] = "lora", [TL_TUNE_FULL] = "full", [TL_TUNE_PTUNING] = "ptuning"};
+    return names[method];
+}
+
 {
     return self->ranges[0].embed;
 }
@@ -57,6 +65,12 @@ s_peft_name (const char *weight, char factor)
 
 static void
 s_add_tensor (tl_part_t *self, char *name, uint64_t order, size_t rows, size_t columns)
+static char *
+s_prefix_name (size_t block)
+{
+    return tl_format ("prompt_embeddings.%zu", block);
+}
+
 {
     self->tensors[self->tensor_count++] =
         (tl_tensor_t){.name = name, .order = order, .shape = {rows, columns}};
@@ -79,6 +93,9 @@ s_list_tensors (tl_part_t *self, const tl_config_t *config)
             s_add_tensor (self, tl_strdup (slot.name), 2 * i, slot.rows, slot.columns);
         else {
             s_add_tensor (self, s_peft_name (slot.name, 'A'), 2 * i, self->tune.rank, slot.columns);
+        else if (self->tune.method == TL_TUNE_PTUNING)
+            s_add_tensor (self, s_prefix_name (slot.block), 2 * i, self->tune.prefix,
+                          2 * config->kv_heads * config->head_dim);
             s_add_tensor (self, s_peft_name (slot.name, 'B'), 2 * i + 1, slot.rows,
                           self->tune.rank);
         }
@@ -174,6 +191,14 @@ s_draw_lora (const tl_part_t *self, tl_tensor_t *tensor)
 
 static int
 s_first_values (tl_part_t *self, tl_error_t *err)
+static void
+s_draw_prefix (const tl_part_t *self, tl_tensor_t *tensor)
+{
+    tl_stream_t stream = {self->tune.seed, TL_DRAW_INIT, 0, 0, tl_random_name (tensor->name)};
+    for (size_t i = 0; i < s_tensor_size (tensor); i++)
+        tensor->value[i] = (float)tl_random_normal (&stream, i);
+}
+
 {
     for (size_t i = 0; i < self->tensor_count; i++) {
         tl_tensor_t *tensor = &self->tensors[i];
@@ -182,6 +207,8 @@ s_first_values (tl_part_t *self, tl_error_t *err)
             s_draw_lora (self, tensor);
         else if (tl_model_weight (self->model, tensor->name, tensor->shape[0], tensor->shape[1],
                                   &weight, err))
+        else if (self->tune.method == TL_TUNE_PTUNING)
+            s_draw_prefix (self, tensor);
             return -1;
         else if (tl_dtype_block (weight.dtype) > 1 && !tl_model_expands (self->model))
             return tl_fail (err, TL_BAD_INPUT,
@@ -219,12 +246,29 @@ s_check_ranges (const tl_part_t *self, const tl_config_t *config, tl_error_t *er
 
 static int
 s_check_tune (const tl_part_t *self, const tl_config_t *config, tl_error_t *err)
+static int
+s_check_prefix (const tl_tune_t *tune, const tl_config_t *config, tl_error_t *err)
+{
+    if (config->family != TL_FAMILY_CHATGLM && config->family != TL_FAMILY_GLM)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "tune.method: ptuning is for models of the families chatglm and glm, this "
+                        "one is %s; use lora",
+                        tl_family_name (config->family));
+    if (tune->prefix < 1 || tune->prefix > MOST_PREFIX)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "tune.prefix: expected 1 to %d rows, got %zu; 128 is a good start",
+                        MOST_PREFIX, tune->prefix);
+    return tl_tune_check_freeze (tune, config, err);
+}
+
 {
     const tl_tune_t *tune = &self->tune;
     if (tune->method == TL_TUNE_FULL)
         return tl_tune_check_freeze (tune, config, err);
     if (tune->rank < 1 || tune->rank > config->hidden)
         return tl_fail (err, TL_BAD_INPUT,
+    if (tune->method == TL_TUNE_PTUNING)
+        return s_check_prefix (tune, config, err);
                         "tune.rank: expected 1 to the hidden size %zu, got %zu; 8 is a good start",
                         config->hidden, tune->rank);
     if (!(tune->dropout >= 0 && tune->dropout < 1))
@@ -342,6 +386,15 @@ tl_part_find_lora (const tl_part_t *self, const char *weight, char factor)
 }
 
 //  ---------------------------------------------------------------------------------------------
+const tl_tensor_t *
+tl_part_find_prefix (const tl_part_t *self, size_t block)
+{
+    char *name = s_prefix_name (block);
+    const tl_tensor_t *tensor = tl_part_find (self, name);
+    free (name);
+    return tensor;
+}
+
 //  A step's end
 
 void

@@ -45,18 +45,21 @@ s_linears (const tl_block_t *block, size_t first, size_t last, size_t n, bool ba
     return most;
 }
 
+//  Behind a prefix, keys and values have copies with the prefix in front; so have their gradients.
 static size_t
-s_attention (const tl_config_t *config, size_t longest)
+s_attention (const tl_config_t *config, const tl_block_t *block, size_t longest, bool backward)
 {
-    size_t width = config->heads * config->head_dim;
+    size_t width = config->heads * config->head_dim, prefix = block->prefix.rows;
+    size_t joined = tl_padded ((prefix + longest) * config->kv_heads * config->head_dim);
     tl_attention_t shape = {.rows = longest,
-                            .columns = longest,
+                            .columns = prefix + longest,
                             .heads = config->heads,
                             .kv_heads = config->kv_heads,
                             .d = config->head_dim,
                             .q_stride = width,
                             .o_stride = width};
-    return tl_padded (tl_attention_scratch (&shape));
+    return tl_padded (tl_attention_scratch (&shape)) +
+           (prefix == 0 ? 0 : (backward ? 4 : 2) * joined);
 }
 
 static size_t
@@ -65,7 +68,7 @@ s_block_forward (const tl_block_t *self, const tl_context_t *context, size_t n, 
 {
     size_t normed = tl_padded (n * context->config->hidden);
     size_t attention = s_max (s_linears (self, TL_Q, TL_OUT, n, false, train),
-                              s_attention (context->config, longest));
+                              s_attention (context->config, self, longest, false));
     size_t active = tl_padded (n * context->config->inner);
     size_t mlp = s_max (s_linears (self, TL_GATE, TL_UP, n, false, train),
                         active + s_linears (self, TL_DOWN, TL_DOWN, n, false, train));
@@ -98,7 +101,7 @@ s_block_backward (const tl_block_t *self, const tl_context_t *context, size_t n,
         attention += tl_padded (n * self->linear[i].out);
     size_t out = tl_padded (n * self->linear[TL_OUT].in) +
                  s_max (s_linears (self, TL_OUT, TL_OUT, n, true, true),
-                        s_attention (context->config, longest));
+                        s_attention (context->config, self, longest, true));
     size_t qkv = s_again (self, context, TL_Q, TL_V, n) +
                  s_max (s_linears (self, TL_Q, TL_V, n, true, true), norm);
     return s_max (mlp + s_max (down, up), attention + s_max (out, qkv));

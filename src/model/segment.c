@@ -191,6 +191,18 @@ s_bind (tl_segment_t *self, const tl_slot_t *slot, float **vectors, tl_error_t *
 }
 
 static void
+s_bind_prefixes (tl_segment_t *self, size_t blocks)
+{
+    for (size_t i = 0; i < blocks; i++) {
+        const tl_tensor_t *tensor = tl_part_find_prefix (self->part, self->range.first + i);
+        if (!tensor)
+            continue;
+        self->blocks[i].prefix = (tl_prefix_t){tensor->shape[0], tensor->value, tensor->gradient};
+        self->blocks[i].trains = true;
+    }
+}
+
+static void
 s_find_lowest (tl_segment_t *self, size_t blocks)
 {
     self->lowest = blocks + 1;
@@ -230,6 +242,7 @@ tl_segment_new (const tl_part_t *part, const tl_range_t *range, tl_error_t *err)
             return NULL;
         }
     }
+    s_bind_prefixes (self, blocks);
     s_find_lowest (self, blocks);
     return self;
 }

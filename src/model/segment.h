@@ -138,11 +138,19 @@ typedef enum {
     TL_DROP_ALL = 15
 } tl_drop_t;
 
+//  P-tuning v2: keys and values that every row sees in front of its own, without rotary.
+typedef struct {
+    size_t rows;         //  0: none here
+    const float *values; //  [rows, 2 * kv_heads * d]: a row's key, then its value
+    float *gradient;     //  likewise
+} tl_prefix_t;
+
 typedef struct {
     tl_norm_t norm1, norm2;
     tl_linear_t linear[TL_LINEARS]; //  out 0: the family has no such linear
-    bool trains;                    //  has a trained tensor
-    unsigned dropped;               //  tl_drop_t's, set by tl_parts_fit
+    tl_prefix_t prefix;
+    bool trains;      //  has a trained tensor
+    unsigned dropped; //  tl_drop_t's, set by tl_parts_fit
 } tl_block_t;
 
 //  What a block keeps of a micro for its backward. Nothing that is cheap to compute again (norm outputs,
@@ -159,8 +167,9 @@ typedef struct {
 
 //  Where a block's keys and values of a sequence's earlier rows lie when a cache is used.
 typedef struct {
-    float *k, *v;  //  [capacity, kv_heads * d]
-    size_t cached; //  rows there already; the sequence's new rows are appended
+    float *k, *v;  //  [prefix + capacity, kv_heads * d]
+    size_t prefix; //  rows in front that are the block's prefix
+    size_t cached; //  rows behind them that were read already; the sequence's new rows are appended
 } tl_kv_t;
 
 typedef struct {
@@ -169,6 +178,10 @@ typedef struct {
     tl_workspace_t *workspace;
 } tl_context_t;
 
+//  Keys and values of count rows with the block's prefix in front: k, v [prefix.rows + count, kv_heads * d]. from
+//  (k, v) has the strides of shape; count 0 copies the prefix alone.
+void tl_block_join (const tl_block_t *self, float *k, float *v, const float *from_k,
+                    const float *from_v, const tl_attention_t *shape, size_t count);
 //  y [n, h] from x [n, h]; they must not overlap. kv [sequences] is NULL unless generating.
 void tl_block_forward (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *rows,
                        tl_kept_t *kept, float *y, const float *x, const tl_kv_t *kv);
@@ -231,6 +244,7 @@ void tl_segment_destroy (tl_segment_t **self_p);
 //  A trained tensor by its name, or the factor ('A' or 'B') of the LoRA on a weight; NULL if not trained.
 const tl_tensor_t *tl_part_find (const tl_part_t *self, const char *name);
 const tl_tensor_t *tl_part_find_lora (const tl_part_t *self, const char *weight, char factor);
+const tl_tensor_t *tl_part_find_prefix (const tl_part_t *self, size_t block);
 
 //  Rows of logits computed at a time for count rows in all; the same for every run.
 size_t tl_head_chunk (const tl_config_t *config, size_t count);

@@ -37,6 +37,12 @@ static const limit_t s_limits[KINDS] = {
     [KIND_LORA_NORM] = {"lora: grad_norm", 1e-5, 0, "lora_traj.grad_norm", false},
     [KIND_LORA_LR] = {"lora: lr", 1e-12, 0, NULL, false},
     [KIND_LORA_FINAL] = {"lora: final A, B", 0, 2e-5, "lora_final", false},
+    [KIND_PREFIX_GRAD] = {"prefix gradients", 1e-5, 1e-7, "ptuning_grad", false},
+    [KIND_PREFIX_LOGITS] = {"prefix: logits", 5e-6, 0, "ptuning_logits", false},
+    [KIND_PREFIX_LOSS] = {"prefix: loss", 0, 1e-5, NULL, true},
+    [KIND_PREFIX_NORM] = {"prefix: grad_norm", 1e-5, 0, "ptuning_traj.grad_norm", false},
+    [KIND_PREFIX_LR] = {"prefix: lr", 1e-12, 0, NULL, false},
+    [KIND_PREFIX_FINAL] = {"final prefix", 0, 2e-4, "ptuning_final", false},
     [KIND_DEQUANT] = {"dequantised (bits)", 0, 0, NULL, false},
 };
 
@@ -268,13 +274,15 @@ case_compare_exact (golden_case_t *self, golden_file_t *file, const char *name, 
     free (expected);
 }
 
-//  A case of GGUF files has no gradients, the others have no blocks to widen.
+//  A case of GGUF files has no gradients, the others have no blocks to widen; some have prefixes.
 static bool
 s_belongs (const golden_case_t *self, size_t kind)
 {
     static const bool gguf[KINDS] = {
         [KIND_HIDDEN] = true, [KIND_LOGITS] = true, [KIND_LOSS] = true,
         [KIND_NLL] = true,    [KIND_EXACT] = true,  [KIND_CHAIN] = true};
+    if (kind >= KIND_PREFIX_GRAD && kind <= KIND_PREFIX_FINAL)
+        return self->prefix;
     return kind == KIND_DEQUANT ? self->gguf : !self->gguf || gguf[kind];
 }
 

@@ -27,6 +27,12 @@ typedef enum {
     KIND_LORA_NORM,
     KIND_LORA_LR,
     KIND_LORA_FINAL,
+    KIND_PREFIX_GRAD,
+    KIND_PREFIX_LOGITS,
+    KIND_PREFIX_LOSS,
+    KIND_PREFIX_NORM,
+    KIND_PREFIX_LR,
+    KIND_PREFIX_FINAL,
     KIND_DEQUANT,
     KINDS
 } kind_t;
@@ -50,6 +56,7 @@ typedef struct {
     const char *path; //  the case directory
     json_t *json;     //  case.json
     bool gguf;        //  GGUF files and their forward passes; else a model and everything
+    bool prefix;      //  there is a ptuning.safetensors
     worst_t worst[KINDS];
     size_t failures; //  sentences printed
 } golden_case_t;

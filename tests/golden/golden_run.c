@@ -2,9 +2,8 @@
     as one ragged micro; the whole model and a chain of segments cut after every block both compute
     every row and every gradient, and must agree bit for bit.                                        */
 
-#include "golden_case.h"
+#include "golden_run.h"
 
-#include "fed/update.h"
 #include "memory.h"
 #include "model/segment.h"
 
@@ -12,20 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct {
-    tl_batch_t batch;
-    size_t *offset;  //  [sequences + 1] first row of each
-    uint64_t labels; //  label tokens in all
-} s_input_t;
-
-typedef struct {
-    golden_case_t *owner;
-    tl_model_t *model;
-    const tl_config_t *config;
-    golden_file_t forward;
-    s_input_t input;
-} s_run_t;
 
 static char *
 s_name (char *name, const char *format, size_t i, size_t k)
@@ -39,7 +24,7 @@ s_name (char *name, const char *format, size_t i, size_t k)
 
 //  Integers of a tensor of forward.safetensors; NULL if absent.
 static int32_t *
-s_integers (s_run_t *self, const char *name, size_t want, size_t *count)
+s_integers (golden_run_t *self, const char *name, size_t want, size_t *count)
 {
     double *values = file_values (&self->forward, self->owner, name, want, &want);
     if (!values)
@@ -55,7 +40,7 @@ s_integers (s_run_t *self, const char *name, size_t want, size_t *count)
 
 //  ids and shifted labels of sequence i become rows at the end of the batch.
 static int
-s_append (s_run_t *self, size_t i, int32_t **ids, int32_t **labels)
+s_append (golden_run_t *self, size_t i, int32_t **ids, int32_t **labels)
 {
     char name[128];
     size_t length = 0, rows = self->input.batch.rows;
@@ -87,7 +72,7 @@ s_append (s_run_t *self, size_t i, int32_t **ids, int32_t **labels)
 }
 
 static int
-s_read_input (s_run_t *self)
+s_read_input (golden_run_t *self)
 {
     char name[128];
     size_t count = 0;
@@ -121,7 +106,7 @@ s_read_input (s_run_t *self)
 }
 
 static void
-s_free_input (s_input_t *self)
+s_free_input (golden_input_t *self)
 {
     free ((void *)self->batch.length);
     free ((void *)self->batch.number);
@@ -134,7 +119,7 @@ s_free_input (s_input_t *self)
 
 //  The rebuilt position ids are the case's.
 static void
-s_check_positions (s_run_t *self)
+s_check_positions (golden_run_t *self)
 {
     char name[128];
     bool two = tl_shape_of (self->config).rope_2d;
@@ -163,8 +148,8 @@ s_check_positions (s_run_t *self)
 //  Rows of all sequences against tensors per sequence
 
 static void
-s_compare_rows (s_run_t *self, golden_file_t *file, const char *format, size_t block, kind_t kind,
-                const float *rows, size_t width, double scale)
+s_compare_rows (golden_run_t *self, golden_file_t *file, const char *format, size_t block,
+                kind_t kind, const float *rows, size_t width, double scale)
 {
     char name[128];
     for (size_t i = 0; i < self->input.batch.sequences; i++) {
@@ -178,8 +163,8 @@ s_compare_rows (s_run_t *self, golden_file_t *file, const char *format, size_t b
     }
 }
 
-static uint32_t *
-s_all_rows (size_t count)
+uint32_t *
+golden_all_rows (size_t count)
 {
     uint32_t *rows = tl_alloc (count * sizeof *rows);
     for (size_t i = 0; i < count; i++)
@@ -187,8 +172,8 @@ s_all_rows (size_t count)
     return rows;
 }
 
-static tl_part_t *
-s_part (s_run_t *self, tl_range_t range, const tl_tune_t *tune)
+tl_part_t *
+golden_part (golden_run_t *self, tl_range_t range, const tl_tune_t *tune)
 {
     tl_error_t err;
     tl_part_t *part = tl_part_new (self->model, &range, 1, tune, &err);
@@ -197,15 +182,15 @@ s_part (s_run_t *self, tl_range_t range, const tl_tune_t *tune)
     return part;
 }
 
-static tl_range_t
-s_whole (const tl_config_t *config)
+tl_range_t
+golden_whole (const tl_config_t *config)
 {
     return (tl_range_t){.embed = true, .first = 0, .last = config->blocks, .head = true};
 }
 
 //  nll_sum and token_count are per sequence: each sequence alone through the whole model.
 static void
-s_compare_losses (s_run_t *self, tl_part_t *part, double nll)
+s_compare_losses (golden_run_t *self, tl_part_t *part, double nll)
 {
     const tl_batch_t *batch = &self->input.batch;
     double *sums = tl_alloc (batch->sequences * sizeof *sums);
@@ -258,13 +243,13 @@ s_link_range (const tl_config_t *config, size_t index)
 }
 
 static int
-s_chain_forward (s_run_t *self, s_link_t *links, const tl_tune_t *tune, const tl_tape_t *whole)
+s_chain_forward (golden_run_t *self, s_link_t *links, const tl_tune_t *tune, const tl_tape_t *whole)
 {
     char name[128];
     size_t count = self->config->blocks + 2;
     size_t values = self->input.batch.rows * self->config->hidden;
     for (size_t i = 0; i < count; i++) {
-        links[i].part = s_part (self, s_link_range (self->config, i), tune);
+        links[i].part = golden_part (self, s_link_range (self->config, i), tune);
         if (!links[i].part)
             return -1;
         tl_segment_t *segment = tl_part_segment (links[i].part, 0);
@@ -280,7 +265,7 @@ s_chain_forward (s_run_t *self, s_link_t *links, const tl_tune_t *tune, const tl
 
 //  The gradient at every cut of the chain; the one at the bottom equals the whole model's.
 static void
-s_chain_backward (s_run_t *self, s_link_t *links, golden_file_t *file, const float *bottom,
+s_chain_backward (golden_run_t *self, s_link_t *links, golden_file_t *file, const float *bottom,
                   double nll)
 {
     size_t count = self->config->blocks + 2, h = self->config->hidden;
@@ -310,7 +295,7 @@ s_chain_backward (s_run_t *self, s_link_t *links, golden_file_t *file, const flo
 }
 
 static void
-s_compare_forward (s_run_t *self, tl_segment_t *segment, tl_tape_t *tape)
+s_compare_forward (golden_run_t *self, tl_segment_t *segment, tl_tape_t *tape)
 {
     size_t n = self->input.batch.rows, h = self->config->hidden;
     s_compare_rows (self, &self->forward, "hidden.%zu.embed", 0, KIND_HIDDEN,
@@ -318,7 +303,7 @@ s_compare_forward (s_run_t *self, tl_segment_t *segment, tl_tape_t *tape)
     for (size_t k = 0; k < self->config->blocks; k++)
         s_compare_rows (self, &self->forward, "hidden.%zu.block.%zu", k, KIND_HIDDEN,
                         tl_tape_block (tape, k), h, 1);
-    uint32_t *rows = s_all_rows (n);
+    uint32_t *rows = golden_all_rows (n);
     float *normed = tl_alloc (n * h * sizeof *normed);
     tl_segment_final (segment, tape, rows, n, normed);
     s_compare_rows (self, &self->forward, "hidden.%zu.final_norm", 0, KIND_HIDDEN, normed, h, 1);
@@ -333,10 +318,10 @@ s_compare_forward (s_run_t *self, tl_segment_t *segment, tl_tape_t *tape)
 
 //  Rows, logits and losses, whole and cut after every block; no gradients.
 static void
-s_check_forward (s_run_t *self)
+s_check_forward (golden_run_t *self)
 {
     tl_tune_t tune = {.method = TL_TUNE_FULL, .frozen = true};
-    tl_part_t *part = s_part (self, s_whole (self->config), &tune);
+    tl_part_t *part = golden_part (self, golden_whole (self->config), &tune);
     if (!part)
         return;
     size_t links_count = self->config->blocks + 2;
@@ -359,11 +344,11 @@ s_check_forward (s_run_t *self)
 }
 
 static void
-s_check_forward_backward (s_run_t *self)
+s_check_forward_backward (golden_run_t *self)
 {
     tl_tune_t tune = {.method = TL_TUNE_FULL, .frozen = true};
     golden_file_t file;
-    tl_part_t *part = s_part (self, s_whole (self->config), &tune);
+    tl_part_t *part = golden_part (self, golden_whole (self->config), &tune);
     if (!part || file_open (&file, self->owner, "backward.safetensors")) {
         tl_part_destroy (&part);
         return;
@@ -397,207 +382,12 @@ s_check_forward_backward (s_run_t *self)
     file_close (&file, self->owner);
 }
 
-//  ---------------------------------------------------------------------------------------------
-//  Training
-
-//  One forward and backward of everything; returns the token mean and leaves the gradients.
-static double
-s_pass (s_run_t *self, tl_part_t *part, uint64_t step, bool train)
-{
-    tl_segment_t *segment = tl_part_segment (part, 0);
-    tl_tape_t *tape = tl_segment_forward (segment, &self->input.batch, step, NULL, train);
-    double nll;
-    uint64_t labels;
-    tl_segment_loss (segment, tape, &nll, &labels);
-    if (train)
-        tl_segment_backward (segment, tape, NULL, NULL);
-    tl_tape_destroy (&tape);
-    return nll / (double)labels;
-}
-
-static void
-s_compare_gradients (s_run_t *self, tl_part_t *part, golden_file_t *file, kind_t kind)
-{
-    char name[160];
-    for (size_t i = 0; i < tl_part_tensors (part); i++) {
-        const tl_tensor_t *tensor = tl_part_tensor (part, i);
-        size_t count = tensor->shape[0] * tensor->shape[1];
-        double *values = tl_alloc (count * sizeof *values);
-        for (size_t j = 0; j < count; j++)
-            values[j] = tensor->gradient[j] / (double)self->input.labels;
-        snprintf (name, sizeof name, "grad.%s", tensor->name);
-        case_compare_doubles (self->owner, file, name, kind, values, count);
-        free (values);
-    }
-}
-
-//  Kinds of one trajectory, and where case.json speaks of it.
-typedef struct {
-    const char *group;
-    kind_t gradient, loss, norm, lr;
-} s_trajectory_t;
-
-static void
-s_train (s_run_t *self, tl_part_t *part, golden_file_t *file, const s_trajectory_t *kinds)
-{
-    golden_case_t *owner = self->owner;
-    size_t steps = 0, tensors = tl_part_tensors (part);
-    double *expected = file_values (file, owner, "loss", 0, &steps);
-    free (expected);
-    if (!expected)
-        return;
-    double lr = case_number (owner, kinds->group, "lr", 1e-3);
-    uint64_t warmup = (uint64_t)case_number (owner, kinds->group, "warmup", 2);
-    double clip = case_number (owner, "optimizer", "clip_max_norm", 1);
-    double *loss = tl_alloc ((steps + 1) * sizeof *loss),
-           *norm = tl_alloc ((steps + 1) * sizeof *norm);
-    double *rate = tl_alloc ((steps + 1) * sizeof *rate),
-           *squares = tl_alloc ((tensors + 1) * sizeof *squares);
-    tl_norm_term_t *ordered = tl_alloc ((tensors + 1) * sizeof *ordered);
-    tl_error_t err = {.code = TL_OK};
-    for (size_t step = 0; step < steps && err.code == TL_OK; step++) {
-        loss[step] = s_pass (self, part, step, true);
-        tl_part_finish_gradient (part, squares);
-        if (step == 0)
-            s_compare_gradients (self, part, file, kinds->gradient);
-        for (size_t i = 0; i < tensors; i++)
-            ordered[i] = (tl_norm_term_t){tl_part_tensor (part, i)->order, squares[i]};
-        norm[step] = tl_gradient_norm (ordered, tensors, self->input.labels);
-        const tl_schedule_t schedule = {
-            .most = lr, .warmup = warmup, .steps = steps, .decay = TL_DECAY_LINEAR};
-        rate[step] = tl_learning_rate (&schedule, step);
-        if (tl_part_update (part, tl_coefficient (norm[step], clip, self->input.labels), rate[step],
-                            &err))
-            case_fail (owner, "%s", err.text);
-    }
-    case_compare_doubles (owner, file, "loss", kinds->loss, loss, steps);
-    case_compare_doubles (owner, file, "grad_norm", kinds->norm, norm, steps);
-    case_compare_doubles (owner, file, "lr", kinds->lr, rate, steps);
-    double last = s_pass (self, part, steps, false);
-    case_compare_doubles (owner, file, "loss_final", kinds->loss, &last, 1);
-    free (loss);
-    free (norm);
-    free (rate);
-    free (squares);
-    free (ordered);
-}
-
-static tl_tune_t
-s_tune (const golden_case_t *owner, tl_method_t method)
-{
-    json_t *betas = json_object_get (json_object_get (owner->json, "optimizer"), "betas");
-    json_t *beta1 = json_array_get (betas, 0), *beta2 = json_array_get (betas, 1);
-    return (tl_tune_t){.method = method,
-                       .beta1 = json_is_number (beta1) ? json_number_value (beta1) : 0.9,
-                       .beta2 = json_is_number (beta2) ? json_number_value (beta2) : 0.999,
-                       .eps = case_number (owner, "optimizer", "eps", 1e-8),
-                       .decay = case_number (owner, "optimizer", "weight_decay", 0.01)};
-}
-
-static void
-s_check_full (s_run_t *self)
-{
-    tl_tune_t tune = s_tune (self->owner, TL_TUNE_FULL);
-    tl_part_t *part = s_part (self, s_whole (self->config), &tune);
-    golden_file_t file;
-    if (part && file_open (&file, self->owner, "full.safetensors") == 0) {
-        static const s_trajectory_t kinds = {"full", KIND_FULL_GRAD, KIND_FULL_LOSS, KIND_FULL_NORM,
-                                             KIND_FULL_LR};
-        s_train (self, part, &file, &kinds);
-        file_close (&file, self->owner);
-    }
-    tl_part_destroy (&part);
-}
-
-//  Rank, alpha and targets are the adapter's own: lora/init/adapter_config.json.
-static json_t *
-s_adapter_config (s_run_t *self, tl_tune_t *tune)
-{
-    char *path = tl_format ("%s/lora/init/adapter_config.json", self->owner->path);
-    json_error_t error;
-    json_t *json = json_load_file (path, 0, &error);
-    json_t *targets = json_object_get (json, "target_modules");
-    size_t count = json_array_size (targets);
-    if (!json || count == 0 || count > TL_MAX_TARGETS)
-        case_fail (self->owner, "%s: no usable target_modules", path);
-    free (path);
-    for (size_t i = 0; i < count && i < TL_MAX_TARGETS; i++)
-        tune->targets[tune->target_count++] = json_string_value (json_array_get (targets, i));
-    tune->rank = (size_t)json_integer_value (json_object_get (json, "r"));
-    tune->alpha = json_number_value (json_object_get (json, "lora_alpha"));
-    tune->dropout = json_number_value (json_object_get (json, "lora_dropout"));
-    return json;
-}
-
-static void
-s_compare_lora_logits (s_run_t *self, tl_part_t *part, golden_file_t *file)
-{
-    char name[128];
-    size_t vocab = self->config->vocab, n = self->input.batch.rows, found = 0;
-    tl_segment_t *segment = tl_part_segment (part, 0);
-    tl_tape_t *tape = tl_segment_forward (segment, &self->input.batch, 0, NULL, false);
-    uint32_t *rows = s_all_rows (n);
-    float *logits = tl_alloc (n * vocab * sizeof *logits);
-    tl_segment_logits (segment, tape, rows, n, logits);
-    for (size_t i = 0; i < self->input.batch.sequences; i++)
-        if (file_has (file, s_name (name, "logits.%zu", i, 0))) {
-            case_compare (self->owner, file, name, KIND_LORA_LOGITS,
-                          logits + self->input.offset[i] * vocab,
-                          self->input.batch.length[i] * vocab);
-            found++;
-        }
-    if (found == 0)
-        case_fail (self->owner, "%s: no logits", file->name);
-    free (rows);
-    free (logits);
-    tl_tape_destroy (&tape);
-}
-
-static void
-s_compare_adapter (s_run_t *self, const tl_part_t *part)
-{
-    golden_file_t file;
-    if (file_open (&file, self->owner, "lora/final/adapter_model.safetensors"))
-        return;
-    for (size_t i = 0; i < tl_part_tensors (part); i++) {
-        const tl_tensor_t *tensor = tl_part_tensor (part, i);
-        case_compare (self->owner, &file, tensor->name, KIND_LORA_FINAL, tensor->value,
-                      tensor->shape[0] * tensor->shape[1]);
-    }
-    file_close (&file, self->owner);
-}
-
-static void
-s_check_lora (s_run_t *self)
-{
-    tl_tune_t tune = s_tune (self->owner, TL_TUNE_LORA);
-    json_t *json = s_adapter_config (self, &tune);
-    tl_part_t *part =
-        json && tune.target_count ? s_part (self, s_whole (self->config), &tune) : NULL;
-    char *init = tl_format ("%s/lora/init", self->owner->path);
-    tl_error_t err;
-    golden_file_t file;
-    if (part && tl_part_load_adapter (part, init, &err))
-        case_fail (self->owner, "%s", err.text);
-    else if (part && file_open (&file, self->owner, "lora.safetensors") == 0) {
-        static const s_trajectory_t kinds = {"lora", KIND_LORA_GRAD, KIND_LORA_LOSS, KIND_LORA_NORM,
-                                             KIND_LORA_LR};
-        s_compare_lora_logits (self, part, &file);
-        s_train (self, part, &file, &kinds);
-        s_compare_adapter (self, part);
-        file_close (&file, self->owner);
-    }
-    free (init);
-    tl_part_destroy (&part);
-    json_decref (json);
-}
-
 void
 case_run (golden_case_t *owner)
 {
     tl_error_t err;
     char *path = tl_format ("%s/model", owner->path);
-    s_run_t self = {.owner = owner, .model = tl_model_open (path, &err)};
+    golden_run_t self = {.owner = owner, .model = tl_model_open (path, &err)};
     free (path);
     if (!self.model) {
         case_fail (owner, "%s", err.text);
@@ -608,8 +398,9 @@ case_run (golden_case_t *owner)
         if (s_read_input (&self) == 0) {
             s_check_positions (&self);
             s_check_forward_backward (&self);
-            s_check_full (&self);
-            s_check_lora (&self);
+            golden_check_full (&self);
+            golden_check_lora (&self);
+            golden_check_prefix (&self);
         }
         s_free_input (&self.input);
         file_close (&self.forward, owner);
@@ -623,7 +414,7 @@ case_run_gguf (golden_case_t *owner, const char *file, const char *type)
     tl_error_t err;
     char *path = tl_format ("%s/gguf/%s", owner->path, file);
     char *forward = tl_format ("forward-%s.safetensors", type);
-    s_run_t self = {.owner = owner, .model = tl_model_open (path, &err)};
+    golden_run_t self = {.owner = owner, .model = tl_model_open (path, &err)};
     if (!self.model)
         case_fail (owner, "%s", err.text);
     else if (file_open (&self.forward, owner, forward) == 0) {
