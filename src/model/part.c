@@ -15,11 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_PREFIX = 4096 }; //  rows
+
 //  ---------------------------------------------------------------------------------------------
 //  Which tensors a part trains
 
-static bool
-s_has_embed (const tl_part_t *self)
 const char *
 tl_method_name (tl_method_t method)
 {
@@ -28,6 +28,8 @@ tl_method_name (tl_method_t method)
     return names[method];
 }
 
+static bool
+s_has_embed (const tl_part_t *self)
 {
     return self->ranges[0].embed;
 }
@@ -63,14 +65,14 @@ s_peft_name (const char *weight, char factor)
     return tl_format ("base_model.model.%.*s.lora_%c.weight", (int)length, weight, factor);
 }
 
-static void
-s_add_tensor (tl_part_t *self, char *name, uint64_t order, size_t rows, size_t columns)
 static char *
 s_prefix_name (size_t block)
 {
     return tl_format ("prompt_embeddings.%zu", block);
 }
 
+static void
+s_add_tensor (tl_part_t *self, char *name, uint64_t order, size_t rows, size_t columns)
 {
     self->tensors[self->tensor_count++] =
         (tl_tensor_t){.name = name, .order = order, .shape = {rows, columns}};
@@ -91,11 +93,11 @@ s_list_tensors (tl_part_t *self, const tl_config_t *config)
             continue;
         if (self->tune.method == TL_TUNE_FULL)
             s_add_tensor (self, tl_strdup (slot.name), 2 * i, slot.rows, slot.columns);
-        else {
-            s_add_tensor (self, s_peft_name (slot.name, 'A'), 2 * i, self->tune.rank, slot.columns);
         else if (self->tune.method == TL_TUNE_PTUNING)
             s_add_tensor (self, s_prefix_name (slot.block), 2 * i, self->tune.prefix,
                           2 * config->kv_heads * config->head_dim);
+        else {
+            s_add_tensor (self, s_peft_name (slot.name, 'A'), 2 * i, self->tune.rank, slot.columns);
             s_add_tensor (self, s_peft_name (slot.name, 'B'), 2 * i + 1, slot.rows,
                           self->tune.rank);
         }
@@ -189,8 +191,6 @@ s_draw_lora (const tl_part_t *self, tl_tensor_t *tensor)
         tensor->value[i] = (float)(bound * (2 * tl_random_uniform (&stream, i) - 1));
 }
 
-static int
-s_first_values (tl_part_t *self, tl_error_t *err)
 static void
 s_draw_prefix (const tl_part_t *self, tl_tensor_t *tensor)
 {
@@ -199,16 +199,18 @@ s_draw_prefix (const tl_part_t *self, tl_tensor_t *tensor)
         tensor->value[i] = (float)tl_random_normal (&stream, i);
 }
 
+static int
+s_first_values (tl_part_t *self, tl_error_t *err)
 {
     for (size_t i = 0; i < self->tensor_count; i++) {
         tl_tensor_t *tensor = &self->tensors[i];
         tl_weight_t weight;
         if (self->tune.method == TL_TUNE_LORA)
             s_draw_lora (self, tensor);
-        else if (tl_model_weight (self->model, tensor->name, tensor->shape[0], tensor->shape[1],
-                                  &weight, err))
         else if (self->tune.method == TL_TUNE_PTUNING)
             s_draw_prefix (self, tensor);
+        else if (tl_model_weight (self->model, tensor->name, tensor->shape[0], tensor->shape[1],
+                                  &weight, err))
             return -1;
         else if (tl_dtype_block (weight.dtype) > 1 && !tl_model_expands (self->model))
             return tl_fail (err, TL_BAD_INPUT,
@@ -245,8 +247,6 @@ s_check_ranges (const tl_part_t *self, const tl_config_t *config, tl_error_t *er
 }
 
 static int
-s_check_tune (const tl_part_t *self, const tl_config_t *config, tl_error_t *err)
-static int
 s_check_prefix (const tl_tune_t *tune, const tl_config_t *config, tl_error_t *err)
 {
     if (config->family != TL_FAMILY_CHATGLM && config->family != TL_FAMILY_GLM)
@@ -261,22 +261,23 @@ s_check_prefix (const tl_tune_t *tune, const tl_config_t *config, tl_error_t *er
     return tl_tune_check_freeze (tune, config, err);
 }
 
+static int
+s_check_tune (const tl_part_t *self, const tl_config_t *config, tl_error_t *err)
 {
     const tl_tune_t *tune = &self->tune;
     if (tune->method == TL_TUNE_FULL)
         return tl_tune_check_freeze (tune, config, err);
-    if (tune->rank < 1 || tune->rank > config->hidden)
-        return tl_fail (err, TL_BAD_INPUT,
     if (tune->method == TL_TUNE_PTUNING)
         return s_check_prefix (tune, config, err);
+    if (tune->rank < 1 || tune->rank > config->hidden)
+        return tl_fail (err, TL_BAD_INPUT,
                         "tune.rank: expected 1 to the hidden size %zu, got %zu; 8 is a good start",
                         config->hidden, tune->rank);
     if (!(tune->dropout >= 0 && tune->dropout < 1))
         return tl_fail (err, TL_BAD_INPUT,
                         "tune.dropout: expected 0 or more and below 1, got %g; use 0.05 or 0",
                         tune->dropout);
-    return s_check_targets (self, config, err) != 0 ? -1
-                                                    : tl_tune_check_freeze (tune, config, err);
+    return s_check_targets (self, config, err) != 0 ? -1 : tl_tune_check_freeze (tune, config, err);
 }
 
 static void
@@ -385,7 +386,6 @@ tl_part_find_lora (const tl_part_t *self, const char *weight, char factor)
     return tensor;
 }
 
-//  ---------------------------------------------------------------------------------------------
 const tl_tensor_t *
 tl_part_find_prefix (const tl_part_t *self, size_t block)
 {
@@ -395,6 +395,7 @@ tl_part_find_prefix (const tl_part_t *self, size_t block)
     return tensor;
 }
 
+//  ---------------------------------------------------------------------------------------------
 //  A step's end
 
 void

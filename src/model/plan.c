@@ -177,8 +177,8 @@ s_weights (const tl_part_t *part)
         if (!tl_part_owns (part, config, &slot) ||
             tl_model_weight (part->model, slot.name, slot.rows, slot.columns, &weight, NULL) != 0)
             continue;
-        bool expanded = tl_model_expands (part->model) && !slot.vector &&
-                        weight.dtype != TL_F32 && !tl_part_find (part, slot.name);
+        bool expanded = tl_model_expands (part->model) && !slot.vector && weight.dtype != TL_F32 &&
+                        !tl_part_find (part, slot.name);
         //  What was expanded out of a GGUF file leaves the mapping.
         if (!expanded || !tl_model_gguf (part->model))
             bytes += tl_dtype_bytes (weight.dtype, slot.rows * slot.columns);

@@ -206,8 +206,8 @@ static void
 s_find_lowest (tl_segment_t *self, size_t blocks)
 {
     self->lowest = blocks + 1;
-    if (self->range.head && (self->final.weight_gradient || self->final.bias_gradient ||
-                             self->head.weight_gradient))
+    if (self->range.head &&
+        (self->final.weight_gradient || self->final.bias_gradient || self->head.weight_gradient))
         self->lowest = blocks;
     for (size_t i = blocks; i-- > 0;)
         if (self->blocks[i].trains)
