@@ -1,7 +1,6 @@
-/*  adapter: a part's trained tensors as a directory, and back. LoRA becomes a PEFT directory that peft
-    and transformers load unchanged; full tuning becomes a Hugging Face directory with the trained
-    tensors in fp32 under the checkpoint's names. A directory appears whole or not at all. Loading looks
-    at everything first and changes the part only when all of it fits.                              */
+/*  adapter: a part's trained tensors as a directory. LoRA becomes a PEFT directory that peft and transformers load
+    unchanged; full tuning becomes a Hugging Face directory with the trained tensors in fp32 under the
+    checkpoint's names. A directory appears whole or not at all. Loading is adapter_load.c.            */
 
 #include "adapter.h"
 #include "config.h"
@@ -21,12 +20,6 @@
 
 #define MAX_SIDE_FILE ((size_t)256 << 20)
 
-//  Room for a file name after a directory's, so that joined paths are never cut.
-enum { DIRECTORY_MAX = PATH_MAX - 64 };
-
-//  What decides the arithmetic of the base, as JSON text in the file's metadata.
-static const char s_base_key[] = "trunkline.base";
-
 tl_st_tensor_t
 tl_adapter_entry (const tl_tensor_t *tensor, bool vector, const char *name, const float *values)
 {
@@ -40,92 +33,17 @@ tl_adapter_entry (const tl_tensor_t *tensor, bool vector, const char *name, cons
     };
 }
 
-static tl_dtype_t
-s_dtype (tl_st_dtype_t stored)
+int
+tl_adapter_check_path (const char *directory, tl_error_t *err)
 {
-    return stored == TL_ST_F16 ? TL_F16 : stored == TL_ST_BF16 ? TL_BF16 : TL_F32;
-}
-
-static size_t
-s_count (const tl_st_tensor_t *tensor)
-{
-    return tensor->bytes / tl_st_dtype_size (tensor->dtype);
-}
-
-void
-tl_adapter_copy (float *to, const tl_st_tensor_t *from)
-{
-    tl_widen (to, from->data, s_dtype (from->dtype), s_count (from));
-}
-
-//  Widened in pieces: the whole part is checked before anything of it changes.
-static bool
-s_finite (const tl_st_tensor_t *tensor)
-{
-    float piece[1024];
-    const size_t width = tl_st_dtype_size (tensor->dtype), count = s_count (tensor);
-    for (size_t done = 0; done < count;) {
-        size_t now = count - done < 1024 ? count - done : 1024;
-        tl_widen (piece, (const char *)tensor->data + done * width, s_dtype (tensor->dtype), now);
-        for (size_t i = 0; i < now; i++)
-            if (!isfinite (piece[i]))
-                return false;
-        done += now;
-    }
-    return true;
-}
-
-const tl_st_tensor_t *
-tl_adapter_find (const tl_safetensors_t *source, const char *name, const tl_tensor_t *tensor,
-                 const char *file, tl_error_t *err)
-{
-    const tl_st_tensor_t *found = tl_safetensors_find (source, name);
-    if (!found) {
-        tl_fail (err, TL_BAD_INPUT,
-                 "%s has no tensor %.200s, which this part trains; use a file made with the same "
-                 "model, tune.method, tune.targets and split",
-                 file, name);
-        return NULL;
-    }
-    size_t rows = found->dimensions > 0 ? found->shape[0] : 0;
-    size_t columns = found->dimensions > 1 ? found->shape[1] : 1;
-    if (found->dimensions > 2 || rows != tensor->shape[0] || columns != tensor->shape[1]) {
-        tl_fail (err, TL_BAD_INPUT,
-                 "%s: tensor %.200s has shape [%zu, %zu], this part needs [%zu, %zu]; use a file "
-                 "made with the same model and rank",
-                 file, name, rows, columns, tensor->shape[0], tensor->shape[1]);
-        return NULL;
-    }
-    if (found->dtype != TL_ST_F32 && found->dtype != TL_ST_F16 && found->dtype != TL_ST_BF16) {
-        tl_fail (
-            err, TL_BAD_INPUT,
-            "%s: tensor %.200s has dtype %s, expected F32, F16 or BF16; save it in one of those",
-            file, name, tl_st_dtype_name (found->dtype));
-        return NULL;
-    }
-    if (!s_finite (found)) {
-        tl_fail (err, TL_BAD_INPUT,
-                 "%s: tensor %.200s holds values that are not finite; use an earlier save", file,
-                 name);
-        return NULL;
-    }
-    return found;
-}
-
-//  ---------------------------------------------------------------------------------------------
-//  Saving
-
-static int
-s_check_path (const char *directory, tl_error_t *err)
-{
-    if (strlen (directory) < DIRECTORY_MAX)
+    if (strlen (directory) < TL_DIRECTORY_MAX)
         return 0;
     return tl_fail (err, TL_BAD_INPUT, "the path %.200s... is too long; use a shorter one",
                     directory);
 }
 
-static char *
-s_base_text (const tl_model_t *model)
+char *
+tl_adapter_base (const tl_model_t *model)
 {
     json_t *base = tl_config_canonical (tl_model_config (model));
     if (tl_model_rope_factors (model))
@@ -135,9 +53,8 @@ s_base_text (const tl_model_t *model)
     return text;
 }
 
-//  A tensor's values in the file's order or Hugging Face's: its own, or a copy that the caller frees.
-static float *
-s_ordered (const tl_part_t *part, const tl_tensor_t *tensor, tl_order_t direction)
+float *
+tl_adapter_ordered (const tl_part_t *part, const tl_tensor_t *tensor, tl_order_t direction)
 {
     const tl_config_t *config = tl_model_config (part->model);
     const size_t row = tensor->shape[1] * sizeof (float);
@@ -156,10 +73,10 @@ s_write_tensors (const tl_part_t *part, const char *path, tl_error_t *err)
     for (size_t i = 0; i < part->tensor_count; i++) {
         const tl_tensor_t *tensor = &part->tensors[i];
         entries[i] = tl_adapter_entry (tensor, full && tensor->shape[1] == 1, tensor->name,
-                                       s_ordered (part, tensor, TL_ORDER_TO_HF));
+                                       tl_adapter_ordered (part, tensor, TL_ORDER_TO_HF));
     }
-    char *base = s_base_text (part->model);
-    const char *const metadata[] = {"format", "pt", s_base_key, base, NULL};
+    char *base = tl_adapter_base (part->model);
+    const char *const metadata[] = {"format", "pt", TL_BASE_KEY, base, NULL};
     int rc = tl_safetensors_write (path, 0600, entries, part->tensor_count, metadata, err);
     free (base);
     for (size_t i = 0; i < part->tensor_count; i++)
@@ -192,8 +109,9 @@ s_is_whole (const tl_part_t *part)
 {
     const tl_range_t *first = &part->ranges[0], *last = &part->ranges[part->range_count - 1];
     bool joined = part->range_count == 1 || first->last == last->first;
+    const tl_config_t *config = tl_model_config (part->model);
     return first->embed && first->first == 0 && joined && last->head &&
-           last->last == tl_model_config (part->model)->blocks;
+           last->last == config->blocks && part->tensor_count == tl_layout_count (config);
 }
 
 //  The config.json that the GGUF's metadata amount to. llama3's scaling can't be told from its factors: without it the
@@ -237,9 +155,8 @@ s_write_full (const tl_part_t *part, const char *where, tl_error_t *err)
     return 0;
 }
 
-//  Which of the model's blocks this part has adapters for; the caller frees.
-static bool *
-s_adapted (const tl_part_t *part)
+bool *
+tl_part_adapted (const tl_part_t *part)
 {
     const tl_config_t *config = tl_model_config (part->model);
     bool *has = tl_alloc ((config->blocks + 1) * sizeof *has);
@@ -259,7 +176,7 @@ s_write_lora (const tl_part_t *part, const char *where, tl_error_t *err)
     snprintf (path, sizeof path, "%s/adapter_model.safetensors", where);
     if (s_write_tensors (part, path, err) != 0)
         return -1;
-    bool *has = s_adapted (part);
+    bool *has = tl_part_adapted (part);
     int rc = tl_peft_write_config (&part->tune, tl_model_path (part->model), has,
                                    tl_model_config (part->model)->blocks, where, err);
     free (has);
@@ -269,9 +186,9 @@ s_write_lora (const tl_part_t *part, const char *where, tl_error_t *err)
 int
 tl_part_save_adapter (const tl_part_t *self, const char *directory, tl_error_t *err)
 {
-    char where[DIRECTORY_MAX];
-    if (s_check_path (directory, err) != 0 ||
-        s_check_path (tl_model_path (self->model), err) != 0 ||
+    char where[TL_DIRECTORY_MAX];
+    if (tl_adapter_check_path (directory, err) != 0 ||
+        tl_adapter_check_path (tl_model_path (self->model), err) != 0 ||
         tl_dir_begin (directory, where, sizeof where, err) != 0)
         return -1;
     int rc = self->tune.method == TL_TUNE_LORA ? s_write_lora (self, where, err)
@@ -281,256 +198,4 @@ tl_part_save_adapter (const tl_part_t *self, const char *directory, tl_error_t *
     else
         tl_remove_tree (where);
     return rc;
-}
-
-//  ---------------------------------------------------------------------------------------------
-//  Loading
-
-//  Holds the base that an adapter was made on, where the file tells, against this model, key by key.
-static int
-s_check_base (const tl_part_t *part, const char *text, const char *file, tl_error_t *err)
-{
-    //  Special ids and the longest sequence don't enter the arithmetic.
-    static const char *const keys[] = {"family", "vocab",    "hidden",     "inner",    "blocks",
-                                       "heads",  "kv_heads", "head_dim",   "norm_eps", "rope_base",
-                                       "alpha",  "tied",     "rope_llama3"};
-    json_t *theirs = text ? json_loads (text, 0, NULL) : NULL;
-    if (!theirs)
-        return 0;
-    json_t *ours = tl_config_canonical (tl_model_config (part->model));
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < sizeof keys / sizeof *keys; i++) {
-        const json_t *one = json_object_get (theirs, keys[i]);
-        const json_t *two = json_object_get (ours, keys[i]);
-        //  A GGUF file holds what llama3's scaling comes to, not its four numbers.
-        bool unknown =
-            strcmp (keys[i], "rope_llama3") == 0 &&
-            (json_object_get (theirs, "rope_factors") || tl_model_rope_factors (part->model));
-        if (json_equal (one, two) || (!one && !two) || unknown)
-            continue;
-        char *a = one ? json_dumps (one, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-        char *b = two ? json_dumps (two, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-        rc = tl_fail (err, TL_BAD_INPUT,
-                      "%s was made on a base whose %s is %.80s, %.300s has %.80s; load it onto the "
-                      "model it was trained on",
-                      file, keys[i], a ? a : "unset", tl_model_path (part->model), b ? b : "unset");
-        free (a);
-        free (b);
-    }
-    json_decref (ours);
-    json_decref (theirs);
-    return rc;
-}
-
-//  An adapter written by peft doesn't say its base's family, but its names do.
-static int
-s_check_family (const tl_part_t *part, const tl_safetensors_t *source, const char *file,
-                tl_error_t *err)
-{
-    const tl_config_t *config = tl_model_config (part->model);
-    const char *block = tl_layout_block (config);
-    char root[96];
-    snprintf (root, sizeof root, "base_model.model.%.*s", (int)strcspn (block, "%"), block);
-    const char *name = tl_safetensors_count (source) ? tl_safetensors_name (source, 0) : root;
-    if (strncmp (name, root, strlen (root)) == 0)
-        return 0;
-    return tl_fail (err, TL_BAD_INPUT,
-                    "%s holds %.200s, an adapter for a %s model has names that begin with %s; load "
-                    "it onto the model it was trained on",
-                    file, name, tl_family_name (config->family), root);
-}
-
-//  A file that says of this part's blocks other than what the part trains is of another tuning.
-static int
-s_check_layers (const tl_part_t *part, const tl_adapter_info_t *info, const char *file,
-                tl_error_t *err)
-{
-    if (!info->layers)
-        return 0;
-    const tl_config_t *config = tl_model_config (part->model);
-    size_t last = info->layers[info->layer_count - 1];
-    if (last >= config->blocks)
-        return tl_fail (err, TL_BAD_INPUT,
-                        "%s: layers_to_transform names block %zu, %.300s has blocks 0 to %zu; load "
-                        "it onto the model it was trained on",
-                        file, last, tl_model_path (part->model), config->blocks - 1);
-    bool *ours = s_adapted (part);
-    int rc = 0;
-    for (size_t b = 0, at = 0; rc == 0 && b < config->blocks; b++) {
-        while (at < info->layer_count && info->layers[at] < b)
-            at++;
-        bool theirs = at < info->layer_count && info->layers[at] == b;
-        if (ours[b] && !theirs)
-            rc =
-                tl_fail (err, TL_BAD_INPUT,
-                         "%s: layers_to_transform leaves out block %zu, which this run trains; set "
-                         "tune.freeze to the blocks that it leaves out, or use another adapter",
-                         file, b);
-    }
-    free (ours);
-    return rc;
-}
-
-static int
-s_check_tune (const tl_part_t *part, const tl_adapter_info_t *info, const char *file,
-              tl_error_t *err)
-{
-    const tl_tune_t *tune = &part->tune;
-    if (info->rank != tune->rank)
-        return tl_fail (
-            err, TL_BAD_INPUT,
-            "%s: r is %zu, this run has tune.rank %zu; set tune.rank: %zu or use another "
-            "adapter",
-            file, info->rank, tune->rank, info->rank);
-    if (info->alpha != tune->alpha)
-        return tl_fail (
-            err, TL_BAD_INPUT,
-            "%s: lora_alpha is %g, this run has tune.alpha %g; set tune.alpha: %g or use "
-            "another adapter",
-            file, info->alpha, tune->alpha, info->alpha);
-    if (info->rslora != tune->rslora)
-        return tl_fail (
-            err, TL_BAD_INPUT,
-            "%s: use_rslora is %s, this run has tune.rslora %s; set tune.rslora: %s or use "
-            "another adapter",
-            file, info->rslora ? "true" : "false", tune->rslora ? "true" : "false",
-            info->rslora ? "true" : "false");
-    char theirs[TL_MAX_TARGETS * 66] = "", ours[TL_MAX_TARGETS * 66] = "";
-    bool same = info->target_count == tune->target_count;
-    for (size_t i = 0; i < info->target_count; i++) {
-        bool found = false;
-        for (size_t k = 0; k < tune->target_count; k++)
-            found = found || strcmp (info->targets[i], tune->targets[k]) == 0;
-        same = same && found;
-        size_t used = strlen (theirs);
-        snprintf (theirs + used, sizeof theirs - used, "%s%s", i ? ", " : "", info->targets[i]);
-    }
-    for (size_t i = 0; i < tune->target_count; i++) {
-        size_t used = strlen (ours);
-        snprintf (ours + used, sizeof ours - used, "%s%s", i ? ", " : "", tune->targets[i]);
-    }
-    if (same)
-        return s_check_layers (part, info, file, err);
-    return tl_fail (
-        err, TL_BAD_INPUT,
-        "%s: target_modules is [%s], this run has tune.targets [%s]; set the same or use "
-        "another adapter",
-        file, theirs, ours);
-}
-
-//  The slot of the linear that a LoRA factor is on; false if the model has none of that name.
-static bool
-s_slot_of (const tl_config_t *config, const char *name, tl_slot_t *slot)
-{
-    static const char prefix[] = "base_model.model.";
-    const char *end = strstr (name, ".lora_");
-    if (strncmp (name, prefix, sizeof prefix - 1) != 0 || !end)
-        return false;
-    name += sizeof prefix - 1;
-    size_t length = (size_t)(end - name);
-    for (size_t i = 0; i < tl_layout_count (config); i++) {
-        tl_layout_at (config, i, slot);
-        if (slot->linear && strncmp (slot->name, name, length) == 0 &&
-            strcmp (slot->name + length, ".weight") == 0)
-            return true;
-    }
-    return false;
-}
-
-//  What the file holds beyond this part's tensors must be other parts': left out silently it would be missing.
-static int
-s_check_strays (const tl_part_t *part, const tl_safetensors_t *source, const char *file,
-                tl_error_t *err)
-{
-    const tl_config_t *config = tl_model_config (part->model);
-    for (size_t i = 0; i < tl_safetensors_count (source); i++) {
-        const char *name = tl_safetensors_name (source, i);
-        tl_slot_t slot;
-        if (tl_part_find (part, name))
-            continue;
-        if (!s_slot_of (config, name, &slot))
-            return tl_fail (err, TL_BAD_INPUT,
-                            "%s holds %.200s, which is no LoRA factor of a linear layer of %.200s; "
-                            "load it onto the model it was trained on",
-                            file, name, tl_model_path (part->model));
-        if (tl_part_owns (part, config, &slot))
-            return tl_fail (err, TL_BAD_INPUT,
-                            "%s holds %.200s, which this part doesn't train; use an adapter made "
-                            "with the same tune.targets, tune.freeze and tune.parts",
-                            file, name);
-    }
-    return 0;
-}
-
-static int
-s_check_all (const tl_part_t *part, const tl_safetensors_t *source, const char *file,
-             tl_error_t *err)
-{
-    for (size_t i = 0; i < part->tensor_count; i++)
-        if (!tl_adapter_find (source, part->tensors[i].name, &part->tensors[i], file, err))
-            return -1;
-    return 0;
-}
-
-//  All of the part's tensors from source, after every check.
-static void
-s_take (tl_part_t *part, const tl_safetensors_t *source)
-{
-    for (size_t i = 0; i < part->tensor_count; i++) {
-        const tl_tensor_t *tensor = &part->tensors[i];
-        tl_adapter_copy (tensor->value, tl_safetensors_find (source, tensor->name));
-        if (!tl_is_reordered (tl_model_config (part->model), tensor->name))
-            continue;
-        float *ordered = s_ordered (part, tensor, TL_ORDER_TO_FILE);
-        memcpy (tensor->value, ordered, tensor->shape[0] * tensor->shape[1] * sizeof (float));
-        free (ordered);
-    }
-}
-
-static int
-s_load_tensors (tl_part_t *part, const char *path, tl_error_t *err)
-{
-    tl_safetensors_t *source = tl_safetensors_open (path, err);
-    if (!source)
-        return -1;
-    int rc = s_check_base (part, tl_safetensors_metadata (source, s_base_key), path, err);
-    if (rc == 0 && part->tune.method == TL_TUNE_LORA)
-        rc = s_check_family (part, source, path, err);
-    if (rc == 0)
-        rc = s_check_all (part, source, path, err);
-    if (rc == 0 && part->tune.method == TL_TUNE_LORA)
-        rc = s_check_strays (part, source, path, err);
-    if (rc == 0)
-        s_take (part, source);
-    tl_safetensors_destroy (&source);
-    return rc;
-}
-
-int
-tl_part_load_adapter (tl_part_t *self, const char *directory, tl_error_t *err)
-{
-    char path[PATH_MAX];
-    tl_adapter_info_t info = {0};
-    if (s_check_path (directory, err) != 0 || tl_adapter_info_read (&info, directory, err) != 0)
-        return -1;
-    int rc = 0;
-    if (info.method != self->tune.method)
-        rc = tl_fail (err, TL_BAD_INPUT,
-                      "%s holds %s, this run has tune.method %s; set tune.method or use another "
-                      "adapter",
-                      directory, info.method == TL_TUNE_LORA ? "a LoRA adapter" : "full weights",
-                      self->tune.method == TL_TUNE_LORA ? "lora" : "full");
-    bool lora = info.method == TL_TUNE_LORA;
-    snprintf (path, sizeof path, "%s/adapter_config.json", directory);
-    //  A part that trains nothing has nothing to compare.
-    if (rc == 0 && lora && self->tensor_count)
-        rc = s_check_tune (self, &info, path, err);
-    tl_adapter_info_clear (&info);
-    if (rc != 0)
-        return rc;
-    snprintf (path, sizeof path, "%s/%s.safetensors", directory, lora ? "adapter_model" : "model");
-    if (lora && !tl_exists (path))
-        return tl_fail (err, TL_BAD_INPUT,
-                        "%s is not there; save the adapter with safe_serialization=True", path);
-    return s_load_tensors (self, path, err);
 }
