@@ -23,7 +23,7 @@
 
 extern char **environ;
 
-enum { LINE = 1 << 16, PATIENCE_MS = 90000 };
+enum { LINE = 1 << 16, PATIENCE_MS = 300000 };
 
 //  Seconds all processors together have been idle; waiting for a disk is idle too.
 static double

@@ -15,7 +15,7 @@ typedef struct {
 
 //  Runs argv (NULL-terminated, argv [0] a path), its stderr appended to the file log. on_line gets every
 //  line of stdout and the seconds since the start. Returns its exit code, or -1 with a sentence on
-//  stderr when it can't be started or says nothing for a minute and a half.
+//  stderr when it can't be started or says nothing for five minutes.
 int bench_run (const char *const *argv, const char *log, bench_line_fn *on_line, void *arg,
                bench_usage_t *usage);
 

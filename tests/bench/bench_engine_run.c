@@ -1,0 +1,627 @@
+/*  bench_engine_run: one measurement of the engine in one process; bench_engine starts it beside its opponents.
+
+        train MODEL BATCH LENGTH [MEMORY_MB]   LoRA r = 8 on the family's usual linears, a label on every row but each last
+        eval MODEL BATCH LENGTH                forward and loss
+        generate MODEL PROMPT TOKENS           batch 1, against a plain read of as many bytes
+        block fp32|fp16 ROWS                   a ChatGLM-6B-shaped block with LoRA, against its bare sgemm calls
+        linears MODEL ROWS                     all linears, against bare sgemm calls on the same weights
+        open MODEL                             until every tensor has been found
+        part MODEL client|trunk FIRST LAST ROWS   one step of front FIRST + tail LAST blocks, or of blocks [FIRST, LAST)
+
+    Before them: --threads N (2), --repeats N (5). Prints one JSON object: median, least and most seconds, and what
+    else belongs to the case.                                                                        */
+
+#include "bench/bench_run.h"
+
+#include "clock.h"
+#include "fed/parts.h"
+#include "file.h"
+#include "hash.h"
+#include "kernels/kernels.h"
+#include "memory.h"
+#include "model/segment.h"
+#include "random.h"
+#include "tiny_model.h"
+
+#include <dlfcn.h>
+#include <jansson.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_REPEATS = 64 };
+
+typedef struct {
+    int threads;
+    size_t repeats;
+    char **words; //  after the case's name
+    int word_count;
+    size_t before;  //  bytes resident at the start
+    json_t *result; //  the object to print
+} run_t;
+
+static void
+s_fail (const char *text)
+{
+    fprintf (stderr, "bench_engine_run: %s\n", text);
+    exit (TL_FAILED);
+}
+
+static double
+s_now (void)
+{
+    return (double)tl_clock_us () / 1e6;
+}
+
+static size_t
+s_count (const run_t *self, int index)
+{
+    return index < self->word_count ? strtoul (self->words[index], NULL, 10) : 0;
+}
+
+static void
+s_set (run_t *self, const char *key, double number)
+{
+    json_object_set_new (self->result, key, json_real (number));
+}
+
+//  Seconds of some repeats, whose median is the result's.
+static double
+s_times (run_t *self, const char *key, double *seconds, size_t count)
+{
+    double median = bench_quantile (seconds, count, 0.5);
+    json_object_set_new (self->result, key,
+                         json_pack ("{s:f, s:f, s:f, s:I}", "median", median, "least", seconds[0],
+                                    "most", seconds[count - 1], "n", (json_int_t)count));
+    return median;
+}
+
+static tl_model_t *
+s_model (const run_t *self)
+{
+    tl_error_t err;
+    tl_model_t *model = self->word_count ? tl_model_open (self->words[0], &err) : NULL;
+    if (!model)
+        s_fail (self->word_count ? err.text : "which model?");
+    return model;
+}
+
+static tl_tune_t
+s_lora (void)
+{
+    return (tl_tune_t){.method = TL_TUNE_LORA,
+                       .rank = 8,
+                       .alpha = 16,
+                       .seed = 1,
+                       .beta1 = 0.9,
+                       .beta2 = 0.999,
+                       .eps = 1e-8,
+                       .decay = 0.01};
+}
+
+//  --- micros -----------------------------------------------------------------------------------
+
+typedef struct {
+    tl_batch_t batch;
+    uint32_t *length, *context, *mask;
+    uint64_t *number;
+    int32_t *ids, *labels;
+} micro_t;
+
+static void
+s_micro_make (micro_t *self, const tl_config_t *config, size_t sequences, size_t length)
+{
+    size_t rows = sequences * length;
+    tl_stream_t stream = {.seed = 1, .purpose = TL_DRAW_SAMPLE};
+    *self = (micro_t){.length = tl_alloc (sequences * 4),
+                      .context = tl_alloc (sequences * 4),
+                      .mask = tl_alloc (sequences * 4),
+                      .number = tl_alloc (sequences * 8),
+                      .ids = tl_alloc (rows * 4),
+                      .labels = tl_alloc (rows * 4)};
+    for (size_t i = 0; i < sequences; i++) {
+        self->length[i] = (uint32_t)length;
+        self->number[i] = i;
+        self->context[i] = (uint32_t)(length / 2);
+        self->mask[i] = self->context[i] - 1;
+    }
+    for (size_t row = 0; row < rows; row++)
+        self->ids[row] = (int32_t)tl_random_below (&stream, row, config->vocab);
+    for (size_t row = 0; row < rows; row++)
+        self->labels[row] = (row + 1) % length ? self->ids[row + 1] : -1;
+    self->batch = (tl_batch_t){sequences,  rows,         self->length, self->context,
+                               self->mask, self->number, self->ids,    self->labels};
+}
+
+static void
+s_micro_clear (micro_t *self)
+{
+    free (self->length);
+    free (self->context);
+    free (self->mask);
+    free (self->number);
+    free (self->ids);
+    free (self->labels);
+}
+
+//  --- whole model ------------------------------------------------------------------------------
+
+static void
+s_update (tl_part_t *part, uint64_t labels)
+{
+    tl_error_t err;
+    double *squares = tl_alloc ((tl_part_tensors (part) + 1) * sizeof *squares);
+    tl_part_finish_gradient (part, squares);
+    if (tl_part_update (part, 1 / (double)labels, 1e-4, &err) != 0)
+        s_fail (err.text);
+    free (squares);
+}
+
+//  The trained bits, so that two ways of computing them can be held against each other.
+static void
+s_set_hash (run_t *self, const tl_part_t *part)
+{
+    uint64_t sum = 0;
+    char text[24];
+    for (size_t i = 0; i < tl_part_tensors (part); i++) {
+        const tl_tensor_t *tensor = tl_part_tensor (part, i);
+        sum = tl_hash64_from (sum, tensor->value, tensor->shape[0] * tensor->shape[1] * 4);
+    }
+    snprintf (text, sizeof text, "%016llx", (unsigned long long)sum);
+    json_object_set_new (self->result, "bits", json_string (text));
+}
+
+static void
+s_set_memory (run_t *self, const tl_plan_t *plan)
+{
+    double total = (double)(tl_plan_total (plan) - plan->state); //  nothing is saved here
+    double peak = (double)(tl_memory_peak () - self->before);
+    s_set (self, "peak_mb", peak / 1e6);
+    s_set (self, "plan_mb", total / 1e6);
+    s_set (self, "activations_mb", (double)plan->activations / 1e6);
+    s_set (self, "workspace_mb", (double)plan->workspace / 1e6);
+    s_set (self, "memory_over_plan", peak / total);
+}
+
+static void
+s_run_train (run_t *self)
+{
+    tl_error_t err;
+    tl_model_t *model = s_model (self);
+    const tl_config_t *config = tl_model_config (model);
+    tl_range_t range = {true, 0, config->blocks, true};
+    tl_tune_t tune = s_lora ();
+    tl_part_t *part = tl_part_new (model, &range, 1, &tune, &err);
+    if (!part)
+        s_fail (err.text);
+    micro_t micro;
+    size_t batch = s_count (self, 1), length = s_count (self, 2), rows = batch * length;
+    s_micro_make (&micro, config, batch, length);
+    if (tl_parts_fit (&part, 1, rows, length, rows, 1, s_count (self, 3) << 20, &err) != 0)
+        s_fail (err.text);
+    tl_plan_t plan;
+    tl_part_plan (part, rows, length, batch, rows, 1, &plan);
+    tl_segment_t *segment = tl_part_segment (part, 0);
+    double seconds[MOST_REPEATS], nll = 0;
+    for (size_t step = 0; step <= self->repeats; step++) {
+        uint64_t labels;
+        double start = s_now ();
+        tl_tape_t *tape = tl_segment_forward (segment, &micro.batch, step, NULL, true);
+        tl_segment_loss (segment, tape, &nll, &labels);
+        tl_segment_backward (segment, tape, NULL, NULL);
+        tl_tape_destroy (&tape);
+        s_update (part, labels);
+        if (step > 0)
+            seconds[step - 1] = s_now () - start;
+        nll /= (double)labels;
+    }
+    s_set (self, "tokens_per_s", (double)rows / s_times (self, "seconds", seconds, self->repeats));
+    s_set (self, "loss", nll);
+    s_set_memory (self, &plan);
+    s_set_hash (self, part);
+    s_micro_clear (&micro);
+    tl_part_destroy (&part);
+    tl_model_destroy (&model);
+}
+
+static tl_chain_t *
+s_chain (tl_model_t *model)
+{
+    tl_error_t err;
+    tl_chain_t *chain = tl_chain_plain (model, NULL, &err);
+    if (!chain)
+        s_fail (err.text);
+    return chain;
+}
+
+static void
+s_run_eval (run_t *self)
+{
+    tl_model_t *model = s_model (self);
+    tl_chain_t *chain = s_chain (model);
+    micro_t micro;
+    s_micro_make (&micro, tl_model_config (model), s_count (self, 1), s_count (self, 2));
+    double seconds[MOST_REPEATS], nll = 0;
+    uint64_t labels = 1;
+    for (size_t i = 0; i <= self->repeats; i++) {
+        double start = s_now ();
+        tl_chain_score (chain, &micro.batch, &nll, &labels);
+        if (i > 0)
+            seconds[i - 1] = s_now () - start;
+    }
+    s_set (self, "tokens_per_s",
+           (double)micro.batch.rows / s_times (self, "seconds", seconds, self->repeats));
+    s_set (self, "loss", nll / (double)labels);
+    s_micro_clear (&micro);
+    tl_chain_destroy (&chain);
+    tl_model_destroy (&model);
+}
+
+//  --- generation -------------------------------------------------------------------------------
+
+typedef struct {
+    const uint64_t *words;
+    size_t count;
+    uint64_t sum;
+} reader_t;
+
+static void *
+s_read (void *arg)
+{
+    reader_t *self = arg;
+    uint64_t sum[8] = {0};
+    for (size_t i = 0; i + 8 <= self->count; i += 8)
+        for (size_t k = 0; k < 8; k++)
+            sum[k] += self->words[i + k];
+    for (size_t k = 0; k < 8; k++)
+        self->sum += sum[k];
+    return NULL;
+}
+
+//  Bytes a second of a plain loop over so many bytes, by so many threads.
+static double
+s_bandwidth (const run_t *self, size_t bytes)
+{
+    size_t words = bytes / 8, each = words / (size_t)self->threads;
+    uint64_t *buffer = tl_alloc_aligned (words * 8);
+    for (size_t i = 0; i < words; i++)
+        buffer[i] = i;
+    double best[5];
+    for (size_t repeat = 0; repeat < 5; repeat++) {
+        pthread_t threads[64];
+        reader_t readers[64];
+        double start = s_now ();
+        for (int i = 0; i < self->threads; i++) {
+            readers[i] = (reader_t){buffer + (size_t)i * each, each, 0};
+            pthread_create (&threads[i], NULL, s_read, &readers[i]);
+        }
+        for (int i = 0; i < self->threads; i++)
+            pthread_join (threads[i], NULL);
+        best[repeat] = (double)bytes / (s_now () - start);
+    }
+    free (buffer);
+    return bench_quantile (best, 5, 0.5);
+}
+
+static void
+s_run_generate (run_t *self)
+{
+    tl_model_t *model = s_model (self);
+    const tl_config_t *config = tl_model_config (model);
+    tl_chain_t *chain = s_chain (model);
+    size_t prompt = s_count (self, 1), tokens = s_count (self, 2), all = prompt + tokens;
+    micro_t micro;
+    s_micro_make (&micro, config, 1, all);
+    tl_cache_t *caches[TL_CHAIN_SEGMENTS];
+    for (size_t i = 0; i < chain->segment_count; i++)
+        caches[i] = tl_cache_new (chain->segments[i], all);
+    float *rows = tl_alloc_aligned (all * config->hidden * 4);
+    float *logits = tl_alloc_aligned (config->vocab * 4);
+    double seconds[1 << 12], start = 0;
+    tl_error_t err;
+    for (size_t done = 0; done < tokens && done < sizeof seconds / sizeof *seconds; done++) {
+        size_t count = done ? 1 : prompt;
+        micro.length[0] = (uint32_t)(prompt + done);
+        micro.batch.rows = prompt + done;
+        micro.batch.ids = micro.ids + (done ? prompt + done - 1 : 0);
+        start = s_now ();
+        if (tl_chain_extend (chain, caches, &micro.batch, count, rows, logits, &err) != 0)
+            s_fail (err.text);
+        size_t best = 0;
+        for (size_t i = 1; i < config->vocab; i++)
+            best = logits[i] > logits[best] ? i : best;
+        micro.ids[prompt + done] = (int32_t)best;
+        seconds[done] = s_now () - start;
+    }
+    tl_plan_t plan;
+    tl_part_plan (chain->parts[0], 1, 1, 1, 1, 1, &plan);
+    double token = s_times (self, "seconds", seconds + 1, tokens - 1);
+    double read = s_bandwidth (self, plan.weights);
+    s_set (self, "tokens_per_s", 1 / token);
+    s_set (self, "weights_mb", (double)plan.weights / 1e6);
+    s_set (self, "read_gb_per_s", read / 1e9);
+    s_set (self, "over_bandwidth", (double)plan.weights / token / read);
+    for (size_t i = 0; i < chain->segment_count; i++)
+        tl_cache_destroy (&caches[i]);
+    free (rows);
+    free (logits);
+    s_micro_clear (&micro);
+    tl_chain_destroy (&chain);
+    tl_model_destroy (&model);
+}
+
+//  --- against bare sgemm -----------------------------------------------------------------------
+
+typedef void (sgemm_t) (int order, int ta, int tb, int m, int n, int k, float alpha, const float *a,
+                        int lda, const float *b, int ldb, float beta, float *c, int ldc);
+
+enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
+
+//  The library's own function, past everything of ours.
+static sgemm_t *
+s_sgemm (void)
+{
+    void *library = dlopen ("libopenblas.so.0", RTLD_NOW | RTLD_NOLOAD);
+    sgemm_t *sgemm = NULL;
+    if (library)
+        *(void **)&sgemm = dlsym (library, "cblas_sgemm");
+    if (!sgemm)
+        s_fail ("OpenBLAS isn't loaded");
+    return sgemm;
+}
+
+static void
+s_bare (sgemm_t *sgemm, const float *w, size_t n, size_t in, size_t out, float *x, float *y)
+{
+    sgemm (ROW_MAJOR, PLAIN, TRANSPOSED, (int)n, (int)out, (int)in, 1, x, (int)in, w, (int)in, 0, y,
+           (int)out);
+}
+
+static void
+s_bare_back (sgemm_t *sgemm, const float *w, size_t n, size_t in, size_t out, float *x, float *y)
+{
+    sgemm (ROW_MAJOR, PLAIN, PLAIN, (int)n, (int)in, (int)out, 1, y, (int)out, w, (int)in, 0, x,
+           (int)in);
+}
+
+static float *
+s_floats (size_t count)
+{
+    float *values = tl_alloc_aligned (count * sizeof *values);
+    for (size_t i = 0; i < count; i++)
+        values[i] = (float)((i * 2654435761u >> 16) & 1023) / 1024 - 0.5f;
+    return values;
+}
+
+static void
+s_set_ratio (run_t *self, double *ratios, size_t count)
+{
+    s_times (self, "over_sgemm", ratios, count);
+}
+
+static void
+s_run_block (run_t *self)
+{
+    bool half = self->word_count && strcmp (self->words[0], "fp16") == 0;
+    size_t n = s_count (self, 1), h = 4096, f = 16384;
+    tiny_model_t spec = {.family = TL_FAMILY_CHATGLM,
+                         .vocab = 64,
+                         .hidden = h,
+                         .inner = f,
+                         .blocks = 3,
+                         .heads = 32,
+                         .kv_heads = 32,
+                         .head_dim = 128,
+                         .tied = true,
+                         .dtype = half ? TL_F16 : TL_F32,
+                         .seed = 1};
+    tl_error_t err;
+    tl_model_t *model = tiny_model_open (&spec);
+    tl_range_t range = {false, 1, 2, false};
+    tl_tune_t tune = s_lora ();
+    tl_part_t *part = tl_part_new (model, &range, 1, &tune, &err);
+    if (!part)
+        s_fail (err.text);
+    micro_t micro;
+    s_micro_make (&micro, tl_model_config (model), 1, n);
+    tl_segment_t *segment = tl_part_segment (part, 0);
+    const size_t shapes[4][2] = {{h, 3 * h}, {h, h}, {h, f}, {f, h}};
+    float *w = s_floats (h * f), *x = s_floats (n * f), *y = s_floats (n * f),
+          *d = s_floats (n * h);
+    sgemm_t *sgemm = s_sgemm ();
+    double block[MOST_REPEATS], bare[MOST_REPEATS], ratio[MOST_REPEATS];
+    for (size_t i = 0; i <= self->repeats; i++) {
+        double start = s_now ();
+        tl_tape_t *tape = tl_segment_forward (segment, &micro.batch, i, x, true);
+        tl_segment_backward (segment, tape, d, d);
+        tl_tape_destroy (&tape);
+        tl_part_zero_gradient (part);
+        double middle = s_now ();
+        for (size_t k = 0; k < 4; k++)
+            s_bare (sgemm, w, n, shapes[k][0], shapes[k][1], x, y);
+        for (size_t k = 0; k < 4; k++)
+            s_bare_back (sgemm, w, n, shapes[k][0], shapes[k][1], y, x);
+        double end = s_now ();
+        size_t at = i ? i - 1 : 0;
+        block[at] = middle - start;
+        bare[at] = end - middle;
+        ratio[at] = bare[at] / block[at];
+        for (size_t k = 0; k < n * h; k++) //  numbers of an ordinary size, whatever came out
+            d[k] = x[k] = (float)(k & 255) / 256 - 0.5f;
+        for (size_t k = n * h; k < n * f; k++)
+            x[k] = 0.25f;
+    }
+    s_times (self, "seconds", block, self->repeats);
+    s_times (self, "sgemm_seconds", bare, self->repeats);
+    s_set_ratio (self, ratio, self->repeats);
+    free (w);
+    free (x);
+    free (y);
+    free (d);
+    s_micro_clear (&micro);
+    tl_part_destroy (&part);
+    tl_model_destroy (&model);
+}
+
+static void
+s_run_linears (run_t *self)
+{
+    tl_error_t err;
+    tl_model_t *model = s_model (self);
+    const tl_config_t *config = tl_model_config (model);
+    size_t n = s_count (self, 1),
+           widest = config->inner > config->hidden ? config->inner : config->hidden;
+    float *x = s_floats (n * widest), *y = s_floats (n * widest), *w = s_floats (widest * widest);
+    double ours[MOST_REPEATS], bare[MOST_REPEATS], ratio[MOST_REPEATS];
+    sgemm_t *sgemm = s_sgemm ();
+    const tl_kernels_t *k = tl_kernels ();
+    for (size_t i = 0; i <= self->repeats; i++) {
+        double spent[2] = {0, 0};
+        for (size_t s = 0; s < tl_layout_count (config); s++) {
+            tl_slot_t slot;
+            tl_weight_t weight;
+            tl_layout_at (config, s, &slot);
+            if (!slot.linear)
+                continue;
+            size_t in = slot.columns, out = slot.rows;
+            if (tl_model_weight (model, slot.name, out, in, &weight, &err) != 0)
+                s_fail (err.text);
+            const float *plain = weight.dtype == TL_F32 ? weight.data : w;
+            float *scratch = tl_alloc_aligned (4 * (tl_linear_scratch (in, out, weight.dtype) + 1));
+            for (size_t turn = 0; turn < 2; turn++) {
+                double start = s_now ();
+                if ((turn + i) % 2 == 0) {
+                    k->linear_forward (y, x, weight.data, weight.dtype, NULL, n, in, out, 1, 0,
+                                       scratch);
+                    k->linear_backward_input (x, y, weight.data, weight.dtype, n, in, out, 1e-3, 0,
+                                              scratch);
+                } else {
+                    s_bare (sgemm, plain, n, in, out, x, y);
+                    s_bare_back (sgemm, plain, n, in, out, x, y);
+                }
+                spent[(turn + i) % 2] += s_now () - start;
+            }
+            for (size_t at = 0; at < n * in; at++)
+                x[at] = (float)(at & 255) / 256 - 0.5f;
+            free (scratch);
+        }
+        size_t at = i ? i - 1 : 0;
+        ours[at] = spent[0];
+        bare[at] = spent[1];
+        ratio[at] = spent[1] / spent[0];
+    }
+    s_times (self, "seconds", ours, self->repeats);
+    s_times (self, "sgemm_seconds", bare, self->repeats);
+    s_set_ratio (self, ratio, self->repeats);
+    free (x);
+    free (y);
+    free (w);
+    tl_model_destroy (&model);
+}
+
+//  --- large models -----------------------------------------------------------------------------
+
+static void
+s_run_open (run_t *self)
+{
+    double start = s_now ();
+    tl_model_t *model = s_model (self);
+    s_set (self, "open_s", s_now () - start);
+    tl_model_destroy (&model);
+}
+
+//  One step of a client's part (the trunk between is left out: its rows go straight through) or of a worker's.
+static void
+s_run_part (run_t *self)
+{
+    tl_error_t err;
+    tl_model_t *model = s_model (self);
+    const tl_config_t *config = tl_model_config (model);
+    bool client = self->word_count > 1 && strcmp (self->words[1], "client") == 0;
+    size_t first = s_count (self, 2), last = s_count (self, 3), rows = s_count (self, 4);
+    tl_range_t ranges[2] = {{false, first, last, false}};
+    if (client) {
+        ranges[0] = (tl_range_t){true, 0, first, false};
+        ranges[1] = (tl_range_t){false, config->blocks - last, config->blocks, true};
+    }
+    tl_tune_t tune = s_lora ();
+    tl_part_t *part = tl_part_new (model, ranges, client ? 2 : 1, &tune, &err);
+    if (!part)
+        s_fail (err.text);
+    micro_t micro;
+    s_micro_make (&micro, config, 4, rows / 4);
+    tl_plan_t plan;
+    rows = micro.batch.rows;
+    tl_part_plan (part, rows, rows / 4, 4, client ? rows : 0, 1, &plan);
+    float *d = s_floats (rows * config->hidden),
+          *x = client ? NULL : s_floats (rows * config->hidden);
+    double seconds[MOST_REPEATS], nll;
+    for (size_t i = 0; i <= self->repeats; i++) {
+        uint64_t labels = 1;
+        double start = s_now ();
+        tl_segment_t *front = tl_part_segment (part, 0);
+        tl_tape_t *tape = tl_segment_forward (front, &micro.batch, i, x, true);
+        if (client) {
+            tl_segment_t *tail = tl_part_segment (part, 1);
+            tl_tape_t *end =
+                tl_segment_forward (tail, &micro.batch, i, tl_tape_output (tape), true);
+            tl_segment_loss (tail, end, &nll, &labels);
+            tl_segment_backward (tail, end, NULL, d);
+            tl_tape_destroy (&end);
+        }
+        tl_segment_backward (front, tape, d, client ? NULL : d);
+        tl_tape_destroy (&tape);
+        s_update (part, labels);
+        seconds[i ? i - 1 : 0] = s_now () - start;
+        for (size_t k = 0; k < rows * config->hidden; k++)
+            d[k] = (float)(k & 255) / 256 - 0.5f;
+    }
+    s_times (self, "seconds", seconds, self->repeats);
+    s_set_memory (self, &plan);
+    free (d);
+    free (x);
+    s_micro_clear (&micro);
+    tl_part_destroy (&part);
+    tl_model_destroy (&model);
+}
+
+//  ----------------------------------------------------------------------------------------------
+
+static const struct {
+    const char *name;
+    void (*run) (run_t *self);
+} s_cases[] = {{"train", s_run_train}, {"eval", s_run_eval},       {"generate", s_run_generate},
+               {"block", s_run_block}, {"linears", s_run_linears}, {"open", s_run_open},
+               {"part", s_run_part}};
+
+int
+main (int argc, char **argv)
+{
+    run_t self = {.threads = 2, .repeats = 5, .before = tl_memory_now ()};
+    int at = 1;
+    for (; at + 1 < argc && argv[at][0] == '-'; at += 2)
+        if (strcmp (argv[at], "--threads") == 0)
+            self.threads = atoi (argv[at + 1]);
+        else
+            self.repeats = strtoul (argv[at + 1], NULL, 10);
+    if (at >= argc || self.threads < 1 || self.threads > 64 || self.repeats < 1 ||
+        self.repeats > MOST_REPEATS)
+        s_fail ("which case? train, eval, generate, block, linears, open or part");
+    tl_error_t err;
+    if (tl_blas_open (self.threads, &err) != 0)
+        s_fail (err.text);
+    self.words = argv + at + 1;
+    self.word_count = argc - at - 1;
+    self.result = json_pack ("{s:s}", "case", argv[at]);
+    for (size_t i = 0; i < sizeof s_cases / sizeof *s_cases; i++)
+        if (strcmp (s_cases[i].name, argv[at]) == 0) {
+            s_cases[i].run (&self);
+            json_dumpf (self.result, stdout, JSON_REAL_PRECISION (6));
+            printf ("\n");
+            json_decref (self.result);
+            return 0;
+        }
+    s_fail ("no such case");
+}
