@@ -191,8 +191,9 @@ tl_part_save_adapter (const tl_part_t *self, const char *directory, tl_error_t *
         tl_adapter_check_path (tl_model_path (self->model), err) != 0 ||
         tl_dir_begin (directory, where, sizeof where, err) != 0)
         return -1;
-    int rc = self->tune.method == TL_TUNE_LORA ? s_write_lora (self, where, err)
-                                               : s_write_full (self, where, err);
+    int rc = self->tune.method == TL_TUNE_LORA      ? s_write_lora (self, where, err)
+             : self->tune.method == TL_TUNE_PTUNING ? tl_prefix_write (self, where, err)
+                                                    : s_write_full (self, where, err);
     if (rc == 0)
         rc = tl_dir_commit (directory, err);
     else

@@ -1,4 +1,4 @@
-/*  adapter: what adapter.c, adapter_load.c, peft.c, state.c and export.c share. Private to src/model.                       */
+/*  adapter: what adapter.c, adapter_load.c, peft.c, prefix.c, state.c and export.c share. Private to src/model.                       */
 
 #ifndef TL_MODEL_ADAPTER_H
 #define TL_MODEL_ADAPTER_H
@@ -6,6 +6,8 @@
 #include "internal.h"
 #include "order.h"
 #include "safetensors.h"
+
+#include <jansson.h>
 
 #include <limits.h>
 
@@ -42,5 +44,15 @@ void tl_adapter_copy (float *to, const tl_st_tensor_t *from);
 //  dimension, everything else two.
 tl_st_tensor_t tl_adapter_entry (const tl_tensor_t *tensor, bool vector, const char *name,
                                  const float *values);
+
+//  prefix.c: a directory's files; adapter_config.json of a prefix, and which blocks it has; whether the run's
+//  tune.prefix is the file's; the part's tensors from the file, after every check.
+int tl_prefix_write (const tl_part_t *part, const char *directory, tl_error_t *err);
+int tl_prefix_read_config (tl_adapter_info_t *info, const json_t *config, const char *directory,
+                           tl_error_t *err);
+int tl_prefix_check (const tl_part_t *part, const tl_adapter_info_t *info, const char *file,
+                     tl_error_t *err);
+int tl_prefix_take (tl_part_t *part, const tl_safetensors_t *source, const char *file,
+                    tl_error_t *err);
 
 #endif

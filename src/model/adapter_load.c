@@ -307,12 +307,15 @@ s_load_tensors (tl_part_t *part, const char *path, tl_error_t *err)
     if (!source)
         return -1;
     const bool lora = part->tune.method == TL_TUNE_LORA;
+    const bool prefix = part->tune.method == TL_TUNE_PTUNING;
     int rc = tl_adapter_check_base (part->model, lora, source, path, err);
-    if (rc == 0)
+    if (rc == 0 && prefix)
+        rc = tl_prefix_take (part, source, path, err);
+    if (rc == 0 && !prefix)
         rc = s_check_all (part, source, path, err);
     if (rc == 0 && lora)
         rc = s_check_strays (part, source, path, err);
-    if (rc == 0)
+    if (rc == 0 && !prefix)
         s_take (part, source);
     tl_safetensors_destroy (&source);
     return rc;
@@ -321,6 +324,9 @@ s_load_tensors (tl_part_t *part, const char *path, tl_error_t *err)
 int
 tl_part_load_adapter (tl_part_t *self, const char *directory, tl_error_t *err)
 {
+    static const char *const s_held[] = {[TL_TUNE_LORA] = "a LoRA adapter",
+                                         [TL_TUNE_FULL] = "full weights",
+                                         [TL_TUNE_PTUNING] = "a prefix"};
     char path[PATH_MAX];
     tl_adapter_info_t info = {0};
     if (tl_adapter_check_path (directory, err) != 0 ||
@@ -331,17 +337,18 @@ tl_part_load_adapter (tl_part_t *self, const char *directory, tl_error_t *err)
         rc = tl_fail (err, TL_BAD_INPUT,
                       "%s holds %s, this run has tune.method %s; set tune.method or use another "
                       "adapter",
-                      directory, info.method == TL_TUNE_LORA ? "a LoRA adapter" : "full weights",
-                      self->tune.method == TL_TUNE_LORA ? "lora" : "full");
-    bool lora = info.method == TL_TUNE_LORA;
+                      directory, s_held[info.method], tl_method_name (self->tune.method));
+    bool lora = info.method == TL_TUNE_LORA, full = info.method == TL_TUNE_FULL;
     snprintf (path, sizeof path, "%s/adapter_config.json", directory);
     //  A part that trains nothing has nothing to compare.
     if (rc == 0 && lora && self->tensor_count)
         rc = s_check_tune (self, &info, path, err);
+    if (rc == 0 && info.method == TL_TUNE_PTUNING && self->tensor_count)
+        rc = tl_prefix_check (self, &info, path, err);
     tl_adapter_info_clear (&info);
     if (rc != 0)
         return rc;
-    snprintf (path, sizeof path, "%s/%s.safetensors", directory, lora ? "adapter_model" : "model");
+    snprintf (path, sizeof path, "%s/%s.safetensors", directory, full ? "model" : "adapter_model");
     if (lora && !tl_exists (path))
         return tl_fail (err, TL_BAD_INPUT,
                         "%s is not there; save the adapter with safe_serialization=True", path);

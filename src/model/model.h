@@ -147,7 +147,7 @@ int tl_part_update (tl_part_t *self, double coefficient, double lr, tl_error_t *
 void tl_part_zero_gradient (tl_part_t *self); //  drops what was accumulated: an abandoned step
 uint64_t tl_part_updates (const tl_part_t *self);
 
-//  Adapter as a PEFT directory (LoRA) or as safetensors of the trained tensors (full). Written by rename.
+//  Adapter as a PEFT directory (LoRA, P-tuning) or as safetensors of the trained tensors (full). Written by rename.
 int tl_part_save_adapter (const tl_part_t *self, const char *directory, tl_error_t *err);
 //  Loads those tensors of a PEFT directory that belong to this part; every trained tensor must be there, of the
 //  right shape; rank and base are checked. Tensors of other parts are ignored.
@@ -155,13 +155,14 @@ int tl_part_load_adapter (tl_part_t *self, const char *directory, tl_error_t *er
 //  What an adapter directory says of itself, for callers that have no topology at hand: fill a tl_tune_t from
 //  it. tl_adapter_info_clear frees what read has put in; both are safe on a zeroed struct.
 typedef struct {
-    tl_method_t method;            //  lora: adapter_config.json; full: model.safetensors
+    tl_method_t method;            //  lora, ptuning: adapter_config.json; full: model.safetensors
+    size_t prefix;                 //  P-tuning: rows, else 0
     size_t rank;                   //  LoRA, else 0
     double alpha, dropout;         //  LoRA, else 0
     bool rslora;                   //  LoRA: scaling alpha / sqrt (rank)
     char *targets[TL_MAX_TARGETS]; //  LoRA: last parts of module names, sorted
     size_t target_count;
-    size_t *layers; //  LoRA: [layer_count] blocks that have it, ascending; NULL: all
+    size_t *layers; //  LoRA, P-tuning: [layer_count] blocks that have it, ascending; NULL: all
     size_t layer_count;
     char *freeze[TL_MAX_FREEZE]; //  what tl_adapter_tune made of layers
     size_t freeze_count;

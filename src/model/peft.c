@@ -145,7 +145,7 @@ s_check_settings (const json_t *config, const char *path, tl_error_t *err)
     }
     const json_t *type = json_object_get (config, "peft_type");
     if (!json_is_string (type) || strcmp (json_string_value (type), "LORA") != 0)
-        return s_refuse (path, "peft_type", type, "\"LORA\"", err);
+        return s_refuse (path, "peft_type", type, "\"LORA\" or \"PREFIX_TUNING\"", err);
     const json_t *bias = json_object_get (config, "bias");
     if (bias && (!json_is_string (bias) || strcmp (json_string_value (bias), "none") != 0))
         return s_refuse (path, "bias", bias, "\"none\"", err);
@@ -263,7 +263,10 @@ tl_peft_read_config (tl_adapter_info_t *info, const char *directory, tl_error_t 
     if (!config)
         return tl_fail (err, TL_BAD_INPUT, "%s:%d:%d: not valid JSON (%s); save the adapter again",
                         path, reason.line, reason.column, reason.text);
-    int rc = s_read (info, config, path, err);
+    const char *type = json_string_value (json_object_get (config, "peft_type"));
+    bool prefix = type && strcmp (type, "PREFIX_TUNING") == 0;
+    int rc = prefix ? tl_prefix_read_config (info, config, directory, err)
+                    : s_read (info, config, path, err);
     json_decref (config);
     if (rc != 0)
         tl_adapter_info_clear (info);
@@ -281,8 +284,8 @@ tl_adapter_info_read (tl_adapter_info_t *self, const char *directory, tl_error_t
     snprintf (path, sizeof path, "%s/model.safetensors", directory);
     if (!tl_exists (path))
         return tl_fail (err, TL_BAD_INPUT,
-                        "%s holds neither adapter_config.json (LoRA) nor model.safetensors (full "
-                        "tuning); give the directory of a saved adapter",
+                        "%s holds neither adapter_config.json (LoRA, P-tuning) nor "
+                        "model.safetensors (full tuning); give the directory of a saved adapter",
                         directory);
     self->method = TL_TUNE_FULL;
     self->base = tl_strdup ("");
@@ -339,6 +342,7 @@ tl_adapter_tune (tl_adapter_info_t *self, const tl_model_t *model, tl_tune_t *tu
         return -1;
     tune->method = self->method;
     tune->rank = self->rank;
+    tune->prefix = self->prefix;
     tune->alpha = self->alpha;
     tune->rslora = self->rslora;
     tune->dropout = self->dropout;

@@ -46,10 +46,12 @@ s_tune_text (const tl_tune_t *tune)
     snprintf (seed, sizeof seed, "%" PRIu64, tune->seed);
     json_t *object =
         json_pack ("{s:s, s:I, s:f, s:f, s:b, s:o, s:o, s:s, s:[f, f, f, f]}", "method",
-                   lora ? "lora" : "full", "rank", (json_int_t)(lora ? tune->rank : 0), "alpha",
-                   lora ? tune->alpha : 0.0, "dropout", lora ? tune->dropout : 0.0, "rslora",
-                   lora && tune->rslora, "targets", targets, "freeze", freeze, "seed", seed,
-                   "adamw", tune->beta1, tune->beta2, tune->eps, tune->decay);
+                   tl_method_name (tune->method), "rank", (json_int_t)(lora ? tune->rank : 0),
+                   "alpha", lora ? tune->alpha : 0.0, "dropout", lora ? tune->dropout : 0.0,
+                   "rslora", lora && tune->rslora, "targets", targets, "freeze", freeze, "seed",
+                   seed, "adamw", tune->beta1, tune->beta2, tune->eps, tune->decay);
+    if (tune->method == TL_TUNE_PTUNING)
+        json_object_set_new (object, "prefix", json_integer ((json_int_t)tune->prefix));
     char *text = json_dumps (object, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION (17));
     json_decref (object);
     return text;
