@@ -290,6 +290,19 @@ s_done (void *arg, int code, const char *text)
         tl_broker_end (self);
 }
 
+static void
+s_unserved (void *arg, const char *why)
+{
+    tl_broker_t *self = arg;
+    self->code = TL_FAILED;
+    snprintf (self->text, sizeof self->text,
+              "the run is complete and its adapters are in %s/%s, but it can't be served on: the "
+              "worker was lost, and its trunk of step %llu can't be brought back: %s",
+              self->topology->checkpoint.dir, self->topology->name,
+              (unsigned long long)tl_schedule_saved_step (self->schedule), why);
+    tl_broker_end (self);
+}
+
 const tl_schedule_actions_t tl_broker_actions = {
     .plan = s_plan,
     .leave = s_leave,
@@ -301,6 +314,7 @@ const tl_schedule_actions_t tl_broker_actions = {
     .back = s_back,
     .finish = s_finish,
     .done = s_done,
+    .unserved = s_unserved,
 };
 
 //  --- who comes and goes -----------------------------------------------------------------------
@@ -329,13 +343,13 @@ s_say_missing (tl_broker_t *self)
     for (size_t i = 0; i < self->topology->client_count && used < sizeof names - 70; i++) {
         tl_session_t *it = tl_sessions_by_client (&self->sessions, (int)i);
         if (!it || !it->ready)
-            used += (size_t)snprintf (names + used, sizeof names - used, " %s",
+            used += (size_t)snprintf (names + used, sizeof names - used, "%s%s", used ? ", " : "",
                                       self->topology->clients[i].name);
     }
     if (!tl_sessions_worker (&self->sessions))
-        snprintf (names + used, sizeof names - used, " %s", "and a worker");
+        snprintf (names + used, sizeof names - used, "%sa worker", used ? " and " : "");
     if (*names)
-        tl_info ("waiting for%s", names);
+        tl_info ("waiting for %s", names);
 }
 
 void

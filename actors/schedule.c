@@ -38,9 +38,8 @@ struct tl_schedule {
     bool worker;        //  joined
     bool worker_used;   //  a worker has held the trunk of this run: its loss costs a restore
     bool worker_saving, worker_restoring;
-    bool worker_lost; //  it could not be given the finished run's trunk
-    bool started;     //  all clients were there once
-    bool stopping;    //  after the open step: last save and done
+    bool started;  //  all clients were there once
+    bool stopping; //  after the open step: last save and done
     int futile;    //  times in a row that the open step came to nothing though everybody was there
     int code;      //  of done
     char why[512]; //  of done or of the restore
@@ -296,8 +295,9 @@ s_restored_one (tl_schedule_t *self, bool *awaited, bool good, const char *why)
         return;
     *awaited = false;
     if (self->state != TL_RUN_RESTORING) {
-        //  A worker that came when the run was over: what it holds is all that is asked.
-        self->worker_lost = !good;
+        //  A worker that came when the run was over: nobody waits for it but those who read.
+        if (self->state == TL_RUN_DONE && !good)
+            self->actions.unserved (self->arg, why);
         return;
     }
     if (!good) {
@@ -377,7 +377,7 @@ tl_schedule_worker_left (tl_schedule_t *self)
 {
     if (!self->worker)
         return;
-    self->worker = self->worker_restoring = self->worker_lost = false;
+    self->worker = self->worker_restoring = false;
     s_lose_save (self);
     switch (self->state) {
     case TL_RUN_STEP:
@@ -392,12 +392,10 @@ tl_schedule_worker_left (tl_schedule_t *self)
         s_go (self, TL_RUN_WAITING, "worker left");
         break;
     case TL_RUN_FINISHING:
-        self->code = TL_FAILED;
-        snprintf (self->why, sizeof self->why,
-                  "the worker was lost while held-out text was scored; adapters of step %llu are "
-                  "saved",
-                  (unsigned long long)self->common.step);
-        s_done (self);
+        //  All is saved; what was scored so far is scored again when a worker is back.
+        for (size_t i = 0; i < self->config.clients; i++)
+            self->seats[i].finishing = false;
+        s_go (self, TL_RUN_WAITING, "worker left");
         break;
     default:
         break;
@@ -515,7 +513,7 @@ tl_schedule_saved_step (const tl_schedule_t *self)
 bool
 tl_schedule_serves (const tl_schedule_t *self)
 {
-    return self->worker && !self->worker_restoring && !self->worker_lost;
+    return self->worker && !self->worker_restoring;
 }
 
 bool

@@ -44,6 +44,8 @@ typedef struct {
     void (*back) (void *arg, size_t client, uint64_t step);
     void (*finish) (void *arg);                           //  clients: score your held-out text
     void (*done) (void *arg, int code, const char *text); //  the run is over
+    //  After done: a new worker could not be given the finished run's trunk, and nothing is left to serve.
+    void (*unserved) (void *arg, const char *why);
 } tl_schedule_actions_t;
 
 typedef enum {
@@ -51,7 +53,7 @@ typedef enum {
     TL_RUN_STEP,      //  a step is open
     TL_RUN_SAVING,    //  a save is under way
     TL_RUN_RESTORING, //  parts go back to a common save
-    TL_RUN_FINISHING, //  clients score their held-out text
+    TL_RUN_FINISHING, //  clients score their held-out text; again, from the last save, if the worker is lost
     TL_RUN_DONE
 } tl_run_state_t;
 

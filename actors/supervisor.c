@@ -97,6 +97,16 @@ s_fail (tl_supervisor_t *self, int code, const char *text)
     snprintf (self->text, sizeof self->text, "%.1023s", text);
 }
 
+//  The same, with where to find what was saved.
+static void
+s_fail_saved (tl_supervisor_t *self, int code, const char *text)
+{
+    char whole[1400];
+    snprintf (whole, sizeof whole, "%.700s; what was saved is in %.280s/%.100s", text,
+              self->topology->checkpoint.dir, self->topology->name);
+    s_fail (self, code, self->began ? whole : text);
+}
+
 //  --- what children say ------------------------------------------------------------------------
 
 static void
@@ -364,7 +374,7 @@ s_died (tl_child_t *child, int status)
         //  The others go on without a client, but the first step waits for all.
         child->failed = true;
         if (worker || self->topology->client_count == 1 || !self->began) {
-            s_fail (self, code, why);
+            s_fail_saved (self, code, why);
             s_stop (self);
         } else {
             s_say (self, "%s", why);

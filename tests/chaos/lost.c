@@ -3,7 +3,10 @@
 
 #include "chaos/stage.h"
 
+#include "memory.h"
+
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -197,6 +200,69 @@ s_worker_again (void)
     stage_end (&stage);
 }
 
+//  So much held-out text that scoring it takes a while.
+static char *
+s_long_text (const stage_t *stage)
+{
+    char *path = tl_format ("%s/long.jsonl", stage_case (stage)->directory);
+    FILE *file = fopen (path, "w");
+    for (int i = 0; file && i < 3000; i++)
+        fprintf (file, "{\"prompt\": \"%d\", \"completion\": \"a long text\"}\n", i);
+    stage_check (stage, file && fclose (file) == 0, "a long text");
+    return path;
+}
+
+//  While held-out text is scored: it is started again, gets the saved trunk and all is scored anew, with the same result.
+static void
+s_worker_scoring (void)
+{
+    case_spec_t spec = s_case (2, 10, "batch");
+    stage_t *stage = stage_new (&spec);
+    char *path = s_long_text (stage), *set = tl_format ("clients.1.eval=%s", path);
+    double nll[2];
+    for (int lost = 0; lost < 2; lost++) {
+        part_t *up = stage_up (stage, "--set", set, NULL);
+        part_event (up, "saved", "step", 10);
+        if (lost) {
+            //  Site 0, which has no such text, is asked and answers at once: the other is at it
+            part_event_of (up, "finished", "name", "site-0");
+            kill (part_child (up, "worker", "trunk"), SIGKILL);
+            part_event (up, "restore", "step", 10);
+        }
+        const json_t *finished = part_event_of (up, "finished", "name", "site-1");
+        nll[lost] = json_number_value (json_object_get (finished, "nll"));
+        stage_check (stage, part_int (finished, "labels") > 3000, "the whole text");
+        stage_check (stage, part_int (part_event (up, "done", NULL, 0), "code") == 0,
+                     "all is well");
+        stage_check (stage, part_wait (up) == 0, "code 0");
+    }
+    stage_check (stage, nll[0] == nll[1], "the same bits");
+    free (set);
+    free (path);
+    stage_end (&stage);
+}
+
+//  A finished run is served, and the worker is lost with the save that it would need: the end, with a sentence.
+static void
+s_served_without_save (void)
+{
+    case_spec_t spec = s_case (1, 5, "batch");
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, "--stay", NULL);
+    part_event (up, "serving", NULL, 0);
+    char *command =
+        tl_format ("rm %s/runs/case/broker/save-*.state", stage_case (stage)->directory);
+    stage_check (stage, system (command) == 0, command);
+    int64_t began = stage_ms ();
+    kill (part_child (up, "worker", "trunk"), SIGKILL);
+    stage_check (stage, part_wait (up) == 1, "code 1");
+    stage_check (stage, stage_ms () - began < 8000, "the end within seconds");
+    stage_check (stage, strstr (part_err (up), "it can't be served on") != NULL, "a sentence");
+    stage_check (stage, strstr (part_err (up), "save-00000005.state") != NULL, "the file by name");
+    free (command);
+    stage_end (&stage);
+}
+
 //  While the supervisor waits to start the worker again, the run is stopped.
 static void
 s_stop_without_worker (void)
@@ -254,6 +320,8 @@ main (int argc, char **argv)
         {"worker_before_a_save", s_worker_before_a_save},
         {"worker_after_a_save", s_worker_after_a_save},
         {"worker_again", s_worker_again},
+        {"worker_scoring", s_worker_scoring},
+        {"served_without_save", s_served_without_save},
         {"stop_without_worker", s_stop_without_worker},
         {"broker", s_broker},
         {"supervisor", s_supervisor},

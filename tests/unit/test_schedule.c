@@ -181,6 +181,15 @@ s_done (void *arg, int code, const char *text)
     SAY ("done %d; ", code);
 }
 
+static void
+s_unserved (void *arg, const char *why)
+{
+    rig_t *self = arg;
+    assert_int_equal (self->done, 1);
+    assert_true (strlen (why) > 0);
+    SAY ("unserved; ");
+}
+
 static const tl_schedule_actions_t s_actions = {.plan = s_plan,
                                                 .leave = s_leave,
                                                 .give_up = s_give_up,
@@ -190,7 +199,8 @@ static const tl_schedule_actions_t s_actions = {.plan = s_plan,
                                                 .restore = s_restore,
                                                 .back = s_back,
                                                 .finish = s_finish,
-                                                .done = s_done};
+                                                .done = s_done,
+                                                .unserved = s_unserved};
 
 static rig_t
 s_rig (bool serial, size_t clients, uint64_t rounds, uint64_t save_every)
@@ -235,6 +245,7 @@ s_lose_worker (rig_t *self)
 {
     self->worker = self->back_worker = self->restoring = false;
     self->saving = self->asked_worker = false;
+    memset (self->finishing, 0, sizeof self->finishing);
     tl_schedule_worker_left (self->schedule);
 }
 
@@ -391,6 +402,56 @@ test_a_lost_worker_costs_the_way_back (void **state)
     s_restored (self, CLIENTS);
     s_end (self, "plan 0/0: 0; abandoned 0; restore 0; plan 0/0: 0; plan 1/1: 0; save 2; "
                  "common 2; plan 2/2: 0; plan 3/3: 0; save 4; restore 2; plan 2/2: 0; ");
+}
+
+static void
+test_a_worker_lost_while_scoring_is_waited_for (void **state)
+{
+    rig_t rig = s_rig (false, 2, 1, 0), *self = s_begin (&rig);
+    s_worker (self);
+    s_join (self, 0);
+    s_join (self, 1);
+    s_close (self, 1);
+    s_save_all (self);
+    tl_schedule_finished (self->schedule, 0);
+    s_lose_worker (self);
+    tl_schedule_finished (self->schedule, 1); //  said of the first time: too late
+    assert_int_equal (tl_schedule_state (self->schedule), TL_RUN_WAITING);
+    s_worker (self);
+    s_restored (self, CLIENTS);
+    s_restored (self, 0);
+    s_restored (self, 1);
+    tl_schedule_finished (self->schedule, 1);
+    assert_int_equal (self->done, 0); //  everybody scores again
+    tl_schedule_finished (self->schedule, 0);
+    s_end (self, "plan 0/0: 0 1; save 1 last; common 1; finish; restore 1; finish; done 0; ");
+    //  A stop meanwhile has nothing to wait for
+    rig = s_rig (false, 1, 1, 0);
+    s_begin (self);
+    s_worker (self);
+    s_join (self, 0);
+    s_close (self, 1);
+    s_save_all (self);
+    s_lose_worker (self);
+    tl_schedule_stop (self->schedule, false, 0, "stop");
+    s_end (self, "plan 0/0: 0; save 1 last; common 1; finish; done 0; ");
+}
+
+static void
+test_a_finished_run_whose_trunk_is_gone_says_so (void **state)
+{
+    rig_t rig = s_rig (false, 1, 1, 0), *self = s_begin (&rig);
+    s_worker (self);
+    s_join (self, 0);
+    s_close (self, 1);
+    s_save_all (self);
+    tl_schedule_finished (self->schedule, 0);
+    assert_true (tl_schedule_serves (self->schedule));
+    s_lose_worker (self);
+    assert_false (tl_schedule_serves (self->schedule));
+    s_worker (self);
+    tl_schedule_restored (self->schedule, false, "no such file");
+    s_end (self, "plan 0/0: 0; save 1 last; common 1; finish; done 0; restore 1; unserved; ");
 }
 
 static void
@@ -586,6 +647,8 @@ main (void)
         cmocka_unit_test (test_a_client_that_leaves_comes_back),
         cmocka_unit_test (test_nobody_left_waits),
         cmocka_unit_test (test_a_lost_worker_costs_the_way_back),
+        cmocka_unit_test (test_a_worker_lost_while_scoring_is_waited_for),
+        cmocka_unit_test (test_a_finished_run_whose_trunk_is_gone_says_so),
         cmocka_unit_test (test_away_while_the_run_went_back),
         cmocka_unit_test (test_a_stop_while_saving),
         cmocka_unit_test (test_a_save_that_fails_ends_the_run),
