@@ -119,8 +119,13 @@ s_plan (void *arg, uint64_t step, uint64_t round, const size_t *members, size_t 
     plan.body.plan.micros = self->topology->train.micros;
     s_extent (self, &plan);
     s_send (self, tl_sessions_worker (&self->sessions), &plan);
-    for (size_t i = 0; i < count; i++)
+    //  Who else is in it, and how much text they have, is no client's business
+    plan.body.plan.rows = plan.body.plan.longest = 0;
+    plan.body.plan.members_count = 1;
+    for (size_t i = 0; i < count; i++) {
+        plan.body.plan.members = &list[i];
         s_send (self, tl_sessions_by_client (&self->sessions, (int)members[i]), &plan);
+    }
     free (list);
 }
 

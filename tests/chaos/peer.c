@@ -71,6 +71,9 @@ s_note (peer_t *self, const tl_message_t *message)
         break;
     case TL_PLAN:
         self->step = message->step;
+        self->discreet &= body->plan.members_count == 1 && body->plan.rows == 0 &&
+                          body->plan.longest == 0 &&
+                          strcmp (body->plan.members[0].name, self->name) == 0;
         break;
     case TL_BYE:
         self->code = body->bye.code;
@@ -182,6 +185,7 @@ peer_connect (stage_t *stage, const char *name)
     char broker[41];
     self->stage = stage;
     snprintf (self->name, sizeof self->name, "%s", name);
+    self->discreet = true;
     stage_check (stage,
                  tl_keys_pair (t->keys, "client", name, &pair, &err) == 0 &&
                      tl_keys_broker (t->keys, broker, &err) == 0,

@@ -23,6 +23,7 @@ typedef struct {
     uint64_t received; //  last one that came, which is what we ack
     bool deaf;         //  acks nothing
     uint64_t step;     //  of the last PLAN
+    bool discreet;     //  no PLAN told it of anybody else
     //  Of the last message that was waited for
     tl_type_t type;
     uint64_t of_step, micro, code, current, labels, rows;
