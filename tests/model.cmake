@@ -17,6 +17,14 @@ foreach (case chatglm-v1 chatglm-v1-depth chatglm2 glm4 llama-untied llama-tied 
     set_tests_properties (golden_shared_${case} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77 LABELS golden)
 endforeach ()
 
+#  A real model out of a GGUF file; skipped without TL_SMOLLM2.
+add_executable (smollm2_check golden/smollm2_check.c)
+target_link_libraries (smollm2_check PRIVATE tl_model tl_fed PkgConfig::JANSSON)
+set_target_properties (smollm2_check PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+add_test (NAME golden_smollm2 COMMAND smollm2_check ../shared/golden/smollm2-135m
+          WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties (golden_smollm2 PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77 LABELS golden)
+
 #  Tiny random models and the same step by plain calls; other areas' tests link it too.
 add_library (tests_rig STATIC tiny_model.c rig.c)
 target_include_directories (tests_rig PUBLIC ${CMAKE_SOURCE_DIR}/tests)
