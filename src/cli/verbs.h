@@ -15,6 +15,7 @@ extern const tl_verb_t tl_verb_status;
 extern const tl_verb_t tl_verb_train;
 extern const tl_verb_t tl_verb_eval;
 extern const tl_verb_t tl_verb_generate;
+extern const tl_verb_t tl_verb_export;
 extern const tl_verb_t tl_verb_make_model;
 
 #endif

@@ -55,13 +55,37 @@ tl_norm_is_joint (const tl_topology_t *topology)
     return topology->client_count == 1 || !(topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL));
 }
 
+static bool
+s_trains (const tl_topology_t *topology, const tl_model_t *model, unsigned parts, tl_range_t range)
+{
+    tl_tune_t tune;
+    s_tune (topology, (topology->tune.parts & parts) != 0, &tune);
+    return tl_tune_any (&tune, model, &range);
+}
+
 bool
 tl_front_trains (const tl_topology_t *topology, const tl_model_t *model)
 {
-    tl_tune_t tune;
-    tl_range_t front = {true, 0, topology->split.front, false};
-    s_tune (topology, (topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL)) != 0, &tune);
-    return tl_tune_any (&tune, model, &front);
+    return s_trains (topology, model, TL_PART_FRONT | TL_PART_TAIL,
+                     (tl_range_t){true, 0, topology->split.front, false});
+}
+
+bool
+tl_client_trains (const tl_topology_t *topology, const tl_model_t *model)
+{
+    size_t blocks = tl_model_config (model)->blocks;
+    return tl_front_trains (topology, model) ||
+           s_trains (topology, model, TL_PART_FRONT | TL_PART_TAIL,
+                     (tl_range_t){false, blocks - topology->split.tail, blocks, true});
+}
+
+bool
+tl_worker_trains (const tl_topology_t *topology, const tl_model_t *model)
+{
+    size_t blocks = tl_model_config (model)->blocks;
+    return s_trains (
+        topology, model, TL_PART_TRUNK,
+        (tl_range_t){false, topology->split.front, blocks - topology->split.tail, false});
 }
 
 tl_schedule_t

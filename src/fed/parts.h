@@ -21,6 +21,9 @@ bool tl_norm_is_joint (const tl_topology_t *topology);
 
 //  The clients' fronts train something: the gradient of what they send is needed.
 bool tl_front_trains (const tl_topology_t *topology, const tl_model_t *model);
+//  The client's part, or the worker's, trains something and so saves an adapter. The split fits the model.
+bool tl_client_trains (const tl_topology_t *topology, const tl_model_t *model);
+bool tl_worker_trains (const tl_topology_t *topology, const tl_model_t *model);
 
 //  The learning rate's course over a run of so many steps.
 tl_schedule_t tl_schedule_of (const tl_topology_t *topology, uint64_t steps);
