@@ -98,6 +98,8 @@ void
 tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agree_t scope)
 {
     static const char *const s_dtypes[] = {"fp32", "bf16", "fp16"};
+    static const char *const s_methods[] = {
+        [TL_METHOD_LORA] = "lora", [TL_METHOD_FULL] = "full", [TL_METHOD_PTUNING] = "ptuning"};
     static const char *const s_schedules[] = {
         [TL_RATE_LINEAR] = "linear", [TL_RATE_CONSTANT] = "constant", [TL_RATE_COSINE] = "cosine"};
     const tl_topology_t *t = topology;
@@ -105,7 +107,8 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agr
     s_add (self, "name", tl_strdup (t->name));
     s_add (self, "split.front", tl_format ("%zu", t->split.front));
     s_add (self, "split.tail", tl_format ("%zu", t->split.tail));
-    s_add (self, "tune.method", tl_strdup (t->tune.method == TL_METHOD_FULL ? "full" : "lora"));
+    s_add (self, "tune.method", tl_strdup (s_methods[t->tune.method]));
+    s_add (self, "tune.prefix", tl_format ("%zu", t->tune.prefix));
     s_add (self, "tune.rank", tl_format ("%zu", t->tune.rank));
     s_add (self, "tune.alpha", tl_format ("%.17g", t->tune.alpha));
     s_add (self, "tune.dropout", tl_format ("%.17g", t->tune.dropout));

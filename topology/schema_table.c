@@ -21,11 +21,10 @@ static const tl_choice_t s_model_dtypes[] = {
     {"fp16", 0, "frozen weights stay in the precision the model stores; leave the key out"},
     {NULL, 0, NULL}};
 
-static const tl_choice_t s_methods[] = {
-    {"lora", TL_METHOD_LORA, NULL},
-    {"full", TL_METHOD_FULL, NULL},
-    {"ptuning", 0, "P-tuning is not in this version; use lora or full"},
-    {NULL, 0, NULL}};
+static const tl_choice_t s_methods[] = {{"lora", TL_METHOD_LORA, NULL},
+                                        {"full", TL_METHOD_FULL, NULL},
+                                        {"ptuning", TL_METHOD_PTUNING, NULL},
+                                        {NULL, 0, NULL}};
 
 static const tl_choice_t s_parts[] = {{"front", TL_PART_FRONT, NULL},
                                       {"trunk", TL_PART_TRUNK, NULL},
@@ -97,10 +96,14 @@ static const tl_setting_t s_keys[] = {
 
     {"tune", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with keys like method and rank",
      "{method: lora, rank: 8}", "what is trained", NULL},
-    {"tune.method", TL_SETTING_CHOICE, OF (tune.method), 0, 0, "lora", "lora or full", NULL,
-     "low-rank adapters, or every weight", s_methods},
+    {"tune.method", TL_SETTING_CHOICE, OF (tune.method), 0, 0, "lora", "lora, full or ptuning",
+     NULL, "low-rank adapters, every weight, or a prefix of keys and values (P-tuning v2)",
+     s_methods},
     {"tune.rank", TL_SETTING_COUNT, OF (tune.rank), 1, 1024, "8", "a whole number from 1 to 1024",
      NULL, "rank of the LoRA factors", NULL},
+    {"tune.prefix", TL_SETTING_COUNT, OF (tune.prefix), 1, 4096, "128",
+     "a whole number from 1 to 4096", NULL,
+     "P-tuning: rows in front of every block's keys and values", NULL},
     {"tune.alpha", TL_SETTING_REAL, OF (tune.alpha), DBL_MIN, 1e6, "16", "a number above 0", NULL,
      "LoRA's strength: its update is scaled by alpha / rank", NULL},
     {"tune.rslora", TL_SETTING_FLAG, OF (tune.rslora), 0, 0, "false", "true or false", NULL,

@@ -14,8 +14,12 @@
 static void
 s_tune (const tl_topology_t *topology, bool trains, tl_tune_t *tune)
 {
+    static const tl_method_t methods[] = {[TL_METHOD_LORA] = TL_TUNE_LORA,
+                                          [TL_METHOD_FULL] = TL_TUNE_FULL,
+                                          [TL_METHOD_PTUNING] = TL_TUNE_PTUNING};
     *tune = (tl_tune_t){
-        .method = topology->tune.method == TL_METHOD_FULL ? TL_TUNE_FULL : TL_TUNE_LORA,
+        .method = methods[topology->tune.method],
+        .prefix = topology->tune.prefix,
         .rank = topology->tune.rank,
         .alpha = topology->tune.alpha,
         .dropout = topology->tune.dropout,
