@@ -5,6 +5,8 @@
 #ifndef TL_KERNELS_BLOCKS_H
 #define TL_KERNELS_BLOCKS_H
 
+#include "kernels/kernels.h"
+
 #ifdef __F16C__
 #include <immintrin.h>
 #endif
@@ -92,5 +94,8 @@ tl_block_scale (const uint8_t scales[12], size_t g, unsigned *scale, unsigned *m
         *minimum = scales[g + 4] >> 4 | (scales[g] >> 6) << 4;
     }
 }
+
+//  quantise.c: tl_narrow to q8_0, q4_0 and q4_1.
+void tl_quantise (void *out, const float *in, tl_dtype_t dtype, size_t count);
 
 #endif

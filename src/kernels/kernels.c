@@ -1,6 +1,7 @@
 //  kernels: picks the set of kernels for this CPU, and what needs no set.
 
 #include "kernels/kernels.h"
+#include "kernels/blocks.h"
 #include "kernels/sizes.h"
 #include "assert.h"
 #include "log.h"
@@ -126,7 +127,10 @@ tl_widen (float *out, const void *in, tl_dtype_t dtype, size_t count)
 void
 tl_narrow (void *out, const float *in, tl_dtype_t dtype, size_t count)
 {
-    s_set ()->narrow (out, in, dtype, count);
+    if (tl_dtype_block (dtype) > 1)
+        tl_quantise (out, in, dtype, count);
+    else
+        s_set ()->narrow (out, in, dtype, count);
 }
 
 //  Values and bytes of one block of each type.

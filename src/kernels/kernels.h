@@ -81,7 +81,9 @@ const char *tl_kernels_name (void);    //  which table that is: "base", "v3" or 
 const tl_kernels_t *tl_kernels_of (const char *name); //  that table, NULL if this CPU can't run it
 const tl_kernels_f64_t *tl_kernels_f64 (void);        //  the same source in double; tests only
 
-//  Scalar and row conversions, any ISA, bit-exact round to nearest even (NaN stays NaN).
+//  Scalar and row conversions, any ISA, the same bits on every one: round to nearest even (NaN stays NaN), whole blocks
+//  as gguf-py and ggml's reference read and write them. Narrowing knows q8_0, q4_0 and q4_1 of the quantised types;
+//  there values must be finite, and where a block's scale is beyond fp16 what comes out is infinite.
 void tl_widen (float *out, const void *in, tl_dtype_t dtype, size_t count);
 void tl_narrow (void *out, const float *in, tl_dtype_t dtype, size_t count);
 
