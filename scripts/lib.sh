@@ -20,6 +20,8 @@ libmsgpack-dev      envelopes of messages
 libopenblas-dev     the interface of matrix multiplication
 libopenblas0-pthread  matrix multiplication itself
 libsentencepiece-dev  tokenizer
+libpcre2-dev        regular expressions of tokenizers
+libunistring-dev    composed Unicode text, which some tokenizers want
 libjansson-dev      JSON
 libfyaml-dev        YAML with line and column in its complaints
 libxxhash-dev       checksums of tensors

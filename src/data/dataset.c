@@ -47,7 +47,9 @@ s_take (void *arg, const tl_example_t *example, tl_error_t *err)
 {
     tl_dataset_t *self = arg;
     tl_sequence_t sequence;
-    tl_layout_example (&sequence, self->tokenizer, example, self->max_length);
+    if (tl_layout_example (&sequence, self->tokenizer, example, self->max_length, self->cloze,
+                           err) != 0)
+        return -1;
     if (sequence.count < 2 || self->count == UINT32_MAX) {
         free (sequence.ids);
         return tl_fail (err, TL_BAD_INPUT,
@@ -57,7 +59,7 @@ s_take (void *arg, const tl_example_t *example, tl_error_t *err)
     tl_place_t place = {.count = (uint32_t)sequence.count,
                         .context = (uint32_t)sequence.context,
                         .first = (uint32_t)sequence.first,
-                        .mask = (uint32_t)(sequence.context ? sequence.context - 1 : 0)};
+                        .mask = (uint32_t)sequence.mask};
     s_append (self, &place, sequence.ids);
     self->shortened += sequence.shortened ? 1 : 0;
     free (sequence.ids);
@@ -109,6 +111,7 @@ tl_dataset_open (const char *path, const tl_tokenizer_t *tokenizer,
     tl_dataset_t *self = tl_alloc (sizeof *self);
     self->path = tl_strdup (path);
     self->tokenizer = tokenizer;
+    self->cloze = options->cloze;
     if (s_set_length (self, options->max_length, err) != 0 || s_read (self, options, err) != 0)
         tl_dataset_destroy (&self);
     return self;

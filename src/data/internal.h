@@ -37,12 +37,14 @@ typedef struct {
     int32_t *ids;   //  [count], the caller frees
     size_t count;   //  at most max_length
     size_t context; //  chatglm: index of sop; else 0
+    size_t mask;    //  chatglm: index of gMASK or of a cloze's blank; else 0
     size_t first;   //  first row that has a label
     bool shortened; //  something had to go
 } tl_sequence_t;
 
-void tl_layout_example (tl_sequence_t *self, const tl_tokenizer_t *tokenizer,
-                        const tl_example_t *example, size_t max_length);
+//  cloze as in tl_data_options_t. -1 when the model has no layout for such an example; self has nothing to free then.
+int tl_layout_example (tl_sequence_t *self, const tl_tokenizer_t *tokenizer,
+                       const tl_example_t *example, size_t max_length, bool cloze, tl_error_t *err);
 
 //  ---------------------------------------------------------------------------------------------
 //  dataset.c holds it, micro.c reads it
@@ -58,6 +60,7 @@ struct tl_dataset {
     char *path;
     const tl_tokenizer_t *tokenizer; //  not owned
     size_t max_length;
+    bool cloze;    //  as in tl_data_options_t
     int32_t *pool; //  [pool_used] ids of all examples
     size_t pool_used, pool_size;
     tl_place_t *places; //  [count]

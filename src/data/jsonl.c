@@ -1,5 +1,7 @@
 #include "jsonl.h"
 
+#include "utf8.h"
+
 #include <stdbool.h>
 #include <string.h>
 
@@ -12,51 +14,12 @@ typedef struct {
 } s_line_t;
 
 //  ---------------------------------------------------------------------------------------------
-//  UTF-8
-
-//  Length of the valid sequence at text, 0 if there is none: no overlong forms, no surrogates.
-static size_t
-s_sequence (const unsigned char *text, size_t size)
-{
-    unsigned char lead = text[0];
-    if (lead < 0x80)
-        return 1;
-    size_t length = lead >= 0xc2 && lead < 0xe0   ? 2
-                    : (lead & 0xf0) == 0xe0       ? 3
-                    : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                  : 0;
-    if (length == 0 || length > size)
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-    if ((lead == 0xe0 && text[1] < 0xa0) || (lead == 0xed && text[1] > 0x9f) ||
-        (lead == 0xf0 && text[1] < 0x90) || (lead == 0xf4 && text[1] > 0x8f))
-        return 0;
-    return length;
-}
-
-//  Index of the first byte that is not part of valid UTF-8; size when all is well.
-static size_t
-s_valid_utf8 (const unsigned char *text, size_t size)
-{
-    size_t at = 0;
-    while (at < size) {
-        size_t length = s_sequence (text + at, size - at);
-        if (length == 0)
-            break;
-        at += length;
-    }
-    return at;
-}
-
-//  ---------------------------------------------------------------------------------------------
 //  Lines
 
 static int
 s_parse (s_line_t *line, const char *text, size_t size)
 {
-    size_t valid = s_valid_utf8 ((const unsigned char *)text, size);
+    size_t valid = tl_utf8_valid (text, size);
     if (valid < size)
         return tl_fail (line->err, TL_BAD_INPUT,
                         "%s:%zu: byte %zu (0x%02x) is not valid UTF-8; save the file as UTF-8",

@@ -41,20 +41,6 @@ tl_spm_destroy (tl_spm_t **self_p)
     *self_p = nullptr;
 }
 
-size_t
-tl_spm_pieces (const tl_spm_t *self)
-{
-    return static_cast<size_t> (self->processor.GetPieceSize ());
-}
-
-int32_t
-tl_spm_id (const tl_spm_t *self, const char *piece)
-{
-    //  An unknown piece comes back as the id of <unk>.
-    int id = self->processor.PieceToId (piece);
-    return self->processor.IdToPiece (id) == piece ? id : -1;
-}
-
 int32_t *
 tl_spm_encode (const tl_spm_t *self, const char *text, size_t size, size_t *count)
 {
