@@ -1,22 +1,20 @@
-//  Generation: keys and values kept from row to row give what reading everything at once gives; the
-//  published vectors of ChatGLM-6B's block and 200 greedy tokens of a trained model come out.
+//  Generation: keys and values kept from row to row give what reading everything at once gives, for every
+//  family and behind a prefix; what others published is in test_published.c.
 
 #include "unit/cmocka_all.h"
 
-#include "file.h"
 #include "memory.h"
-#include "model/safetensors.h"
 #include "model/segment.h"
 #include "rig.h"
 #include "tiny_model.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const tl_tune_t s_lora = {.method = TL_TUNE_LORA, .rank = 4, .alpha = 8, .seed = 5};
+static const tl_tune_t s_prefix = {.method = TL_TUNE_PTUNING, .prefix = 3, .seed = 5};
 
 static double
 s_distance (const float *one, const float *two, size_t count)
@@ -43,10 +41,11 @@ s_stir (rig_t *rig)
 
 //  The sequence in pieces through a cut model with one cache a segment, against one forward.
 static void
-s_compare (const tiny_model_t *spec, size_t front, size_t tail, const size_t *pieces, size_t count)
+s_compare (const tiny_model_t *spec, const tl_tune_t *tune, size_t front, size_t tail,
+           const size_t *pieces, size_t count)
 {
     tl_model_t *model = tiny_model_open (spec);
-    rig_t *rig = rig_new (model, front, tail, &s_lora);
+    rig_t *rig = rig_new (model, front, tail, tune);
     s_stir (rig);
     tl_batch_t *batch = tiny_batch (rig->config, 6, 1, 17, 17, 0);
     size_t h = rig->config->hidden, last = rig->chain_length - 1, read = 0;
@@ -91,12 +90,20 @@ test_pieces_give_what_the_whole_gives (void **state)
 {
     const size_t one_by_one[] = {5, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, all[] = {17};
     const size_t some[] = {9, 3, 1, 4};
-    tiny_model_t specs[] = {tiny_chatglm (), tiny_llama (true), tiny_llama (false)};
-    for (size_t i = 0; i < 3; i++)
+    const tiny_model_t specs[] = {tiny_chatglm (),  tiny_llama (true), tiny_llama (false),
+                                  tiny_glm (false), tiny_glm (true),   tiny_qwen2 (true)};
+    for (size_t i = 0; i < 6; i++)
         for (size_t front = 0; front <= 2; front++) {
-            s_compare (&specs[i], front, front ? 2 : 0, one_by_one, 13);
-            s_compare (&specs[i], front, front ? 1 : 0, some, 4);
-            s_compare (&specs[i], front, front ? 1 : 0, all, 1);
+            //  With [MASK] inside the context in ChatGLM-6B's case.
+            s_compare (&specs[i], &s_lora, front, front ? 2 : 0, one_by_one, 13);
+            s_compare (&specs[i], &s_lora, front, front ? 1 : 0, some, 4);
+            s_compare (&specs[i], &s_lora, front, front ? 1 : 0, all, 1);
+        }
+    const tiny_model_t prefixed[] = {tiny_chatglm (), tiny_glm (false), tiny_glm (true)};
+    for (size_t i = 0; i < 3; i++)
+        for (size_t front = 0; front <= 1; front++) {
+            s_compare (&prefixed[i], &s_prefix, front, front, one_by_one, 13);
+            s_compare (&prefixed[i], &s_prefix, front, front, some, 4);
         }
 }
 
@@ -131,10 +138,15 @@ s_read_together (rig_t *rig, tl_cache_t *const *caches, const tl_batch_t *all, c
 static void
 test_several_sequences_grow_together_and_go_back (void **state)
 {
-    tiny_model_t specs[] = {tiny_chatglm (), tiny_llama (true)};
-    for (size_t s = 0; s < 2; s++) {
-        tl_model_t *model = tiny_model_open (&specs[s]);
-        rig_t *rig = rig_new (model, 0, 0, &s_lora);
+    const struct {
+        tiny_model_t spec;
+        const tl_tune_t *tune;
+    } cases[] = {{tiny_chatglm (), &s_lora},   {tiny_llama (true), &s_lora},
+                 {tiny_glm (false), &s_lora},  {tiny_qwen2 (false), &s_lora},
+                 {tiny_chatglm (), &s_prefix}, {tiny_glm (false), &s_prefix}};
+    for (size_t s = 0; s < sizeof cases / sizeof *cases; s++) {
+        tl_model_t *model = tiny_model_open (&cases[s].spec);
+        rig_t *rig = rig_new (model, 0, 0, cases[s].tune);
         s_stir (rig);
         tl_batch_t *all = tiny_batch (rig->config, 11, 3, 9, 30, 0);
         tl_tape_t *tapes[3];
@@ -213,165 +225,6 @@ test_bad_extensions_get_a_sentence (void **state)
     tl_model_destroy (&model);
 }
 
-//  ---------------------------------------------------------------------------------------------
-//  Published vectors
-
-//  Weights of the raw file in its order, then the calls.
-static const struct {
-    const char *name;
-    size_t rows, columns;
-} s_raw[] = {
-    {"transformer.word_embeddings.weight", 5, 32},
-    {"transformer.layers.0.input_layernorm.weight", 32, 1},
-    {"transformer.layers.0.input_layernorm.bias", 32, 1},
-    {"transformer.layers.0.attention.query_key_value.weight", 96, 32},
-    {"transformer.layers.0.attention.query_key_value.bias", 96, 1},
-    {"transformer.layers.0.attention.dense.weight", 32, 32},
-    {"transformer.layers.0.attention.dense.bias", 32, 1},
-    {"transformer.layers.0.post_attention_layernorm.weight", 32, 1},
-    {"transformer.layers.0.post_attention_layernorm.bias", 32, 1},
-    {"transformer.layers.0.mlp.dense_h_to_4h.weight", 128, 32},
-    {"transformer.layers.0.mlp.dense_h_to_4h.bias", 128, 1},
-    {"transformer.layers.0.mlp.dense_4h_to_h.weight", 32, 128},
-    {"transformer.layers.0.mlp.dense_4h_to_h.bias", 32, 1},
-    {"transformer.final_layernorm.weight", 32, 1},
-    {"transformer.final_layernorm.bias", 32, 1},
-};
-enum { RAW = sizeof s_raw / sizeof s_raw[0] };
-
-static const char s_raw_config[] =
-    "{\"architectures\": [\"ChatGLMModel\"], \"model_type\": \"chatglm\", "
-    "\"position_encoding_2d\": true, \"vocab_size\": 5, \"hidden_size\": 32, \"num_layers\": 1, "
-    "\"num_attention_heads\": 8, \"inner_hidden_size\": 128, \"layernorm_epsilon\": 1e-05, "
-    "\"max_sequence_length\": 64, \"mask_token_id\": 0, \"gmask_token_id\": 1, "
-    "\"bos_token_id\": 2, \"eos_token_id\": 4, \"pad_token_id\": 3}";
-
-//  Where everything lies that the published vectors and the trained model need, or a skip.
-static bool
-s_absent (const char *path)
-{
-    if (tl_exists (path))
-        return false;
-    print_message ("skipped: no %s\n", path);
-    return true;
-}
-
-//  Opens the raw file's model; *rest is what follows the weights. The caller frees *data.
-static tl_model_t *
-s_open_raw (const char *path, char **data, const char **rest)
-{
-    tl_error_t err = {.text = ""};
-    tl_st_tensor_t tensors[RAW];
-    size_t size;
-    *data = tl_file_read (path, 1 << 20, &size, &err);
-    *rest = *data;
-    for (size_t i = 0; i < RAW; i++) {
-        size_t bytes = s_raw[i].rows * s_raw[i].columns * sizeof (float);
-        tensors[i] = (tl_st_tensor_t){.name = s_raw[i].name,
-                                      .dtype = TL_ST_F32,
-                                      .dimensions = s_raw[i].columns == 1 ? 1 : 2,
-                                      .shape = {s_raw[i].rows, s_raw[i].columns},
-                                      .bytes = bytes,
-                                      .data = *rest};
-        *rest += bytes;
-    }
-    char *directory = tiny_directory ();
-    char *config = tl_format ("%s/config.json", directory);
-    char *weights = tl_format ("%s/model.safetensors", directory);
-    tl_file_write (config, s_raw_config, sizeof s_raw_config - 1, 0644, &err);
-    tl_safetensors_write (weights, 0644, tensors, RAW, NULL, &err);
-    tl_model_t *model = tl_model_open (directory, &err);
-    if (!model)
-        fail_msg ("%s", err.text);
-    tl_remove_tree (directory);
-    free (directory);
-    free (config);
-    free (weights);
-    return model;
-}
-
-static void
-test_chatglm_block_in_three_calls (void **state)
-{
-    const char *path = "../shared/golden/chatglm-tiny/glm_model.data";
-    if (s_absent (path))
-        skip ();
-    char *data;
-    const char *rest;
-    tl_model_t *model = s_open_raw (path, &data, &rest);
-    tl_tune_t frozen = {.method = TL_TUNE_LORA, .rank = 1, .frozen = true};
-    rig_t *rig = rig_new (model, 0, 0, &frozen);
-    tl_cache_t *cache = tl_cache_new (rig->chain[0], 5);
-    const size_t calls[] = {3, 1, 1};
-    uint32_t length = 0, context = 2, mask = 1;
-    uint64_t number = 0;
-    for (size_t i = 0; i < 3; i++) {
-        int32_t ids[3];
-        float output[3 * 32], normed[3 * 32], expected[3 * 32], mean[3], rstd[3];
-        tl_error_t err = {.text = ""};
-        memcpy (ids, rest, calls[i] * sizeof *ids);
-        rest += calls[i] * sizeof *ids;
-        memcpy (expected, rest, calls[i] * 32 * sizeof (float));
-        rest += calls[i] * 32 * sizeof (float);
-        length += (uint32_t)calls[i];
-        tl_batch_t batch = {.sequences = 1,
-                            .rows = calls[i],
-                            .length = &length,
-                            .context = &context,
-                            .mask = &mask,
-                            .number = &number,
-                            .ids = ids};
-        if (tl_segment_extend (rig->chain[0], &cache, &batch, calls[i], NULL, output, &err))
-            fail_msg ("%s", err.text);
-        tl_norm_forward (&rig->chain[0]->final, normed, mean, rstd, output, calls[i], 32, 1e-5);
-        double d = s_distance (normed, expected, calls[i] * 32);
-        if (!(d < 5e-6))
-            fail_msg ("call %zu differs by %g", i, d);
-    }
-    free (data);
-    tl_cache_destroy (&cache);
-    rig_destroy (&rig);
-    tl_model_destroy (&model);
-}
-
-static void
-test_stories_200_greedy_tokens (void **state)
-{
-    const char *path = "../shared/models/stories260K";
-    if (s_absent (path))
-        skip ();
-    tl_error_t err = {.text = ""};
-    json_t *json = json_load_file ("../shared/models/stories260K/expected.json", 0, NULL);
-    json_t *greedy = json_object_get (json_object_get (json, "greedy"), "ids");
-    size_t count = json_array_size (greedy);
-    assert_true (count >= 200);
-    tl_model_t *model = tl_model_open ("../shared/models/stories260K/hf", &err);
-    if (!model)
-        fail_msg ("%s", err.text);
-    tl_tune_t frozen = {.method = TL_TUNE_LORA, .rank = 1, .frozen = true};
-    rig_t *rig = rig_new (model, 0, 0, &frozen);
-    tl_cache_t *cache = tl_cache_new (rig->chain[0], count + 1);
-    float row[64], logits[512];
-    int32_t id = 1;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t length = (uint32_t)i + 1;
-        tl_batch_t batch = {.sequences = 1, .rows = 1, .length = &length, .ids = &id};
-        if (tl_segment_extend (rig->chain[0], &cache, &batch, 1, NULL, row, &err))
-            fail_msg ("%s", err.text);
-        tl_segment_head (rig->chain[0], row, 1, logits);
-        id = 0;
-        for (int32_t j = 1; j < 512; j++)
-            id = logits[j] > logits[id] ? j : id;
-        if (id != json_integer_value (json_array_get (greedy, i)))
-            fail_msg ("token %zu is %d, expected %d", i, id,
-                      (int)json_integer_value (json_array_get (greedy, i)));
-    }
-    json_decref (json);
-    tl_cache_destroy (&cache);
-    rig_destroy (&rig);
-    tl_model_destroy (&model);
-}
-
 int
 main (void)
 {
@@ -384,8 +237,6 @@ main (void)
         cmocka_unit_test (test_pieces_give_what_the_whole_gives),
         cmocka_unit_test (test_several_sequences_grow_together_and_go_back),
         cmocka_unit_test (test_bad_extensions_get_a_sentence),
-        cmocka_unit_test (test_chatglm_block_in_three_calls),
-        cmocka_unit_test (test_stories_200_greedy_tokens),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
