@@ -56,11 +56,16 @@ test_plan_is_what_a_step_takes (void **state)
                       .beta2 = 0.999,
                       .eps = 1e-8};
     tl_tune_t full = {.method = TL_TUNE_FULL, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
-    tiny_model_t specs[] = {tiny_chatglm (), tiny_llama (true), tiny_llama (false)};
-    for (size_t i = 0; i < 3; i++)
+    tl_tune_t prefix = {
+        .method = TL_TUNE_PTUNING, .prefix = 7, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    tiny_model_t specs[] = {tiny_chatglm (),   tiny_glm (false),   tiny_glm (true),
+                            tiny_llama (true), tiny_llama (false), tiny_qwen2 (true)};
+    for (size_t i = 0; i < 6; i++)
         for (size_t front = 0; front <= 2; front++) {
             s_compare (&specs[i], front, front ? 1 : 0, &lora);
             s_compare (&specs[i], front, front ? 1 : 0, &full);
+            if (i < 3)
+                s_compare (&specs[i], front, front ? 1 : 0, &prefix);
         }
 }
 
@@ -103,15 +108,22 @@ test_budgets_change_no_bit (void **state)
                       .beta2 = 0.999,
                       .eps = 1e-8};
     tl_tune_t full = {.method = TL_TUNE_FULL, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
-    tiny_model_t specs[] = {tiny_chatglm (), tiny_llama (true)};
-    for (size_t i = 0; i < 4; i++) {
-        tl_model_t *model = tiny_model_open (&specs[i / 2]);
-        rig_t *free_rig = rig_new (model, 1, 1, i % 2 ? &full : &lora);
+    tl_tune_t prefix = {
+        .method = TL_TUNE_PTUNING, .prefix = 7, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    const struct {
+        tiny_model_t spec;
+        const tl_tune_t *tune;
+    } cases[] = {{tiny_chatglm (), &lora},   {tiny_chatglm (), &full},  {tiny_llama (true), &lora},
+                 {tiny_llama (true), &full}, {tiny_glm (false), &lora}, {tiny_glm (true), &full},
+                 {tiny_glm (false), &prefix}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tl_model_t *model = tiny_model_open (&cases[i].spec);
+        rig_t *free_rig = rig_new (model, 1, 1, cases[i].tune);
         tl_batch_t *batch = tiny_batch (free_rig->config, 9, 3, 11, 11, 0);
         rig_step (free_rig, &batch, 1, 0, 1e-3, 1, false);
         size_t labels = batch->rows, runs = 0, before = SIZE_MAX;
         for (size_t share = 0; share <= 8; share++) {
-            rig_t *rig = rig_new (model, 1, 1, i % 2 ? &full : &lora);
+            rig_t *rig = rig_new (model, 1, 1, cases[i].tune);
             tl_plan_t plan;
             tl_error_t err = {0};
             for (size_t p = 0; p < 2; p++) {

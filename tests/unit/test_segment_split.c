@@ -23,6 +23,14 @@ static const tl_tune_t s_lora = {.method = TL_TUNE_LORA,
 static const tl_tune_t s_full = {
     .method = TL_TUNE_FULL, .seed = 5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .decay = 0.01};
 
+static const tl_tune_t s_prefix = {.method = TL_TUNE_PTUNING,
+                                   .prefix = 3,
+                                   .seed = 5,
+                                   .beta1 = 0.9,
+                                   .beta2 = 0.999,
+                                   .eps = 1e-8,
+                                   .decay = 0.01};
+
 //  Trains whole and cut on the same micros and compares after every step.
 static void
 s_compare (tl_model_t *model, size_t front, size_t tail, const tl_tune_t *tune, size_t micros,
@@ -117,6 +125,55 @@ test_llama_full_untied (void **state)
     s_all_cuts (&spec, &s_full);
 }
 
+//  Both layouts of glm, and qwen2 tied and untied, with the linears of each.
+static void
+s_every_linear (const tiny_model_t *spec, const char *const *targets, size_t count)
+{
+    tl_tune_t tune = s_lora;
+    memcpy (tune.targets, targets, count * sizeof *targets);
+    tune.target_count = count;
+    s_all_cuts (spec, &tune);
+}
+
+static void
+test_glm_lora (void **state)
+{
+    static const char *const fused[] = {"query_key_value", "dense", "dense_h_to_4h",
+                                        "dense_4h_to_h"};
+    static const char *const apart[] = {"q_proj", "k_proj",       "v_proj",
+                                        "o_proj", "gate_up_proj", "down_proj"};
+    tiny_model_t original = tiny_glm (false), hf = tiny_glm (true);
+    s_every_linear (&original, fused, 4);
+    s_every_linear (&hf, apart, 6);
+    s_all_cuts (&original, &s_lora);
+}
+
+static void
+test_glm_full (void **state)
+{
+    tiny_model_t original = tiny_glm (false), hf = tiny_glm (true);
+    s_all_cuts (&original, &s_full);
+    s_all_cuts (&hf, &s_full);
+}
+
+static void
+test_qwen2 (void **state)
+{
+    tiny_model_t tied = tiny_qwen2 (true), untied = tiny_qwen2 (false);
+    s_all_cuts (&tied, &s_lora);
+    s_all_cuts (&tied, &s_full);
+    s_all_cuts (&untied, &s_full);
+}
+
+static void
+test_prefixes (void **state)
+{
+    tiny_model_t chatglm = tiny_chatglm (), original = tiny_glm (false), hf = tiny_glm (true);
+    s_all_cuts (&chatglm, &s_prefix);
+    s_all_cuts (&original, &s_prefix);
+    s_all_cuts (&hf, &s_prefix);
+}
+
 static void
 test_fp32_weights_train_in_place_of_nothing (void **state)
 {
@@ -144,6 +201,10 @@ main (void)
         cmocka_unit_test (test_llama_lora_on_every_linear),
         cmocka_unit_test (test_llama_full_tied),
         cmocka_unit_test (test_llama_full_untied),
+        cmocka_unit_test (test_glm_lora),
+        cmocka_unit_test (test_glm_full),
+        cmocka_unit_test (test_qwen2),
+        cmocka_unit_test (test_prefixes),
         cmocka_unit_test (test_fp32_weights_train_in_place_of_nothing),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
