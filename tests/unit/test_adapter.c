@@ -129,8 +129,8 @@ s_check_round_trip (tl_model_t *model, const tl_tune_t *tune)
 static void
 test_lora_round_trip (void **state)
 {
-    tiny_model_t specs[] = {tiny_chatglm (), tiny_llama (true)};
-    for (size_t i = 0; i < 2; i++) {
+    tiny_model_t specs[] = {tiny_chatglm (), tiny_llama (true), tiny_glm (true), tiny_qwen2 (true)};
+    for (size_t i = 0; i < 4; i++) {
         tl_model_t *model = tiny_model_open (&specs[i]);
         s_check_round_trip (model, &s_lora);
         tl_adapter_info_t info;
@@ -144,6 +144,97 @@ test_lora_round_trip (void **state)
         tl_adapter_info_clear (&info);
         tl_model_destroy (&model);
     }
+}
+
+//  Rewrites one setting of a saved adapter's adapter_config.json.
+static void
+s_edit (const char *key, const char *json)
+{
+    json_error_t reason;
+    json_t *config = json_load_file (s_at ("adapter/adapter_config.json"), 0, &reason);
+    json_object_set_new (config, key, json_loads (json, JSON_DECODE_ANY, NULL));
+    assert_int_equal (json_dump_file (config, s_at ("adapter/adapter_config.json"), 0), 0);
+    json_decref (config);
+}
+
+static const tl_tune_t s_prefix = {.method = TL_TUNE_PTUNING,
+                                   .prefix = 4,
+                                   .seed = 5,
+                                   .beta1 = 0.9,
+                                   .beta2 = 0.999,
+                                   .eps = 1e-8,
+                                   .decay = 0.01};
+
+static void
+test_prefix_round_trip (void **state)
+{
+    tiny_model_t specs[] = {tiny_chatglm (), tiny_glm (false), tiny_glm (true)};
+    for (size_t i = 0; i < 3; i++) {
+        tl_error_t err = {.text = ""};
+        tl_model_t *model = tiny_model_open (&specs[i]);
+        s_check_round_trip (model, &s_prefix);
+        //  One tensor, as PEFT and the released prefixes have it: (block, key | value, head, d).
+        tl_safetensors_t *file =
+            tl_safetensors_open (s_at ("adapter/adapter_model.safetensors"), &err);
+        assert_int_equal (tl_safetensors_count (file), 1);
+        const tl_st_tensor_t *tensor = tl_safetensors_find (file, "prompt_embeddings");
+        const size_t width = 2 * specs[i].kv_heads * specs[i].head_dim;
+        assert_true (tensor && tensor->shape[0] == 4 && tensor->shape[1] == 5 * width);
+        rig_t *trained = s_trained (model, &s_prefix);
+        const float *row = (const float *)tensor->data + 3 * 5 * width;
+        assert_memory_equal (row + 2 * width,
+                             tl_part_tensor (trained->parts[0], 2)->value + 3 * width,
+                             width * sizeof (float));
+        tl_adapter_info_t info;
+        assert_int_equal (tl_adapter_info_read (&info, s_at ("adapter"), &err), 0);
+        assert_int_equal (info.method, TL_TUNE_PTUNING);
+        assert_int_equal (info.prefix, 4);
+        tl_adapter_info_clear (&info);
+        rig_destroy (&trained);
+        tl_safetensors_destroy (&file);
+        tl_model_destroy (&model);
+    }
+}
+
+static void
+test_a_parts_prefix_has_its_own_blocks (void **state)
+{
+    tiny_model_t spec = tiny_glm (false), other = tiny_chatglm ();
+    tl_model_t *model = tiny_model_open (&spec), *stranger = tiny_model_open (&other);
+    tl_tune_t seed = s_prefix, longer = s_prefix, lora = s_lora;
+    seed.seed = 6;
+    longer.prefix = 5;
+    rig_t *trained = rig_new (model, 1, 2, &s_prefix), *cut = rig_new (model, 1, 2, &seed);
+    s_save (trained, s_at ("client")); //  blocks 0, 3 and 4
+    tl_error_t err = {.text = ""};
+    if (tl_part_load_adapter (cut->parts[0], s_at ("client"), &err) != 0)
+        fail_msg ("%s", err.text);
+    for (size_t i = 0; i < 3; i++)
+        assert_memory_equal (tl_part_tensor (cut->parts[0], i)->value,
+                             tl_part_tensor (trained->parts[0], i)->value, 4 * 32 * sizeof (float));
+    tl_adapter_info_t info;
+    assert_int_equal (tl_adapter_info_read (&info, s_at ("client"), &err), 0);
+    assert_int_equal (info.layer_count, 3);
+    assert_int_equal (info.layers[1], 3);
+    tl_adapter_info_clear (&info);
+    rig_t *whole = rig_new (model, 0, 0, &seed), *five = rig_new (model, 0, 0, &longer);
+    rig_t *adapters = rig_new (model, 0, 0, &lora), *chatglm = rig_new (stranger, 0, 0, &s_prefix);
+    s_refused (whole, s_at ("client"), "no columns of block 1", "tune.parts");
+    s_refused (five, s_at ("client"), "num_virtual_tokens is 4", "tune.prefix 5");
+    s_refused (adapters, s_at ("client"), "holds a prefix", "tune.method lora");
+    s_refused (chatglm, s_at ("client"), "made on a base whose family is", "glm");
+    rig_t *full = rig_new (model, 0, 0, &s_prefix);
+    s_save (full, s_at ("adapter"));
+    s_edit ("prefix_projection", "true");
+    s_refused (full, s_at ("adapter"), "prefix_projection is true", "expected false");
+    s_edit ("prefix_projection", "false");
+    s_edit ("num_virtual_tokens", "0");
+    s_refused (full, s_at ("adapter"), "num_virtual_tokens is 0", "from 1 to 65536");
+    rig_t *rigs[] = {trained, cut, whole, five, adapters, chatglm, full};
+    for (size_t i = 0; i < 7; i++)
+        rig_destroy (&rigs[i]);
+    tl_model_destroy (&model);
+    tl_model_destroy (&stranger);
 }
 
 static void
@@ -169,17 +260,6 @@ test_full_tuning_saves_a_model (void **state)
     rig_destroy (&trained);
     tl_model_destroy (&tuned);
     tl_model_destroy (&model);
-}
-
-//  Rewrites one setting of a saved adapter's adapter_config.json.
-static void
-s_edit (const char *key, const char *json)
-{
-    json_error_t reason;
-    json_t *config = json_load_file (s_at ("adapter/adapter_config.json"), 0, &reason);
-    json_object_set_new (config, key, json_loads (json, JSON_DECODE_ANY, NULL));
-    assert_int_equal (json_dump_file (config, s_at ("adapter/adapter_config.json"), 0), 0);
-    json_decref (config);
 }
 
 static void
@@ -432,6 +512,8 @@ main (void)
 #define CASE(name) cmocka_unit_test_setup_teardown (name, s_setup, s_teardown)
     const struct CMUnitTest tests[] = {
         CASE (test_lora_round_trip),
+        CASE (test_prefix_round_trip),
+        CASE (test_a_parts_prefix_has_its_own_blocks),
         CASE (test_full_tuning_saves_a_model),
         CASE (test_settings_that_differ_are_refused),
         CASE (test_another_base_is_refused),

@@ -26,7 +26,15 @@ static const tl_tune_t s_lora = {.method = TL_TUNE_LORA,
 static const tl_tune_t s_full = {
     .method = TL_TUNE_FULL, .seed = 5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .decay = 0.01};
 
-static tl_model_t *s_chatglm, *s_llama, *s_tied;
+static const tl_tune_t s_prefix = {.method = TL_TUNE_PTUNING,
+                                   .prefix = 4,
+                                   .seed = 5,
+                                   .beta1 = 0.9,
+                                   .beta2 = 0.999,
+                                   .eps = 1e-8,
+                                   .decay = 0.01};
+
+static tl_model_t *s_chatglm, *s_llama, *s_tied, *s_glm, *s_qwen2;
 
 static int
 s_setup (void **state)
@@ -35,6 +43,9 @@ s_setup (void **state)
     s_chatglm = tiny_model_open (&chatglm);
     s_llama = tiny_model_open (&llama);
     s_tied = tiny_model_open (&tied);
+    tiny_model_t glm = tiny_glm (false), qwen2 = tiny_qwen2 (true);
+    s_glm = tiny_model_open (&glm);
+    s_qwen2 = tiny_model_open (&qwen2);
     return 0;
 }
 
@@ -44,6 +55,8 @@ s_teardown (void **state)
     tl_model_destroy (&s_chatglm);
     tl_model_destroy (&s_llama);
     tl_model_destroy (&s_tied);
+    tl_model_destroy (&s_glm);
+    tl_model_destroy (&s_qwen2);
     return 0;
 }
 
@@ -77,6 +90,80 @@ test_tensors_come_in_the_models_order (void **state)
     assert_string_equal (tl_part_tensor (part, 3)->name,
                          "base_model.model.model.layers.0.self_attn.v_proj.lora_B.weight");
     rig_destroy (&rig);
+}
+
+static void
+test_a_prefix_is_one_tensor_a_block (void **state)
+{
+    //  [rows, key and value of the groups], drawn from the normal distribution however the model is cut.
+    rig_t *whole = rig_new (s_glm, 0, 0, &s_prefix), *cut = rig_new (s_glm, 1, 1, &s_prefix);
+    assert_int_equal (tl_part_tensors (whole->parts[0]), 5);
+    assert_int_equal (tl_part_tensors (cut->parts[0]), 2);
+    const tl_tensor_t *last = tl_part_tensor (whole->parts[0], 4);
+    assert_string_equal (last->name, "prompt_embeddings.4");
+    assert_int_equal (last->shape[0], 4);
+    assert_int_equal (last->shape[1], 2 * 2 * 8);
+    assert_true (last->order > tl_part_tensor (whole->parts[0], 3)->order);
+    assert_true (rig_same (whole, cut));
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < 128; i++) {
+        sum += last->value[i];
+        squares += last->value[i] * last->value[i];
+    }
+    assert_true (fabs (sum) < 3 * sqrt (128) && squares > 64 && squares < 256);
+    //  Rows look at it: without one the loss is another. A frozen part has none.
+    tl_tune_t frozen = s_prefix;
+    frozen.frozen = true;
+    rig_t *plain = rig_new (s_glm, 0, 0, &frozen);
+    tl_batch_t *batch = tiny_batch (whole->config, 1, 3, 4, 12, 0);
+    double with = rig_loss (whole, batch), without = rig_loss (plain, batch);
+    assert_true (fabs (with - without) > 1e-2);
+    tiny_batch_destroy (&batch);
+    rig_destroy (&whole);
+    rig_destroy (&cut);
+    rig_destroy (&plain);
+}
+
+//  Central differences of the whole model's loss; fp32 sets the step and the tolerance.
+static void
+s_compare_slope (rig_t *rig, const tl_batch_t *batch, const tl_tensor_t *tensor, size_t i)
+{
+    const float step = 0.02f, before = tensor->value[i];
+    tensor->value[i] = before + step;
+    double above = rig_loss (rig, batch);
+    tensor->value[i] = before - step;
+    double below = rig_loss (rig, batch);
+    tensor->value[i] = before;
+    double slope = (above - below) / (2 * (double)step), gradient = tensor->gradient[i];
+    if (!(fabs (slope - gradient) <= 2e-3 + 1e-2 * fabs (gradient)))
+        fail_msg ("%s [%zu]: gradient %g, the loss moves by %g", tensor->name, i, gradient, slope);
+}
+
+static void
+test_a_prefix_has_the_losss_slope (void **state)
+{
+    tl_model_t *models[] = {s_chatglm, s_glm};
+    for (size_t m = 0; m < 2; m++) {
+        rig_t *rig = rig_new (models[m], 2, 1, &s_prefix);
+        tl_batch_t *batch = tiny_batch (rig->config, 5, 2, 6, 9, 0);
+        tl_tape_t *tapes[3];
+        uint64_t labels;
+        double largest = 0;
+        rig_forward (rig, batch, 0, true, tapes);
+        rig_finish (rig, batch, true, tapes, NULL, &labels);
+        for (size_t p = 0; p < 2; p++)
+            for (size_t t = 0; t < tl_part_tensors (rig->parts[p]); t++) {
+                const tl_tensor_t *tensor = tl_part_tensor (rig->parts[p], t);
+                size_t count = tensor->shape[0] * tensor->shape[1];
+                for (size_t i = t; i < count; i += 7) {
+                    largest = fmax (largest, fabs ((double)tensor->gradient[i]));
+                    s_compare_slope (rig, batch, tensor, i);
+                }
+            }
+        assert_true (largest > 0.05);
+        tiny_batch_destroy (&batch);
+        rig_destroy (&rig);
+    }
 }
 
 static void
@@ -176,6 +263,8 @@ test_state_continues_bit_for_bit (void **state)
 {
     s_state_round_trip (s_chatglm, &s_lora);
     s_state_round_trip (s_tied, &s_full);
+    s_state_round_trip (s_glm, &s_prefix);
+    s_state_round_trip (s_qwen2, &s_full);
 }
 
 static void
@@ -322,6 +411,12 @@ test_bad_settings_get_a_sentence (void **state)
     tune = s_lora;
     tune.dropout = 1;
     s_refused (&whole, 1, &tune, "tune.dropout");
+    s_refused (&whole, 1, &s_prefix, "families chatglm and glm");
+    tune = s_prefix;
+    tune.prefix = 0;
+    tl_error_t err = {.text = ""};
+    assert_null (tl_part_new (s_glm, &whole, 1, &tune, &err));
+    assert_non_null (strstr (err.text, "tune.prefix: expected 1 to 4096 rows, got 0"));
 }
 
 static void
@@ -353,6 +448,8 @@ main (void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_tensors_come_in_the_models_order),
+        cmocka_unit_test (test_a_prefix_is_one_tensor_a_block),
+        cmocka_unit_test (test_a_prefix_has_the_losss_slope),
         cmocka_unit_test (test_lora_starts_as_the_base_model),
         cmocka_unit_test (test_frozen_part_only_passes_gradients_through),
         cmocka_unit_test (test_abandoned_step_leaves_no_trace),
