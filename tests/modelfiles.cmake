@@ -8,5 +8,7 @@ tl_fuzz (fuzz_safetensors CORPUS safetensors SOURCES fuzz/fuzz_safetensors.c LIB
 tl_fuzz (fuzz_config CORPUS config SOURCES fuzz/fuzz_config.c LIBRARIES tl_model)
 if (TARGET tests_rig)
     tl_test (test_adapter TIMEOUT 120 SOURCES unit/test_adapter.c LIBRARIES tests_rig PkgConfig::JANSSON)
+    tl_test (test_tune TIMEOUT 120 SOURCES unit/test_tune.c LIBRARIES tests_rig)
+    tl_test (test_export TIMEOUT 120 SOURCES unit/test_export.c LIBRARIES tests_rig)
     tl_test (test_adapter_peft TIMEOUT 300 SOURCES unit/test_adapter_peft.c LIBRARIES tests_rig)
 endif ()

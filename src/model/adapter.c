@@ -76,8 +76,16 @@ s_write_tensors (const tl_part_t *part, const char *path, tl_error_t *err)
                                        tl_adapter_ordered (part, tensor, TL_ORDER_TO_HF));
     }
     char *base = tl_adapter_base (part->model);
-    const char *const metadata[] = {"format", "pt", TL_BASE_KEY, base, NULL};
+    char *freeze = tl_strdup ("");
+    for (size_t i = 0; full && i < part->tune.freeze_count; i++) {
+        char *longer = tl_format ("%s%s%s", freeze, i ? "," : "", part->tune.freeze[i]);
+        free (freeze);
+        freeze = longer;
+    }
+    const char *const metadata[] = {
+        "format", "pt", TL_BASE_KEY, base, *freeze ? TL_FREEZE_KEY : NULL, freeze, NULL};
     int rc = tl_safetensors_write (path, 0600, entries, part->tensor_count, metadata, err);
+    free (freeze);
     free (base);
     for (size_t i = 0; i < part->tensor_count; i++)
         if (entries[i].data != part->tensors[i].value)

@@ -19,6 +19,8 @@ int tl_peft_read_config (tl_adapter_info_t *info, const char *directory, tl_erro
 
 //  What decides the arithmetic of the base, as JSON text under this key of the file's metadata; the caller frees.
 #define TL_BASE_KEY "trunkline.base"
+//  Full tuning: what stayed frozen, patterns of tune.freeze with commas between them; absent: nothing.
+#define TL_FREEZE_KEY "trunkline.freeze"
 char *tl_adapter_base (const tl_model_t *model);
 //  A directory's path that leaves room for a file's name: joined paths are never cut.
 enum { TL_DIRECTORY_MAX = PATH_MAX - 64 };
@@ -48,6 +50,8 @@ tl_st_tensor_t tl_adapter_entry (const tl_tensor_t *tensor, bool vector, const c
 //  prefix.c: a directory's files; adapter_config.json of a prefix, and which blocks it has; whether the run's
 //  tune.prefix is the file's; the part's tensors from the file, after every check.
 int tl_prefix_write (const tl_part_t *part, const char *directory, tl_error_t *err);
+int tl_prefix_write_config (const tl_model_t *model, size_t rows, size_t blocks,
+                            const char *directory, tl_error_t *err);
 int tl_prefix_read_config (tl_adapter_info_t *info, const json_t *config, const char *directory,
                            tl_error_t *err);
 int tl_prefix_check (const tl_part_t *part, const tl_adapter_info_t *info, const char *file,

@@ -249,6 +249,18 @@ tl_adapter_slot (const tl_config_t *config, const char *name, tl_slot_t *slot, c
     return false;
 }
 
+//  The model's own tensor of that name; false if it has none (buffers, a tied head's copy).
+static bool
+s_weight_slot (const tl_config_t *config, const char *name, tl_slot_t *slot)
+{
+    for (size_t i = 0; i < tl_layout_count (config); i++) {
+        tl_layout_at (config, i, slot);
+        if (strcmp (slot->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 //  What the file holds beyond this part's tensors must be other parts': left out silently it would be missing.
 static int
 s_check_strays (const tl_part_t *part, const tl_safetensors_t *source, const char *file,
@@ -259,9 +271,10 @@ s_check_strays (const tl_part_t *part, const tl_safetensors_t *source, const cha
         const char *name = tl_safetensors_name (source, i);
         tl_slot_t slot;
         char factor;
-        if (tl_part_find (part, name))
+        bool lora = part->tune.method == TL_TUNE_LORA;
+        if (tl_part_find (part, name) || (!lora && !s_weight_slot (config, name, &slot)))
             continue;
-        if (!tl_adapter_slot (config, name, &slot, &factor))
+        if (lora && !tl_adapter_slot (config, name, &slot, &factor))
             return tl_fail (err, TL_BAD_INPUT,
                             "%s holds %.200s, which is no LoRA factor of a linear layer of %.200s; "
                             "load it onto the model it was trained on",
@@ -313,7 +326,7 @@ s_load_tensors (tl_part_t *part, const char *path, tl_error_t *err)
         rc = tl_prefix_take (part, source, path, err);
     if (rc == 0 && !prefix)
         rc = s_check_all (part, source, path, err);
-    if (rc == 0 && lora)
+    if (rc == 0 && !prefix)
         rc = s_check_strays (part, source, path, err);
     if (rc == 0 && !prefix)
         s_take (part, source);

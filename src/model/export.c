@@ -32,6 +32,9 @@ s_check_same (const tl_adapter_info_t *one, const char *first, const tl_adapter_
     if (one->method != two->method)
         return tl_fail (err, TL_BAD_INPUT, "%s holds %s, %s %s; %s", first, methods[one->method],
                         second, methods[two->method], ending);
+    if (one->prefix != two->prefix)
+        return tl_fail (err, TL_BAD_INPUT, "num_virtual_tokens is %zu in %s and %zu in %s; %s",
+                        one->prefix, first, two->prefix, second, ending);
     if (one->rank != two->rank)
         return tl_fail (err, TL_BAD_INPUT, "r is %zu in %s and %zu in %s; %s", one->rank, first,
                         two->rank, second, ending);
@@ -164,7 +167,8 @@ s_open (tl_export_t *self, const char *directory, const char *first, tl_error_t 
         tl_adapter_info_read (&info, directory, err) != 0)
         return -1;
     bool lora = info.method == TL_TUNE_LORA;
-    char *path = tl_format ("%s/%s.safetensors", directory, lora ? "adapter_model" : "model");
+    char *path = tl_format ("%s/%s.safetensors", directory,
+                            info.method == TL_TUNE_FULL ? "model" : "adapter_model");
     self->paths[self->count] = path;
     tl_safetensors_t *source = tl_safetensors_open (path, err);
     self->files[self->count++] = source;
@@ -175,10 +179,12 @@ s_open (tl_export_t *self, const char *directory, const char *first, tl_error_t 
         self->info = info;
         memset (&info, 0, sizeof info);
     }
+    tl_adapter_info_t *its = self->count == 1 ? &self->info : &info;
     if (rc == 0)
-        rc = s_take (self, source, path, err);
+        rc = its->method == TL_TUNE_PTUNING ? tl_export_take_prefix (self, source, its, path, err)
+                                            : s_take (self, source, path, err);
     if (rc == 0 && lora)
-        rc = s_check_complete (self, self->count == 1 ? &self->info : &info, path, err);
+        rc = s_check_complete (self, its, path, err);
     tl_adapter_info_clear (&info);
     return rc;
 }
@@ -212,6 +218,8 @@ tl_export_destroy (tl_export_t **self_p)
         free (self->paths[i]);
     }
     tl_adapter_info_clear (&self->info);
+    free (self->prefix);
+    free (self->owners);
     free (self->paths);
     free (self->files);
     free (self->slots);
@@ -276,13 +284,18 @@ int
 tl_export_peft (const tl_export_t *self, const char *directory, tl_error_t *err)
 {
     char where[TL_DIRECTORY_MAX];
-    if (self->count == 0 || self->info.method != TL_TUNE_LORA)
-        return tl_fail (err, TL_BAD_INPUT, "%s; a PEFT directory holds LoRA: export it as hf",
+    if (self->count == 0 || self->info.method == TL_TUNE_FULL)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s; a PEFT directory holds LoRA or a prefix: export it as hf",
                         self->count ? "these are full weights" : "no adapter is named");
     if (tl_adapter_check_path (directory, err) != 0 ||
         tl_dir_begin (directory, where, sizeof where, err) != 0)
         return -1;
-    if (s_write_factors (self, where, err) == 0 && s_write_config (self, where, err) == 0)
+    int rc = self->prefix ? tl_export_write_prefix (self, where, err)
+                          : s_write_factors (self, where, err);
+    if (rc == 0 && !self->prefix)
+        rc = s_write_config (self, where, err);
+    if (rc == 0)
         return tl_dir_commit (directory, err);
     tl_remove_tree (where);
     return -1;

@@ -214,6 +214,9 @@ tl_export_hf (const tl_export_t *self, const char *directory, bool stored, tl_dt
 {
     char where[TL_DIRECTORY_MAX];
     s_merge_t merge = {.export = self, .stored = stored, .dtype = dtype};
+    if (self->prefix)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "a prefix is no change of weights and can't be merged; export it as peft");
     int rc = s_list (&merge, err);
     if (rc == 0)
         rc = tl_adapter_check_path (directory, err);

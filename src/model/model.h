@@ -164,7 +164,7 @@ typedef struct {
     size_t target_count;
     size_t *layers; //  LoRA, P-tuning: [layer_count] blocks that have it, ascending; NULL: all
     size_t layer_count;
-    char *freeze[TL_MAX_FREEZE]; //  what tl_adapter_tune made of layers
+    char *freeze[TL_MAX_FREEZE]; //  full: what stayed frozen; else what tl_adapter_tune made of layers
     size_t freeze_count;
     char *base; //  directory or name of the base model it was made on, "" if unknown
 } tl_adapter_info_t;

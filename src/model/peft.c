@@ -273,6 +273,32 @@ tl_peft_read_config (tl_adapter_info_t *info, const char *directory, tl_error_t 
     return rc;
 }
 
+//  The patterns in a full tuning's metadata; what they are is checked where they are used.
+static int
+s_read_frozen (tl_adapter_info_t *self, const char *path, tl_error_t *err)
+{
+    tl_safetensors_t *file = tl_safetensors_open (path, err);
+    if (!file)
+        return -1;
+    const char *text = tl_safetensors_metadata (file, TL_FREEZE_KEY);
+    char *copy = tl_strdup (text ? text : ""), *rest = copy, *pattern;
+    int rc = 0;
+    while (rc == 0 && *copy && (pattern = strsep (&rest, ","))) {
+        if (self->freeze_count < TL_MAX_FREEZE)
+            self->freeze[self->freeze_count++] = tl_strdup (pattern);
+        else
+            rc =
+                tl_fail (err, TL_BAD_INPUT,
+                         "%s: its " TL_FREEZE_KEY " has more than %d patterns; use an earlier save",
+                         path, TL_MAX_FREEZE);
+    }
+    free (copy);
+    tl_safetensors_destroy (&file);
+    if (rc != 0)
+        tl_adapter_info_clear (self);
+    return rc;
+}
+
 int
 tl_adapter_info_read (tl_adapter_info_t *self, const char *directory, tl_error_t *err)
 {
@@ -289,7 +315,7 @@ tl_adapter_info_read (tl_adapter_info_t *self, const char *directory, tl_error_t
                         directory);
     self->method = TL_TUNE_FULL;
     self->base = tl_strdup ("");
-    return 0;
+    return s_read_frozen (self, path, err);
 }
 
 void
@@ -324,9 +350,10 @@ int
 tl_adapter_tune (tl_adapter_info_t *self, const tl_model_t *model, tl_tune_t *tune, tl_error_t *err)
 {
     size_t blocks = tl_model_config (model)->blocks, next = 0;
-    for (size_t i = 0; i < self->freeze_count; i++)
+    for (size_t i = 0; self->method != TL_TUNE_FULL && i < self->freeze_count; i++)
         free (self->freeze[i]);
-    self->freeze_count = 0;
+    if (self->method != TL_TUNE_FULL)
+        self->freeze_count = 0;
     if (self->layers && self->layers[self->layer_count - 1] >= blocks)
         return tl_fail (
             err, TL_BAD_INPUT,

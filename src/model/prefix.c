@@ -29,18 +29,19 @@ s_block (const tl_tensor_t *tensor)
 //  ---------------------------------------------------------------------------------------------
 //  Saving
 
-static int
-s_write_config (const tl_part_t *part, const char *directory, tl_error_t *err)
+int
+tl_prefix_write_config (const tl_model_t *model, size_t rows, size_t blocks, const char *directory,
+                        tl_error_t *err)
 {
-    const tl_config_t *config = tl_model_config (part->model);
+    const tl_config_t *config = tl_model_config (model);
     json_int_t width = (json_int_t)(config->kv_heads * config->head_dim);
     json_t *json = json_pack (
         "{s:n, s:s, s:I, s:b, s:I, s:I, s:i, s:I, s:s, s:b, s:n, s:s, s:I}", "auto_mapping",
-        "base_model_name_or_path", tl_model_path (part->model), "encoder_hidden_size", width,
+        "base_model_name_or_path", tl_model_path (model), "encoder_hidden_size", width,
         "inference_mode", 1, "num_attention_heads", (json_int_t)config->kv_heads, "num_layers",
-        (json_int_t)part->tensor_count, "num_transformer_submodules", 1, "num_virtual_tokens",
-        (json_int_t)part->tune.prefix, "peft_type", "PREFIX_TUNING", "prefix_projection", 0,
-        "revision", "task_type", "CAUSAL_LM", "token_dim", width);
+        (json_int_t)blocks, "num_transformer_submodules", 1, "num_virtual_tokens", (json_int_t)rows,
+        "peft_type", "PREFIX_TUNING", "prefix_projection", 0, "revision", "task_type", "CAUSAL_LM",
+        "token_dim", width);
     if (!json)
         return tl_fail (err, TL_BAD_INPUT,
                         "the model's path is not valid UTF-8 and can't be put into "
@@ -87,7 +88,8 @@ tl_prefix_write (const tl_part_t *part, const char *directory, tl_error_t *err)
     free (blocks);
     free (base);
     free (values);
-    return rc == 0 ? s_write_config (part, directory, err) : rc;
+    return rc == 0 ? tl_prefix_write_config (part->model, part->tune.prefix, count, directory, err)
+                   : rc;
 }
 
 //  ---------------------------------------------------------------------------------------------
