@@ -3,7 +3,7 @@ add_executable (golden_check golden/golden_check.c golden/golden_case.c golden/g
 target_link_libraries (golden_check PRIVATE tl_model tl_fed PkgConfig::JANSSON)
 set_target_properties (golden_check PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 
-foreach (case chatglm llama gguf-k)
+foreach (case chatglm glm glm-hf llama mistral qwen2 gguf-k)
     add_test (NAME golden_${case} COMMAND golden_check tests/golden/data/${case}
               WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     add_test (NAME golden_tampered_${case}

@@ -2,8 +2,8 @@
     program computes, prints the largest difference per kind of tensor against its limit and a verdict
     per case. Exit code 0 only if every case passed.
 
-    Knows the files a case may hold: an unknown one fails, as does a missing one. Families without P-tuning
-    have no ptuning.safetensors; variants are never compared (they show mistakes).                   */
+    Knows the files a case may hold: an unknown one fails, as does a missing one. ptuning.safetensors is there
+    if case.json speaks of it; variants are never compared (they show mistakes).                     */
 
 #include "golden_case.h"
 
@@ -99,6 +99,10 @@ s_check_case (const char *path)
     if (!self.json)
         case_fail (&self, "%s: line %d: %s", json, error.line, error.text);
     free (json);
+    if (self.prefix != (json_object_get (self.json, "ptuning") != NULL))
+        case_fail (&self, "%s: %s", path,
+                   self.prefix ? "case.json says nothing of its ptuning.safetensors"
+                               : "ptuning.safetensors is missing");
     if (self.failures == 0 && self.gguf)
         case_run_ggufs (&self);
     else if (self.failures == 0)

@@ -57,6 +57,14 @@ for file in forward backward full lora lora/init/adapter_model lora/final/adapte
     rm "$work/case/$file.safetensors"
     expect 1 "without $file.safetensors"
 done
+if [ -f "$case_dir/ptuning.safetensors" ]; then
+    fresh
+    rm "$work/case/ptuning.safetensors"
+    expect 1 "without ptuning.safetensors"
+    fresh
+    spoil "$work/case/ptuning.safetensors"
+    expect 1 "last value of ptuning.safetensors changed"
+fi
 for file in backward full lora/final/adapter_model; do
     fresh
     spoil "$work/case/$file.safetensors"
