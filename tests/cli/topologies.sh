@@ -3,6 +3,7 @@
 
 make_model models/tiny-glm
 mkdir -p data
+cp "$root"/data/north*.jsonl "$root"/data/south*.jsonl data/
 for site in animals plants substances motion; do
     make_text data/$site.jsonl 12 $site
     make_text data/$site.eval.jsonl 4 $site

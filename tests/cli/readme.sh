@@ -1,0 +1,36 @@
+#   What README.md tells somebody with text of their own to type works as it stands there, on what a clone holds. Only the
+#   ports are others (tests run side by side), and the steps fewer.
+. tests/cli/lib.sh
+cp -r "$root/models" .
+mkdir data
+cp "$root"/data/north*.jsonl "$root"/data/south*.jsonl data/
+sed -n '/^```yaml$/,/^```$/{/^```/d;p}' "$root/README.md" >mine.yaml
+[ "$(wc -l <mine.yaml)" -le 10 ] || fail "not ten lines or less: $(cat mine.yaml)"
+sed -n 's/^trunkline \([^#]*[^# ]\) *\(#.*\)*$/\1/p' "$root/README.md" >commands
+[ "$(wc -l <commands)" -eq 7 ] || fail "expected seven commands in README.md, found $(cat commands)"
+echo "broker: {$(free_ports | sed 's/--set broker\.\([a-z]*\)=\([^ ]*\)/\1: "\2", /g')}" >>mine.yaml
+sed -i 's/steps: 200/steps: 4/' mine.yaml
+
+while read -r line; do
+    case $line in
+    up*)
+        mkfifo said
+        eval "exec \"\$TRUNKLINE\" $line --format jsonl" >said 2>up.err &
+        up=$!
+        exec 3<said
+        while read -r event <&3; do
+            case $event in *'"event":"serving"'*) break ;; esac
+        done
+        ;;
+    *) expect 0 . eval "\"\$TRUNKLINE\" $line" ;;
+    esac
+    case $line in
+    status*) grep -q '^mine: serving, step 4' out.txt || fail "not where it should be: $(cat out.txt)" ;;
+    esac
+done <commands
+cat <&3 >rest
+wait $up || fail "up ended with $?: $(cat up.err)"
+
+#   The shapes of text that it names, each a line.
+sed -n '/^{"prompt": "Who/,/^```/{/^```/d;p}' "$root/README.md" >shapes.jsonl
+expect 0 'shapes.jsonl: 4 examples' "$TRUNKLINE" check mine.yaml --set clients.0.data=shapes.jsonl
