@@ -21,7 +21,8 @@ typedef struct {
     uint64_t steps;          //  committed
     uint64_t labels;         //  label tokens trained on
     double first_loss, loss; //  of its first and latest step
-    double rate;             //  label tokens a second, smoothed
+    double rate;             //  label tokens a second, waiting included, smoothed
+    int64_t at;              //  its latest step was over; monotonic ms
     double seconds;          //  sum of its steps
     uint64_t bytes;          //  on its wire, both ways, in training
     double nll;              //  of its held-out text, summed
@@ -121,10 +122,10 @@ s_tell (const tl_board_t *self, const tl_line_t *line, char *text, size_t size)
     } else if (line->steps == all)
         snprintf (end, sizeof end, "%s",
                   self->topology->clients[line - self->lines].eval ? "scoring" : "done");
-    snprintf (text, size, "%-12s step %*llu/%llu  loss %s  %5.0f tokens/s  %7.2f MB  %s",
+    snprintf (text, size, "%-12s step %*llu/%llu  loss %s  %5.0f tokens/s  %7.2f MB%s%s",
               line->name, (int)snprintf (NULL, 0, "%llu", (unsigned long long)all),
               (unsigned long long)line->steps, (unsigned long long)all, loss, line->rate,
-              (double)line->bytes / 1e6, end);
+              (double)line->bytes / 1e6, *end ? "  " : "", end);
 }
 
 //  Columns of the terminal: a line that is broken could not be taken back.
@@ -180,8 +181,12 @@ tl_board_line (tl_board_t *self, const char *text)
 static void
 s_on_step (tl_board_t *self, tl_line_t *line, const json_t *event)
 {
+    //  Where clients take turns, what counts is the time from one of its steps to the next.
+    int64_t now = tl_clock_ms ();
     double seconds = s_real (event, "seconds"), labels = (double)s_count (event, "labels");
-    double rate = seconds > 0 ? labels / seconds : 0;
+    double since = line->at ? (double)(now - line->at) / 1000 : seconds;
+    double rate = since > 0 ? labels / since : 0;
+    line->at = now;
     self->trained_s = s_elapsed (self);
     if (self->up_s == 0)
         self->up_s = self->trained_s;
