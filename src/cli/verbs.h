@@ -17,5 +17,6 @@ extern const tl_verb_t tl_verb_eval;
 extern const tl_verb_t tl_verb_generate;
 extern const tl_verb_t tl_verb_export;
 extern const tl_verb_t tl_verb_make_model;
+extern const tl_verb_t tl_verb_quantize;
 
 #endif

@@ -225,7 +225,9 @@ s_read_value (cursor_t *self, tl_gguf_value_t *value)
                         self->path, value->key, type, TL_GGUF_TYPES - 1);
     value->type = (tl_gguf_type_t)type;
     value->count = (size_t)count;
-    return s_read_items (self, value);
+    int rc = s_read_items (self, value);
+    value->bytes = (size_t)(self->at - value->data);
+    return rc;
 }
 
 static int

@@ -55,6 +55,7 @@ typedef struct {
     bool array;                //  count items, perhaps none; else one value
     size_t count;              //  1 unless array
     const unsigned char *data; //  private: first item in the file
+    size_t bytes;              //  private: of all items there
     const uint64_t *places;    //  private: arrays of texts: each text's offset from data
 } tl_gguf_value_t;
 

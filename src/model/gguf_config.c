@@ -4,7 +4,6 @@
 
 #include "config.h"
 
-#include "log.h"
 #include "memory.h"
 
 #include <inttypes.h>
@@ -17,6 +16,7 @@ typedef enum {
     S_WHOLE,
     S_REAL,
     S_HEAD_DIM, //  whole; must be the same wherever it is said
+    S_HALF_DIM, //  half of it; read after it is known
     S_PASS      //  known, not used: told by the tensors, or of no effect here
 } s_kind_t;
 
@@ -49,7 +49,7 @@ static const s_key_t s_llama[] = {
 
 //  rope.dimension_count is half a head's width here.
 static const s_key_t s_glm[] = {
-    S_COMMON, {"rope.dimension_count", NULL, S_PASS, false}, {NULL, NULL, S_PASS, false}};
+    S_COMMON, {"rope.dimension_count", NULL, S_HALF_DIM, false}, {NULL, NULL, S_PASS, false}};
 
 //  ChatGLM2's own words for the same, where it has them.
 static const char *const s_chatglm2[][2] = {
@@ -132,6 +132,18 @@ s_read_key (const s_reader_t *self, const s_key_t *entry)
     return 0;
 }
 
+//  ChatGLM turns half of a head, and nothing else is computed here.
+static int
+s_check_half (const s_reader_t *self, json_int_t head_dim)
+{
+    const tl_gguf_value_t *value = tl_gguf_find (self->gguf, "chatglm.rope.dimension_count");
+    double number = 0;
+    if (self->architecture->keys != s_glm || !value ||
+        (tl_gguf_real (value, 0, &number) && 2 * number == (double)head_dim))
+        return 0;
+    return s_refuse (self, value->key, "half the width of a head");
+}
+
 static bool
 s_off (const tl_gguf_value_t *value)
 {
@@ -172,7 +184,7 @@ s_check_unknown (const s_reader_t *self)
 }
 
 static void
-s_read_ids (const s_reader_t *self, size_t vocab)
+s_read_ids (const s_reader_t *self)
 {
     static const char *const names[][2] = {{"tokenizer.ggml.bos_token_id", "bos_token_id"},
                                            {"tokenizer.ggml.eos_token_id", "eos_token_id"},
@@ -185,9 +197,6 @@ s_read_ids (const s_reader_t *self, size_t vocab)
             json_object_set_new (self->config, names[i][1], json_integer ((json_int_t)id));
         else if (i == 2)
             json_object_set_new (self->config, names[i][1], json_null ());
-        if (id != -1 && id != UINT32_MAX && (id < 0 || (uint64_t)id >= vocab))
-            tl_warn ("%s: %s is %" PRId64 ", outside the vocabulary of %zu",
-                     tl_gguf_path (self->gguf), names[i][0], id, vocab);
     }
 }
 
@@ -236,7 +245,7 @@ s_read (s_reader_t *self)
     if (s_find_architecture (self) != 0)
         return -1;
     for (const s_key_t *entry = self->architecture->keys; entry->key; entry++)
-        if (entry->kind != S_PASS && s_read_key (self, entry) != 0)
+        if (entry->kind < S_HALF_DIM && s_read_key (self, entry) != 0)
             return -1;
     if (s_check_unknown (self) != 0)
         return -1;
@@ -254,6 +263,8 @@ s_read (s_reader_t *self)
     json_int_t heads = json_integer_value (json_object_get (config, "num_attention_heads"));
     if (!json_object_get (config, "head_dim") && hidden % heads == 0 && hidden >= heads)
         json_object_set_new (config, "head_dim", json_integer (hidden / heads));
+    if (s_check_half (self, json_integer_value (json_object_get (config, "head_dim"))) != 0)
+        return -1;
     bool tied = !tl_gguf_find_tensor (self->gguf, "output.weight");
     json_object_set_new (config, "tie_word_embeddings", json_boolean (tied));
     json_object_set_new (config, "vocab_size", json_integer ((json_int_t)embed->shape[0]));
@@ -263,7 +274,7 @@ s_read (s_reader_t *self)
         json_object_set_new (config, "attention_bias", json_boolean (biased));
     json_object_set_new (config, "sliding_window", json_null ());
     json_object_set_new (config, "torch_dtype", json_string ("float32"));
-    s_read_ids (self, embed->shape[0]);
+    s_read_ids (self);
     if (tl_gguf_find_tensor (self->gguf, "blk.0.attn_qkv.weight") &&
         self->architecture->keys == s_glm)
         s_rename_chatglm2 (self);
