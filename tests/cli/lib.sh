@@ -85,3 +85,15 @@ make_site_files () {
     make_text south.jsonl 20 plant
     make_text south.eval.jsonl 5 plant
 }
+
+#   What topology/*.yaml name, where they name it: a tiny random model in place of models/tiny-glm, the text that comes
+#   with the project, and some in place of WordNet's.
+make_example_files () {
+    make_model models/tiny-glm
+    mkdir data
+    cp "$root"/data/north*.jsonl "$root"/data/south*.jsonl data/
+    for site in animals plants substances motion; do
+        make_text data/$site.jsonl 12 $site
+        make_text data/$site.eval.jsonl 4 $site
+    done
+}

@@ -1,13 +1,7 @@
 #   Every topology/*.yaml runs: two steps of all its parts, on this machine, with a tiny random model in place of its own.
 . tests/cli/lib.sh
 
-make_model models/tiny-glm
-mkdir -p data
-cp "$root"/data/north*.jsonl "$root"/data/south*.jsonl data/
-for site in animals plants substances motion; do
-    make_text data/$site.jsonl 12 $site
-    make_text data/$site.eval.jsonl 4 $site
-done
+make_example_files
 count=0
 for file in "$root"/topology/*.yaml; do
     name=$(sed -n 's/^name: *//p' "$file")
