@@ -144,7 +144,7 @@ s_name (cursor_t *self, const char *what)
     if (!at)
         return NULL;
     for (size_t i = 0; i < size; i++)
-        if (at[i] < 0x20 || at[i] == 0x7f) {
+        if (at[i] < 0x20 || at[i] > 0x7e) {
             tl_fail (self->err, TL_BAD_INPUT,
                      "%s: byte %zu of %s is 0x%02x, no part of a name; the file is damaged, fetch "
                      "it again",

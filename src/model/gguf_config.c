@@ -232,6 +232,9 @@ s_find_architecture (s_reader_t *self)
             self->architecture = &s_architectures[i];
     if (self->architecture)
         return 0;
+    for (size_t i = 0; i < text.size; i++)
+        if (text.data[i] < 0x20 || text.data[i] > 0x7e)
+            text.size = i; //  not for a terminal
     return tl_fail (self->err, TL_BAD_INPUT,
                     "%s: general.architecture is '%.*s', this version computes llama (Llama, "
                     "Mistral, SmolLM2), qwen2 and chatglm (ChatGLM2, 3, GLM-4); choose such a "
