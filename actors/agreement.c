@@ -41,7 +41,8 @@ static const char *const s_reading[] = {
 };
 
 //  Known to those who hold files only.
-static const char *const s_of_files[] = {"model", "tokenizer"};
+static const char *const s_of_files[] = {"model", "tokenizer", "model.weights", "model.ends",
+                                         "model.trunk"};
 
 #define IS_ONE_OF(field, list) s_is_one_of (field, list, sizeof list / sizeof *list)
 
@@ -52,6 +53,12 @@ s_is_one_of (const char *field, const char *const *list, size_t count)
         if (strcmp (field, list[i]) == 0)
             return true;
     return false;
+}
+
+bool
+tl_agreement_of_files (const char *field)
+{
+    return IS_ONE_OF (field, s_of_files);
 }
 
 //  The least scope that asks for it.

@@ -23,12 +23,14 @@ typedef enum {
 } tl_agree_t;
 
 //  From the topology. What only who holds files knows is added with tl_agreements_bind: "model" (manifest hash),
-//  "tokenizer" (hash).
+//  "tokenizer" (hash), "model.weights", "model.ends" and "model.trunk" (weights.h).
 void tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agree_t scope);
 void tl_agreements_clear (tl_agreements_t *self);
 const char *tl_agreements_find (const tl_agreements_t *self, const char *field); //  NULL if absent
 //  Adds one: of one's own files, or at the broker the value of the first peer that has it. value is copied.
 void tl_agreements_bind (tl_agreements_t *self, const char *field, const char *value);
+//  True if it is about what files hold, and not a setting.
+bool tl_agreement_of_files (const char *field);
 //  True if something differs; then field names it and both values point into the lists ("nothing" where one side lacks
 //  it). Only what scope asks for must be there; what is known from files may be missing on one side.
 bool tl_agreements_differ (const tl_agreements_t *self, tl_agree_t scope,

@@ -181,9 +181,12 @@ s_check_agreements (tl_broker_t *self, const tl_message_t *message, tl_role_t ro
                                message->body.hello.agreements_count, &refusal->field,
                                &refusal->ours, &refusal->theirs))
         return 0;
-    snprintf (refusal->text, sizeof refusal->text,
-              "%s is %.300s at the broker and %.300s at %s: make the two equal", refusal->field,
-              refusal->ours, refusal->theirs, name);
+    bool files = tl_agreement_of_files (refusal->field);
+    snprintf (refusal->text, sizeof refusal->text, "%s is %.300s %s and %.300s at %s: %s",
+              refusal->field, refusal->ours, files ? "in this run" : "at the broker",
+              refusal->theirs, name,
+              files ? "the files under model.path differ, take them from the same place"
+                    : "make the two equal");
     return -1;
 }
 

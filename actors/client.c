@@ -9,6 +9,7 @@
 #include "actors/footprint.h"
 #include "actors/save.h"
 #include "actors/site_job.h"
+#include "actors/weights.h"
 #include "actors/window.h"
 #include "fed/parts.h"
 #include "file.h"
@@ -32,6 +33,8 @@ typedef struct {
     tl_peer_t *peer;
     tl_site_t *site; //  the compute thread's while jobs are pending
     size_t hidden;
+    size_t rows, longest; //  of the largest micro, of the longest sequence
+    tl_weights_t weights; //  what its files hold
     uint64_t window;
     bool wants_gradient;
     char *directory; //  of our saves
@@ -500,49 +503,45 @@ s_on_computed (void *arg)
 
 //  --- life -------------------------------------------------------------------------------------
 
-static int
-s_open (tl_client_t *self, tl_error_t *err)
+//  What is to be agreed on is known: the conversation can begin.
+static void
+s_on_weights (void *arg)
 {
-    const tl_client_spec_t *spec = &self->topology->clients[self->index];
-    tl_footprint_begin (&self->footprint);
-    if (tl_credentials_check (self->topology, "client", spec->name, err) ||
-        tl_mkdirs (self->directory, err) ||
-        !(self->site = tl_site_new (self->topology, self->index, true, err)))
-        return -1;
-    self->hidden = tl_site_hidden (self->site);
-    self->wants_gradient = tl_site_wants_gradient (self->site);
-    self->window = tl_window_bytes (self->topology, tl_site_rows (self->site), self->hidden);
-    tl_plan_t plan;
-    size_t rows, longest;
-    if (tl_site_plan (self->site, &plan, &rows, &longest, err) != 0)
-        return -1;
-    tl_footprint_plan (&self->footprint, &plan,
-                       tl_window_held (self->topology, rows,
-                                       tl_site_scores (self->site) ? TL_ASK_AT_ONCE : 0,
-                                       self->hidden));
+    tl_weights_t *weights = arg;
+    tl_client_t *self = weights->owner;
+    if (tl_actor_state (self->actor) == OVER)
+        return;
+    if (weights->err.code) {
+        s_end (self, (int)weights->err.code, weights->err.text);
+        return;
+    }
     tl_agreements_t agreements;
     tl_agreements_make (&agreements, self->topology, TL_AGREE_ALL);
     tl_agreements_bind (&agreements, "model", tl_site_manifest (self->site));
     tl_agreements_bind (&agreements, "tokenizer", tl_site_tokenizer (self->site));
+    tl_weights_bind (weights, &agreements, false);
     tl_peer_config_t config = {
         .role = "client",
-        .name = spec->name,
+        .name = self->name,
         .agreements = agreements.items,
         .agreement_count = agreements.count,
         .window_bytes = self->window,
         .window_messages = tl_window_messages (self->topology, self->window),
-        .rows = rows,
-        .longest = longest,
+        .rows = self->rows,
+        .longest = self->longest,
         .on_ready = s_on_ready,
         .on_lost = s_on_lost,
         .on_message = s_on_message,
         .on_end = s_on_end,
         .arg = self,
     };
-    self->peer = tl_peer_new (self->actor, self->topology, &config, err);
+    tl_error_t err;
+    self->peer = tl_peer_new (self->actor, self->topology, &config, &err);
     tl_agreements_clear (&agreements);
-    if (!self->peer)
-        return -1;
+    if (!self->peer) {
+        s_end (self, (int)err.code, err.text);
+        return;
+    }
     self->ask = tl_ask_new (&(tl_ask_config_t){.topology = self->topology,
                                                .site = self->site,
                                                .compute = self->compute,
@@ -550,6 +549,30 @@ s_open (tl_client_t *self, tl_error_t *err)
                                                .on_scored = s_on_scored,
                                                .on_failed = s_on_end,
                                                .arg = self});
+}
+
+static int
+s_open (tl_client_t *self, tl_error_t *err)
+{
+    tl_footprint_begin (&self->footprint);
+    if (tl_credentials_check (self->topology, "client", self->name, err) ||
+        tl_mkdirs (self->directory, err) ||
+        !(self->site = tl_site_new (self->topology, self->index, true, err)))
+        return -1;
+    self->hidden = tl_site_hidden (self->site);
+    self->wants_gradient = tl_site_wants_gradient (self->site);
+    self->window = tl_window_bytes (self->topology, tl_site_rows (self->site), self->hidden);
+    tl_plan_t plan;
+    if (tl_site_plan (self->site, &plan, &self->rows, &self->longest, err) != 0)
+        return -1;
+    tl_footprint_plan (&self->footprint, &plan,
+                       tl_window_held (self->topology, self->rows,
+                                       tl_site_scores (self->site) ? TL_ASK_AT_ONCE : 0,
+                                       self->hidden));
+    self->weights = (tl_weights_t){
+        .part = tl_site_part (self->site), .directory = self->directory, .owner = self};
+    tl_compute_submit (self->compute, tl_weights_read, s_on_weights, tl_weights_drop,
+                       &self->weights);
     return 0;
 }
 

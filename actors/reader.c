@@ -6,6 +6,7 @@
 #include "actors/credentials.h"
 #include "actors/save.h"
 #include "actors/site_job.h"
+#include "actors/weights.h"
 #include "actors/window.h"
 #include "clock.h"
 #include "log.h"
@@ -31,6 +32,9 @@ typedef struct {
     tl_peer_t *peer;
     tl_site_t *site; //  the compute thread's while jobs are pending
     tl_ask_t *ask;
+    size_t rows;           //  of the longest request
+    char *directory;       //  of the site's saves
+    tl_weights_t weights;  //  what its files hold
     tl_writing_t *writing; //  NULL: the task is to score
     uint64_t epoch;        //  of what is loaded: a load of an older one is void
     int64_t heard;         //  last sign that it goes on, monotonic ms
@@ -274,21 +278,25 @@ s_open_text (tl_reader_t *self, const tl_writing_options_t *writing, tl_error_t 
     return tl_site_held_out (self->site, data, err);
 }
 
-static int
-s_open (tl_reader_t *self, const tl_writing_options_t *writing, tl_error_t *err)
+//  What is to be agreed on is known: the conversation can begin.
+static void
+s_on_weights (void *arg)
 {
+    tl_weights_t *weights = arg;
+    tl_reader_t *self = weights->owner;
     const tl_topology_t *t = self->topology;
-    size_t rows;
-    if (tl_credentials_check (t, "reader", self->spec->name, err))
-        return -1;
-    self->site = tl_site_new (t, (size_t)(self->spec - t->clients), false, err);
-    if (!self->site || s_open_text (self, writing, err) || s_rows (self, &rows, err))
-        return -1;
-    uint64_t window = tl_window_bytes (t, rows, tl_site_hidden (self->site));
+    if (tl_actor_state (self->actor) == OVER)
+        return;
+    if (weights->err.code) {
+        s_end (self, (int)weights->err.code, weights->err.text);
+        return;
+    }
+    uint64_t window = tl_window_bytes (t, self->rows, tl_site_hidden (self->site));
     tl_agreements_t agreements;
     tl_agreements_make (&agreements, t, TL_AGREE_READING);
     tl_agreements_bind (&agreements, "model", tl_site_manifest (self->site));
     tl_agreements_bind (&agreements, "tokenizer", tl_site_tokenizer (self->site));
+    tl_weights_bind (weights, &agreements, false);
     tl_peer_config_t config = {
         .role = "reader",
         .name = self->spec->name,
@@ -302,10 +310,13 @@ s_open (tl_reader_t *self, const tl_writing_options_t *writing, tl_error_t *err)
         .on_end = s_on_end,
         .arg = self,
     };
-    self->peer = tl_peer_new (self->actor, t, &config, err);
+    tl_error_t err;
+    self->peer = tl_peer_new (self->actor, t, &config, &err);
     tl_agreements_clear (&agreements);
-    if (!self->peer)
-        return -1;
+    if (!self->peer) {
+        s_end (self, (int)err.code, err.text);
+        return;
+    }
     self->ask = tl_ask_new (&(tl_ask_config_t){.topology = t,
                                                .site = self->site,
                                                .compute = self->compute,
@@ -314,6 +325,24 @@ s_open (tl_reader_t *self, const tl_writing_options_t *writing, tl_error_t *err)
                                                .on_logits = s_on_logits,
                                                .on_failed = s_on_failed,
                                                .arg = self});
+}
+
+static int
+s_open (tl_reader_t *self, const tl_writing_options_t *writing, tl_error_t *err)
+{
+    const tl_topology_t *t = self->topology;
+    size_t rows;
+    if (tl_credentials_check (t, "reader", self->spec->name, err))
+        return -1;
+    self->site = tl_site_new (t, (size_t)(self->spec - t->clients), false, err);
+    if (!self->site || s_open_text (self, writing, err) || s_rows (self, &rows, err))
+        return -1;
+    self->rows = rows;
+    self->directory = tl_save_directory (t, self->spec->name);
+    self->weights = (tl_weights_t){
+        .part = tl_site_part (self->site), .directory = self->directory, .owner = self};
+    tl_compute_submit (self->compute, tl_weights_read, s_on_weights, tl_weights_drop,
+                       &self->weights);
     self->heard = tl_clock_ms ();
     tl_actor_timer (self->actor, TICK_MS, 0, s_on_tick, self);
     return 0;
@@ -339,6 +368,7 @@ s_run (tl_reader_t *self, size_t client, const tl_writing_options_t *writing, tl
     tl_writing_destroy (&self->writing);
     tl_site_destroy (&self->site);
     tl_actor_destroy (&self->actor);
+    free (self->directory);
     return code;
 }
 

@@ -390,23 +390,26 @@ s_on_computed (void *arg)
     tl_compute_collect (self->compute);
 }
 
-static int
-s_open (tl_worker_t *self, tl_error_t *err)
+//  What is to be agreed on is known: the conversation can begin.
+static void
+s_on_weights (void *arg)
 {
+    tl_weights_t *weights = arg;
+    tl_worker_t *self = weights->owner;
     const tl_topology_t *t = self->topology;
-    tl_footprint_begin (&self->footprint);
-    if (tl_credentials_check (t, "worker", self->name, err) || tl_mkdirs (self->directory, err) ||
-        !(self->trunk = tl_trunk_new (t, self->index, err)))
-        return -1;
-    self->hidden = tl_trunk_hidden (self->trunk);
-    self->longest = tl_trunk_longest (self->trunk);
-    self->wanted = tl_trunk_owes_gradient (self->trunk);
+    if (tl_actor_state (self->actor) == TL_WORKER_OVER)
+        return;
+    if (weights->err.code) {
+        tl_worker_end (self, (int)weights->err.code, weights->err.text);
+        return;
+    }
     //  The credit of all clients' steps at once.
     uint64_t window = t->client_count *
                       tl_window_bytes (t, t->train.batch_size * t->train.max_length, self->hidden);
     tl_agreements_t agreements;
     tl_agreements_make (&agreements, t, TL_AGREE_ALL);
     tl_agreements_bind (&agreements, "model", tl_trunk_manifest (self->trunk));
+    tl_weights_bind (weights, &agreements, true);
     tl_peer_config_t config = {
         .role = "worker",
         .name = self->name,
@@ -420,9 +423,29 @@ s_open (tl_worker_t *self, tl_error_t *err)
         .on_end = s_on_end,
         .arg = self,
     };
-    self->peer = tl_peer_new (self->actor, t, &config, err);
+    tl_error_t err;
+    self->peer = tl_peer_new (self->actor, t, &config, &err);
     tl_agreements_clear (&agreements);
-    return self->peer ? 0 : -1;
+    if (!self->peer)
+        tl_worker_end (self, (int)err.code, err.text);
+}
+
+static int
+s_open (tl_worker_t *self, tl_error_t *err)
+{
+    const tl_topology_t *t = self->topology;
+    tl_footprint_begin (&self->footprint);
+    if (tl_credentials_check (t, "worker", self->name, err) || tl_mkdirs (self->directory, err) ||
+        !(self->trunk = tl_trunk_new (t, self->index, err)))
+        return -1;
+    self->hidden = tl_trunk_hidden (self->trunk);
+    self->longest = tl_trunk_longest (self->trunk);
+    self->wanted = tl_trunk_owes_gradient (self->trunk);
+    self->weights = (tl_weights_t){
+        .part = tl_trunk_part (self->trunk), .directory = self->directory, .owner = self};
+    tl_compute_submit (self->compute, tl_weights_read, s_on_weights, tl_weights_drop,
+                       &self->weights);
+    return 0;
 }
 
 int

@@ -8,6 +8,7 @@
 #include "actors/footprint.h"
 #include "actors/peer.h"
 #include "actors/trunk_job.h"
+#include "actors/weights.h"
 
 //  States of the actor.
 enum { TL_WORKER_JOINING, TL_WORKER_IDLE, TL_WORKER_STEP, TL_WORKER_UPDATING, TL_WORKER_OVER };
@@ -52,6 +53,7 @@ typedef struct {
     tl_peer_t *peer;
     tl_trunk_t *trunk;      //  the compute thread's while jobs are pending
     size_t hidden, longest; //  columns of rows; rows of the longest sequence
+    tl_weights_t weights;   //  what its files hold
     bool wanted;            //  clients want d(ACTIVATION)
     char *directory;
     uint64_t run;

@@ -19,7 +19,7 @@ chaos_test (lost client_batch client_serial client_alone worker_before_a_step wo
             stop_without_worker broker supervisor)
 chaos_test (stop moments keep served twice alone down client worker all_clients)
 chaos_test (links cut_client cut_worker cut_short asleep broker_asleep order name_taken)
-chaos_test (refused keys other_key no_zap plain disagree other_run port_in_use second_up files part_directory)
+chaos_test (refused keys other_key no_zap plain disagree other_models other_run port_in_use second_up files part_directory)
 chaos_test (numbers nan nan_of_one damaged)
 chaos_test (hostile all deaf)
 #  What the broker holds is measured there: memory that AddressSanitizer keeps back is not meant.

@@ -35,6 +35,7 @@ tl_test (test_segment_split TIMEOUT 120 SOURCES unit/test_segment_split.c LIBRAR
 add_executable (bench_segment bench/bench_segment.c)
 target_link_libraries (bench_segment PRIVATE tests_rig)
 set_target_properties (bench_segment PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+tl_test (test_contents SOURCES unit/test_contents.c LIBRARIES tests_rig PkgConfig::JANSSON)
 tl_test (test_segment SOURCES unit/test_segment.c LIBRARIES tests_rig)
 tl_test (test_segment_plan SOURCES unit/test_segment_plan.c LIBRARIES tests_rig)
 tl_test (test_segment_cache SOURCES unit/test_segment_cache.c LIBRARIES tests_rig)

@@ -91,6 +91,10 @@ int tl_model_weight (const tl_model_t *self, const char *name, size_t rows, size
 int tl_model_frozen (tl_model_t *self, const char *name, size_t rows, size_t columns,
                      tl_weight_t *out, tl_error_t *err);
 bool tl_model_expands (const tl_model_t *self);
+//  A tensor's bytes in the mapping of its file, aligned or not. Only names of the layout.
+const void *tl_model_bytes (const tl_model_t *self, const char *name, size_t *size);
+//  The index-th file of weights: its path, false beyond the last one.
+bool tl_model_file (const tl_model_t *self, size_t index, char *path, size_t room);
 //  What rotary's frequencies are divided by, [turned / 2]; NULL: nothing.
 const float *tl_model_rope_factors (const tl_model_t *self);
 

@@ -263,6 +263,29 @@ tl_model_weight (const tl_model_t *self, const char *name, size_t rows, size_t c
     return 0;
 }
 
+const void *
+tl_model_bytes (const tl_model_t *self, const char *name, size_t *size)
+{
+    char own[128];
+    const shard_t *shard = self->gguf ? NULL : s_shard_of (self, name);
+    if (shard)
+        return tl_safetensors_bytes (shard->file, name, size);
+    const tl_gguf_tensor_t *tensor = self->gguf && tl_gguf_name (name, own, sizeof own)
+                                         ? tl_gguf_find_tensor (self->gguf, own)
+                                         : NULL;
+    *size = tensor ? tensor->bytes : 0;
+    return tensor ? tensor->data : NULL;
+}
+
+bool
+tl_model_file (const tl_model_t *self, size_t index, char *path, size_t room)
+{
+    if (self->gguf && index == 0)
+        return snprintf (path, room, "%s", tl_gguf_path (self->gguf)) < (int)room;
+    return index < self->shard_count &&
+           snprintf (path, room, "%s/%s", self->path, self->shards[index].name) < (int)room;
+}
+
 void
 tl_model_expand (tl_model_t *self)
 {

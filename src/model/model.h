@@ -81,6 +81,13 @@ const struct tl_gguf *tl_model_gguf (const tl_model_t *self);
 const char *tl_model_manifest (const tl_model_t *self);
 const char *tl_model_manifest_hash (const tl_model_t *self);
 
+//  What the weights are (contents.c), as hashes in hex of TL_MODEL_DIGEST characters with the NUL. Pages that are read
+//  leave the process again. May run on another thread while nobody uses model or part.
+enum { TL_MODEL_DIGEST = 33 };
+//  Of the first and last bytes of every tensor of the whole checkpoint: enough to tell any two that were trained apart,
+//  for whoever holds the files, whatever part of them it works with. Costs nearly nothing.
+void tl_model_sample (const tl_model_t *self, char text[TL_MODEL_DIGEST]);
+
 //  ---------------------------------------------------------------------------------------------
 //  Part
 
@@ -122,6 +129,12 @@ tl_part_t *tl_part_new (tl_model_t *model, const tl_range_t *ranges, size_t coun
 void tl_part_destroy (tl_part_t **self_p);
 //  Whether a part of this range would train anything. Targets are those of the model.
 bool tl_tune_any (const tl_tune_t *tune, const tl_model_t *model, const tl_range_t *range);
+const tl_model_t *tl_part_model (const tl_part_t *self);
+//  Hash of every byte of the checkpoint's tensors that the part computes with, see tl_model_sample.
+void tl_part_contents (const tl_part_t *self, char text[TL_MODEL_DIGEST]);
+//  Of the part's ranges and its files' paths, sizes and times: while it is the same, so are the contents. -1 if a file
+//  can't be looked at.
+int tl_part_stamp (const tl_part_t *self, char text[TL_MODEL_DIGEST], tl_error_t *err);
 tl_segment_t *tl_part_segment (tl_part_t *self, size_t index); //  owned by the part
 bool tl_segment_trains (const tl_segment_t *self);             //  has any trained tensor
 

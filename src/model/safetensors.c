@@ -342,6 +342,14 @@ tl_safetensors_peek (const tl_safetensors_t *self, const char *name)
     return entry ? &entry->public : NULL;
 }
 
+const void *
+tl_safetensors_bytes (const tl_safetensors_t *self, const char *name, size_t *size)
+{
+    const entry_t *entry = s_find (self, name);
+    *size = entry ? entry->public.bytes : 0;
+    return entry ? entry->place : NULL;
+}
+
 const char *
 tl_safetensors_metadata (const tl_safetensors_t *self, const char *key)
 {

@@ -51,6 +51,8 @@ const tl_st_tensor_t *tl_safetensors_find (const tl_safetensors_t *self,
                                            const char *name); //  NULL if absent
 const char *tl_safetensors_metadata (const tl_safetensors_t *self,
                                      const char *key); //  NULL if absent
+//  A tensor's bytes where they lie in the file, aligned or not; NULL if absent.
+const void *tl_safetensors_bytes (const tl_safetensors_t *self, const char *name, size_t *size);
 //  Like find, for looking at name, dtype and shape only: data is NULL where it would have to be copied.
 const tl_st_tensor_t *tl_safetensors_peek (const tl_safetensors_t *self, const char *name);
 

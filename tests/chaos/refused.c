@@ -319,6 +319,93 @@ s_plain (void)
 
 //  --- agreements
 
+//  A copy of the case's model of which one byte of a tensor is another, the one at that part of its bytes.
+static char *
+s_other_weights (const stage_t *stage, const char *name, const char *tensor, double part)
+{
+    char *other = s_path (stage, name), *path = tl_format ("%s/model.safetensors", other);
+    const char *directory = stage_case (stage)->directory;
+    char *copy = tl_format ("mkdir %s && cp %s/*.json %s/*.model %s/*.safetensors %s/", other,
+                            directory, directory, directory, other);
+    stage_check (stage, system (copy) == 0, copy);
+    tl_error_t err;
+    size_t size;
+    char *bytes = tl_file_read (path, 1 << 26, &size, &err);
+    stage_check (stage, bytes != NULL, "the model's file");
+    uint64_t head;
+    memcpy (&head, bytes, sizeof head);
+    json_error_t error;
+    json_t *header = json_loadb (bytes + 8, head, 0, &error);
+    json_t *offsets = json_object_get (json_object_get (header, tensor), "data_offsets");
+    stage_check (stage, json_array_size (offsets) == 2, tensor);
+    double first = json_number_value (json_array_get (offsets, 0));
+    double last = json_number_value (json_array_get (offsets, 1));
+    bytes[8 + head + (size_t)(first + part * (last - first))] ^= 1;
+    stage_check (stage, tl_file_write (path, bytes, size, 0644, &err) == 0, "another model");
+    json_decref (header);
+    free (bytes);
+    free (copy);
+    free (path);
+    return other;
+}
+
+//  The same names and shapes with other weights: of a checkpoint that was trained further, one byte stands for it. What the
+//  others hold is compared as well as can be by who holds nothing of it.
+static void
+s_other_models (void)
+{
+    static const char trunk[] = "model.layers.2.self_attn.q_proj.weight";
+    case_spec_t spec = s_case (2, 5);
+    stage_t *stage = stage_new (&spec);
+    s_make_keys (stage);
+    part_t *broker = stage_run (stage, "broker", NULL, NULL);
+    part_t *site_0 = stage_run (stage, "client", "site-0", NULL);
+    part_event (site_0, "ready", NULL, 0);
+    part_t *worker = stage_run (stage, "worker", "trunk", NULL);
+    part_event (worker, "ready", NULL, 0);
+    part_kill (worker, SIGTERM);
+    stage_check (stage, part_wait (worker) == 0, "code 0");
+    static const struct {
+        const char *role, *name, *tensor;
+        double part;
+        const char *words;
+    } cases[] = {
+        {"client", "site-1", "model.embed_tokens.weight", 0.5, "model.ends is"},
+        {"client", "site-1", "lm_head.weight", 0.5, "model.ends is"},
+        {"client", "site-1", trunk, 0, "model.weights is"},
+        {"worker", "trunk", trunk, 0.5, "model.trunk is"},
+        {"worker", "trunk", "lm_head.weight", 0, "model.weights is"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char name[32];
+        snprintf (name, sizeof name, "other-%zu", i);
+        char *other = s_other_weights (stage, name, cases[i].tensor, cases[i].part);
+        char *set = tl_format ("model.path=%s", other);
+        part_t *part = stage_run (stage, cases[i].role, cases[i].name, "--set", set, NULL);
+        s_ends (stage, part, 2, cases[i].words);
+        stage_check (stage, strstr (part_err (part), "the files under model.path differ") != NULL,
+                     "what to do");
+        free (set);
+        free (other);
+    }
+    //  A copy of the same is the same
+    char *command = tl_format ("cd %s && mkdir same && cp *.json *.model *.safetensors same/ && "
+                               "ls runs/case/site-1/weights.hash",
+                               stage_case (stage)->directory);
+    stage_check (stage, system (command) == 0, command);
+    char *same = s_path (stage, "same"), *set = tl_format ("model.path=%s", same);
+    worker = stage_run (stage, "worker", "trunk", NULL);
+    part_t *site_1 = stage_run (stage, "client", "site-1", "--set", set, NULL);
+    stage_check (stage,
+                 part_wait (site_0) == 0 && part_wait (site_1) == 0 && part_wait (worker) == 0 &&
+                     part_wait (broker) == 0,
+                 "code 0 of all");
+    free (set);
+    free (same);
+    free (command);
+    stage_end (&stage);
+}
+
 //  One field that differs: refused with the field and both values, code 2, and the run is not touched.
 static void
 s_disagree (void)
@@ -498,6 +585,7 @@ main (int argc, char **argv)
         {"plain", s_plain},
         {"disagree", s_disagree},
         {"other_run", s_other_run},
+        {"other_models", s_other_models},
         {"port_in_use", s_port_in_use},
         {"second_up", s_second_up},
         {"files", s_files},
