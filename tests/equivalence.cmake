@@ -18,7 +18,8 @@ function (split_test name program)
 endfunction ()
 
 #  Every family, split and method; clip, micros and mode so that nearly every three values of anything
-#  meet in some case (336 of the 362 there are). The same without processes: test_split_run, all 96.
+#  meet in some case (336 of the 362 there are). The same without processes: test_split_run, all of
+#  them. glm, qwen2 and prefixes have fewer here.
 foreach (case
          "chatglm 11 lora 0 3 batch"     "chatglm 11 full 100 3 serial"
          "chatglm 12 lora 0 1 serial"    "chatglm 12 full 0 3 batch"
@@ -31,7 +32,10 @@ foreach (case
          "llama 11 lora 0.1 1 serial"    "llama 11 full 0.1 3 batch"
          "llama 12 lora 100 3 serial"    "llama 12 full 100 1 batch"
          "llama 21 lora 0 3 batch"       "llama 21 full 0 1 serial"
-         "llama 22 lora 100 1 serial"    "llama 22 full 100 3 batch")
+         "llama 22 lora 100 1 serial"    "llama 22 full 100 3 batch"
+         "glm 12 lora 0.1 3 batch"       "glm 21 ptuning 0 1 serial"
+         "glm-hf 22 full 0 1 batch"      "qwen2 21 full 0.1 3 batch"
+         "chatglm 12 ptuning 100 3 batch")
     string (REPLACE " " "-" name ${case})
     string (REPLACE " " ";" arguments ${case})
     split_test (split_one-${name} split_one ${arguments} front,trunk,tail)

@@ -171,3 +171,28 @@ rig_same (const rig_t *left, const rig_t *right)
         }
     return true;
 }
+
+float *
+rig_saved (const tl_tensor_t *tensor, const tl_safetensors_t *file)
+{
+    const tl_st_tensor_t *saved = tl_safetensors_find (file, tensor->name);
+    size_t rows = tensor->shape[0], width = tensor->shape[1], columns = width, first = 0;
+    if (!saved && (saved = tl_safetensors_find (file, "prompt_embeddings"))) {
+        columns = saved->dimensions == 2 ? saved->shape[1] : 0;
+        first = width * strtoull (strrchr (tensor->name, '.') + 1, NULL, 10);
+    }
+    if (!saved || saved->bytes != rows * columns * sizeof (float) || first + width > columns)
+        return NULL;
+    float *values = tl_alloc (rows * width * sizeof *values);
+    for (size_t row = 0; row < rows; row++)
+        memcpy (values + row * width, (const float *)saved->data + row * columns + first,
+                width * sizeof *values);
+    return values;
+}
+
+size_t
+rig_saved_count (const tl_safetensors_t *file, size_t width)
+{
+    const tl_st_tensor_t *prefix = tl_safetensors_find (file, "prompt_embeddings");
+    return prefix ? prefix->shape[1] / width : tl_safetensors_count (file);
+}

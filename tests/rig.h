@@ -5,6 +5,7 @@
 #define RIG_H
 
 #include "model/model.h"
+#include "model/safetensors.h"
 
 typedef struct {
     const tl_config_t *config;
@@ -38,5 +39,11 @@ const tl_tensor_t *rig_tensor (const rig_t *self, const char *name);
 //  Both train the same tensors with the same bits; otherwise prints the first
 //  that differs.
 bool rig_same (const rig_t *left, const rig_t *right);
+
+//  A trained tensor's values as an adapter's file of the whole model has them: under its name, or as its
+//  block's columns of the prefix. The caller frees; NULL if they aren't there in that size.
+float *rig_saved (const tl_tensor_t *tensor, const tl_safetensors_t *file);
+//  How many trained tensors that file has; width: columns of a block's prefix.
+size_t rig_saved_count (const tl_safetensors_t *file, size_t width);
 
 #endif

@@ -111,7 +111,8 @@ tiny_tokenizer_vocab (tl_family_t family)
 {
     proto_t model = s_model (family);
     free (model.data);
-    return model.pieces;
+    //  ChatGLM2's tokenizer puts up to nine more behind the model's pieces: [gMASK], sop, <|user|> ...
+    return model.pieces + (family == TL_FAMILY_GLM ? 9 : 0);
 }
 
 tl_config_t

@@ -2,8 +2,8 @@
     sockets, wire fp32, is `trunkline train`: the loss and the norm of every step have the same bits, and
     so has every trained tensor of front, tail and trunk.
 
-    FAMILY: chatglm, llama (own head) or llama-tied; SPLIT: blocks of front and tail, as 12; METHOD: lora
-    (with dropout) or full; MODE: serial or batch; PARTS: what trains, as front,tail. */
+    FAMILY: chatglm, glm, glm-hf (Hugging Face's layout), llama (own head), llama-tied or qwen2; SPLIT: blocks
+    of front and tail, as 12; METHOD: lora (with dropout), full or ptuning; MODE: serial or batch; PARTS: what trains, as front,tail. */
 
 #include "equivalence/case.h"
 
@@ -20,6 +20,10 @@ s_model (const char *family)
 {
     if (strcmp (family, "chatglm") == 0)
         return tiny_chatglm ();
+    if (strncmp (family, "glm", 3) == 0)
+        return tiny_glm (strcmp (family, "glm-hf") == 0);
+    if (strcmp (family, "qwen2") == 0)
+        return tiny_qwen2 (true);
     return tiny_llama (strcmp (family, "llama-tied") == 0);
 }
 
@@ -28,7 +32,8 @@ s_settings (char **argv)
 {
     const char *split = argv[2], *method = argv[3], *clip = argv[4], *micros = argv[5];
     return tl_format (
-        "split: {front: %c, tail: %c}\ntune: {method: %s, rank: 4, dropout: %s, parts: [%s]}\n"
+        "split: {front: %c, tail: %c}\ntune: {method: %s, rank: 4, prefix: 3, dropout: %s, parts: "
+        "[%s]}\n"
         "train: {steps: %d, batch_size: 5, micros: %s, max_length: 48, lr: 3e-3, warmup: 2, "
         "clip: %s}\n"
         "schedule: {mode: %s}\nwire: {dtype: fp32}\n",
