@@ -25,7 +25,9 @@ struct tl_ask {
     bool scoring;      //  the task is to score, else to find logits
     bool over;         //  scoring: the text has no further slice
     size_t next;       //  scoring: first example of the next slice; the compute thread's
-    double nll;        //  scoring: so far
+    double *nll;       //  scoring: [examples] of each
+    size_t examples;   //  scoring: of the held-out text
+    size_t scored;     //  scoring: of them so far
     uint64_t labels;   //  scoring: so far
 };
 
@@ -71,7 +73,7 @@ static void
 s_check_scored (tl_ask_t *self)
 {
     if (self->over && !self->under_way)
-        self->config.on_scored (self->config.arg, self->nll, self->labels);
+        self->config.on_scored (self->config.arg, self->nll, self->examples, self->labels);
 }
 
 //  The front of a slice is computed, or there was none left.
@@ -125,8 +127,11 @@ s_on_scored (tl_site_job_t *job)
 {
     tl_ask_t *self = job->owner;
     self->under_way--;
-    self->nll += job->nll;
+    memcpy (self->nll + job->example, job->losses, job->example_count * sizeof *job->losses);
+    self->scored += job->example_count;
     self->labels += job->labels;
+    if (self->config.on_progress)
+        self->config.on_progress (self->config.arg, self->scored, self->examples);
     s_more (self);
     s_check_scored (self);
 }
@@ -193,8 +198,11 @@ tl_ask_score (tl_ask_t *self)
     tl_ask_void (self);
     self->scoring = true;
     self->over = false;
-    self->nll = 0;
     self->labels = 0;
+    self->scored = 0;
+    self->examples = tl_site_examples (self->config.site);
+    free (self->nll);
+    self->nll = tl_alloc ((self->examples + 1) * sizeof *self->nll);
     s_slice (self, true);
     s_more (self);
 }
@@ -232,6 +240,7 @@ tl_ask_destroy (tl_ask_t **self_p)
     if (!self)
         return;
     tl_ask_void (self);
+    free (self->nll);
     free (self);
     *self_p = NULL;
 }

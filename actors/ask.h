@@ -25,9 +25,11 @@ typedef struct {
     tl_site_t *site; //  the compute thread's while jobs are pending
     tl_compute_t *compute;
     tl_peer_t *peer;
-    //  The whole held-out text is scored: summed negative log likelihood over so many label tokens; 0 and 0
-    //  without such text.
-    void (*on_scored) (void *arg, double nll, uint64_t labels);
+    //  The whole held-out text is scored: summed negative log likelihood of each example, nll [examples], and
+    //  over how many label tokens they are; 0 and 0 without such text. nll is valid during the call.
+    void (*on_scored) (void *arg, const double *nll, size_t examples, uint64_t labels);
+    //  How far that is; may be NULL.
+    void (*on_progress) (void *arg, size_t done, size_t examples);
     void (*on_logits) (void *arg, const float *logits); //  [vocab], valid during the call
     //  What came back can't be used, or memory of it: the task is over.
     void (*on_failed) (void *arg, int code, const char *text);

@@ -342,8 +342,11 @@ s_on_restore (tl_client_t *self, const tl_message_t *message)
 //  --- scoring ----------------------------------------------------------------------------------
 
 static void
-s_on_scored (void *arg, double nll, uint64_t labels)
+s_on_scored (void *arg, const double *losses, size_t examples, uint64_t labels)
 {
+    double nll = 0;
+    for (size_t i = 0; i < examples; i++)
+        nll += losses[i];
     tl_client_t *self = arg;
     tl_event ("scored", "{sssfsI}", "name", self->name, "nll", nll, "labels", (json_int_t)labels);
     tl_message_t message;

@@ -32,14 +32,15 @@ typedef struct {
     tl_peer_t *peer;
     tl_site_t *site; //  the compute thread's while jobs are pending
     tl_ask_t *ask;
-    size_t rows;           //  of the longest request
-    char *directory;       //  of the site's saves
-    tl_weights_t weights;  //  what its files hold
-    tl_writing_t *writing; //  NULL: the task is to score
-    uint64_t epoch;        //  of what is loaded: a load of an older one is void
-    int64_t heard;         //  last sign that it goes on, monotonic ms
-    double nll;            //  the result of scoring
-    uint64_t labels;
+    size_t rows;                //  of the longest request
+    char *directory;            //  of the site's saves
+    tl_weights_t weights;       //  what its files hold
+    tl_writing_t *const *texts; //  [text_count] to be written; NULL: the task is to score
+    size_t text_count, text;    //  the one that is written now
+    const tl_dataset_t *data;   //  to score
+    uint64_t epoch;             //  of what is loaded: a load of an older one is void
+    int64_t heard;              //  last sign that it goes on, monotonic ms
+    double *nll;                //  the result of scoring
     tl_error_t *err;
 } tl_reader_t;
 
@@ -67,30 +68,37 @@ s_ask (tl_reader_t *self)
 {
     tl_actor_go (self->actor, ASKING, "loaded");
     self->heard = tl_clock_ms ();
-    if (!self->writing) {
+    if (!self->texts) {
         tl_ask_score (self->ask);
         return;
     }
-    size_t count;
-    const int32_t *ids = tl_writing_ids (self->writing, &count);
-    tl_ask_next (self->ask, ids, count, tl_writing_context (self->writing),
-                 tl_writing_mask (self->writing));
+    const tl_prompt_t *text = tl_writing_text (self->texts[self->text]);
+    tl_ask_next (self->ask, text->ids, text->count, text->context, text->mask);
 }
 
 static void
-s_on_scored (void *arg, double nll, uint64_t labels)
+s_on_scored (void *arg, const double *nll, size_t examples, uint64_t labels)
 {
     tl_reader_t *self = arg;
-    self->nll = nll;
-    self->labels = labels;
+    memcpy (self->nll, nll, examples * sizeof *nll);
     s_end (self, 0, "");
+}
+
+static void
+s_on_progress (void *arg, size_t done, size_t count)
+{
+    tl_reader_t *self = arg;
+    if (self->options.on_progress)
+        self->options.on_progress (self->options.arg, done, count);
 }
 
 static void
 s_on_logits (void *arg, const float *logits)
 {
     tl_reader_t *self = arg;
-    if (tl_writing_take (self->writing, logits))
+    if (!tl_writing_take (self->texts[self->text], logits))
+        s_on_progress (self, ++self->text, self->text_count);
+    if (self->text < self->text_count)
         s_ask (self);
     else
         s_end (self, 0, "");
@@ -235,7 +243,10 @@ s_on_tick (void *arg)
 static void
 s_on_stop (void *arg)
 {
-    s_end (arg, TL_FAILED, "interrupted: the run goes on; ask again when you want the answer");
+    tl_reader_t *self = arg;
+    //  A text says itself how far it came.
+    s_end (self, self->texts ? 0 : TL_FAILED,
+           "interrupted: the run goes on; ask again when you want the answer");
 }
 
 static void
@@ -251,7 +262,11 @@ s_on_computed (void *arg)
 static int
 s_rows (tl_reader_t *self, size_t *rows, tl_error_t *err)
 {
-    *rows = self->writing ? tl_writing_most (self->writing) : tl_site_rows (self->site);
+    *rows = self->texts ? 1 : tl_site_rows (self->site);
+    for (size_t i = 0; i < self->text_count; i++) {
+        size_t most = tl_writing_most (self->texts[i]);
+        *rows = most > *rows ? most : *rows;
+    }
     size_t bytes =
         *rows * tl_site_hidden (self->site) * tl_w_dtype_size (tl_wire_dtype (self->topology));
     if (bytes <= self->topology->wire.max_message)
@@ -260,22 +275,6 @@ s_rows (tl_reader_t *self, size_t *rows, tl_error_t *err)
                     "%zu rows are %.1f MB and wire.max_message_mb allows %.1f: raise it, or make "
                     "the text shorter",
                     *rows, (double)bytes / 1e6, (double)self->topology->wire.max_message / 1e6);
-}
-
-static int
-s_open_text (tl_reader_t *self, const tl_writing_options_t *writing, tl_error_t *err)
-{
-    if (writing) {
-        self->writing =
-            tl_writing_new (tl_site_text (self->site), tl_site_config (self->site), writing, err);
-        return self->writing ? 0 : -1;
-    }
-    const char *data = self->options.data ? self->options.data : self->spec->eval;
-    if (!data)
-        return tl_fail (err, TL_BAD_INPUT,
-                        "%s: client '%s' has no eval file; add 'eval: FILE' to it, or name a file",
-                        self->topology->source, self->spec->name);
-    return tl_site_held_out (self->site, data, err);
 }
 
 //  What is to be agreed on is known: the conversation can begin.
@@ -322,21 +321,24 @@ s_on_weights (void *arg)
                                                .compute = self->compute,
                                                .peer = self->peer,
                                                .on_scored = s_on_scored,
+                                               .on_progress = s_on_progress,
                                                .on_logits = s_on_logits,
                                                .on_failed = s_on_failed,
                                                .arg = self});
 }
 
 static int
-s_open (tl_reader_t *self, const tl_writing_options_t *writing, tl_error_t *err)
+s_open (tl_reader_t *self, tl_error_t *err)
 {
     const tl_topology_t *t = self->topology;
     size_t rows;
     if (tl_credentials_check (t, "reader", self->spec->name, err))
         return -1;
     self->site = tl_site_new (t, (size_t)(self->spec - t->clients), false, err);
-    if (!self->site || s_open_text (self, writing, err) || s_rows (self, &rows, err))
+    if (!self->site || s_rows (self, &rows, err))
         return -1;
+    if (self->data)
+        tl_site_lend (self->site, self->data);
     self->rows = rows;
     self->directory = tl_save_directory (t, self->spec->name);
     self->weights = (tl_weights_t){
@@ -348,9 +350,8 @@ s_open (tl_reader_t *self, const tl_writing_options_t *writing, tl_error_t *err)
     return 0;
 }
 
-//  written is NULL when the task is to score.
 static int
-s_run (tl_reader_t *self, size_t client, const tl_writing_options_t *writing, tl_written_t *written)
+s_run (tl_reader_t *self, size_t client)
 {
     self->spec = &self->topology->clients[client];
     char *title = tl_format ("reader/%s", self->spec->name);
@@ -358,14 +359,11 @@ s_run (tl_reader_t *self, size_t client, const tl_writing_options_t *writing, tl
     free (title);
     self->compute = tl_compute_new ();
     tl_actor_watch_fd (self->actor, tl_compute_fd (self->compute), s_on_computed, self);
-    int code = s_open (self, writing, self->err) == 0 ? tl_actor_run (self->actor, self->err)
-                                                      : (int)self->err->code;
+    int code = s_open (self, self->err) == 0 ? tl_actor_run (self->actor, self->err)
+                                             : (int)self->err->code;
     tl_compute_destroy (&self->compute);
     tl_peer_destroy (&self->peer);
     tl_ask_destroy (&self->ask);
-    if (code == 0 && written)
-        tl_writing_end (self->writing, written);
-    tl_writing_destroy (&self->writing);
     tl_site_destroy (&self->site);
     tl_actor_destroy (&self->actor);
     free (self->directory);
@@ -374,20 +372,18 @@ s_run (tl_reader_t *self, size_t client, const tl_writing_options_t *writing, tl
 
 int
 tl_reader_score (const tl_topology_t *topology, size_t client, const tl_reader_options_t *options,
-                 double *nll, uint64_t *labels, tl_error_t *err)
+                 const tl_dataset_t *data, double *nll, tl_error_t *err)
 {
-    tl_reader_t self = {.topology = topology, .options = *options, .err = err};
-    int code = s_run (&self, client, NULL, NULL);
-    *nll = self.nll;
-    *labels = self.labels;
-    return code;
+    tl_reader_t self = {
+        .topology = topology, .options = *options, .data = data, .nll = nll, .err = err};
+    return s_run (&self, client);
 }
 
 int
 tl_reader_write (const tl_topology_t *topology, size_t client, const tl_reader_options_t *options,
-                 const tl_writing_options_t *writing, tl_written_t *written, tl_error_t *err)
+                 tl_writing_t *const *texts, size_t count, tl_error_t *err)
 {
-    tl_reader_t self = {.topology = topology, .options = *options, .err = err};
-    memset (written, 0, sizeof *written);
-    return s_run (&self, client, writing, written);
+    tl_reader_t self = {
+        .topology = topology, .options = *options, .texts = texts, .text_count = count, .err = err};
+    return s_run (&self, client);
 }

@@ -32,6 +32,7 @@ tl_site_job_free (void *arg)
     free (job->terms);
     free (job->ids);
     free (job->logits);
+    free (job->losses);
     free (job->directory);
     free (job);
 }
@@ -201,7 +202,10 @@ tl_site_job_score (void *arg)
     if (s_check_due (job, tl_slice_rows (job->slice)))
         return;
     float *hidden = tl_assembly_take (job->in, NULL);
-    tl_site_score (job->site, job->slice, hidden, &job->nll, &job->labels);
+    job->example_count = tl_slice_examples (job->slice, &job->example);
+    job->labels = tl_slice_labels (job->slice);
+    job->losses = tl_alloc (job->example_count * sizeof *job->losses);
+    tl_site_score (job->site, job->slice, hidden, job->losses);
     job->slice = NULL;
     free (hidden);
 }

@@ -33,13 +33,15 @@ struct tl_site_job {
     size_t id_count;
     uint32_t context, mask; //  prompt: as in tl_batch_t
     float *logits;          //  next: owned
-    tl_slice_t *slice;      //  slice, prompt, score, next: owned
-    char *directory;        //  saves: of this part; owned
-    char text[512];         //  what to tell the broker about it
-    tl_error_t err;         //  code TL_OK: it worked
-    tl_site_job_fn *done;   //  on the loop thread
-    bool lasting;           //  done is called even when the epoch is over: what it did stands
-    void *owner;            //  of done
+    double *losses;         //  score: [example_count] of the examples from example on; owned
+    size_t example, example_count;
+    tl_slice_t *slice;    //  slice, prompt, score, next: owned
+    char *directory;      //  saves: of this part; owned
+    char text[512];       //  what to tell the broker about it
+    tl_error_t err;       //  code TL_OK: it worked
+    tl_site_job_fn *done; //  on the loop thread
+    bool lasting;         //  done is called even when the epoch is over: what it did stands
+    void *owner;          //  of done
 };
 
 //  Work functions, for the compute thread.

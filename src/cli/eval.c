@@ -1,132 +1,37 @@
-//  eval: held-out perplexity: of a model in this process, or of sites through the running worker.
+//  eval: how good a model is on held-out files: of a model in this process, or of sites through the running worker.
 
 #include "cli/verbs.h"
 
-#include "cli/site.h"
-#include "fed/evaluate.h"
-#include "ui/table.h"
+#include "cli/eval_task.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
     tl_site_options_t of;
     const char *model, *data;     //  a directory, a file
     uint64_t threads, max_length; //  BLAS threads; tokens, 0: the topology's or the model's
+    uint64_t limit, positive, max_new, at_once;
+    const char *per, *metrics, *examples;
+    tl_texts_t stops;
+    bool cloze;
 } s_options_t;
 
 typedef struct {
     const s_options_t *options;
     const tl_topology_t *topology; //  NULL with --model
-    tl_model_t *model;
-    tl_tokenizer_t *tokenizer;
-    tl_chain_t *chain;
-    tl_table_t *table;
-    double nll;      //  over all files
-    uint64_t labels; //  over all files
-    size_t files;    //  how many
+    tl_engine_t engine;
+    tl_evaluation_t *evaluation;
+    size_t files; //  evaluated so far
 } s_eval_t;
 
-//  How one client's file is scored; -1 on failure.
-typedef int (s_score_t) (s_eval_t *self, size_t client, const char *path, double *nll,
-                         uint64_t *labels, tl_error_t *err);
-
-static const tl_column_t s_columns[] = {{"site", "site", 0},
-                                        {"perplexity", "perplexity", 3},
-                                        {"loss", "loss", 6},
-                                        {"labels", "label tokens", 0}};
-
-static void
-s_add_row (s_eval_t *self, const char *name, double nll, uint64_t labels)
-{
-    double loss = labels ? nll / (double)labels : NAN;
-    tl_table_text (self->table, name);
-    tl_table_real (self->table, exp (loss));
-    tl_table_real (self->table, loss);
-    tl_table_count (self->table, labels);
-}
-
-//  Scores a file by the chain.
 static int
-s_score_here (s_eval_t *self, size_t client, const char *path, double *nll, uint64_t *labels,
-              tl_error_t *err)
+s_evaluate (s_eval_t *self, size_t client, const char *name, const char *path, tl_error_t *err)
 {
-    tl_data_options_t options = {.max_length = self->options->max_length};
-    if (options.max_length == 0 && self->topology)
-        options.max_length = self->topology->train.max_length;
-    tl_dataset_t *data = tl_dataset_open (path, self->tokenizer, &options, err);
-    if (!data)
+    if (tl_engine_site (&self->engine, client, err) ||
+        tl_evaluation_file (self->evaluation, &self->engine, name, path, err))
         return -1;
-    tl_chain_evaluate (self->chain, data, nll, labels);
-    tl_dataset_destroy (&data);
-    return 0;
-}
-
-static int
-s_score_saved (s_eval_t *self, size_t client, const char *path, double *nll, uint64_t *labels,
-               tl_error_t *err)
-{
-    return tl_site_load_saved (self->topology, client, self->chain, err)
-               ? -1
-               : s_score_here (self, client, path, nll, labels, err);
-}
-
-static int
-s_score_live (s_eval_t *self, size_t client, const char *path, double *nll, uint64_t *labels,
-              tl_error_t *err)
-{
-    tl_reader_options_t reader;
-    tl_site_reader (&self->options->of, path, &reader);
-    return tl_reader_score (self->topology, client, &reader, nll, labels, err) ? -1 : 0;
-}
-
-static int
-s_evaluate (s_eval_t *self, s_score_t *score, size_t client, const char *name, const char *path,
-            tl_error_t *err)
-{
-    double nll;
-    uint64_t labels;
-    if (score (self, client, path, &nll, &labels, err) != 0)
-        return -1;
-    if (!isfinite (nll))
-        return tl_fail (err, TL_FAILED,
-                        "%s: the loss is %f; the adapter or the model is broken, train it "
-                        "again with a lower train.lr",
-                        path, nll);
-    s_add_row (self, name, nll, labels);
-    self->nll += nll;
-    self->labels += labels;
     self->files++;
     return 0;
-}
-
-//  What computes here. Through the worker nothing does but the site, which opens itself.
-static int
-s_open (s_eval_t *self, tl_error_t *err)
-{
-    const s_options_t *options = self->options;
-    const tl_topology_t *topology = self->topology;
-    const char *path = topology ? topology->model.path : options->model;
-    if (tl_blas_open (options->threads ? (int)options->threads
-                      : topology       ? topology->workers[0].threads
-                                       : 1,
-                      err) != 0 ||
-        !(self->model = tl_model_open (path, err)) ||
-        !(self->tokenizer = tl_tokenizer_open (path, tl_model_config (self->model), err)))
-        return -1;
-    if (options->of.saved) {
-        self->chain = tl_chain_split (topology, self->model, err);
-        return self->chain ? 0 : -1;
-    }
-    //  An adapter of some parts only needs the topology to say which.
-    if (topology && options->of.adapter && topology->tune.parts != TL_PART_ALL) {
-        self->chain = tl_chain_of (topology, self->model, err);
-        return self->chain ? tl_chain_load_adapter (self->chain, options->of.adapter, err) : -1;
-    }
-    self->chain = tl_chain_plain (self->model, options->of.adapter, err);
-    return self->chain ? 0 : -1;
 }
 
 //  Only its owner has what a site trained: all sites are then those of this machine.
@@ -141,7 +46,7 @@ s_is_meant (const s_eval_t *self, size_t client)
 }
 
 static int
-s_evaluate_sites (s_eval_t *self, s_score_t *score, tl_error_t *err)
+s_evaluate_sites (s_eval_t *self, tl_error_t *err)
 {
     const tl_topology_t *topology = self->topology;
     const char *site = self->options->of.site;
@@ -153,7 +58,7 @@ s_evaluate_sites (s_eval_t *self, s_score_t *score, tl_error_t *err)
             return tl_fail (err, TL_BAD_INPUT,
                             "%s: client '%s' has no eval file; add 'eval: FILE' to it",
                             topology->source, client->name);
-        if (s_evaluate (self, score, i, client->name, client->eval, err) != 0)
+        if (s_evaluate (self, i, client->name, client->eval, err) != 0)
             return -1;
     }
     if (self->files == 0 && site)
@@ -163,8 +68,6 @@ s_evaluate_sites (s_eval_t *self, s_score_t *score, tl_error_t *err)
         return tl_fail (err, TL_BAD_INPUT,
                         "%s: no client here has an eval file; add 'eval: FILE' to one",
                         topology->source);
-    if (self->files > 1)
-        s_add_row (self, "all", self->nll, self->labels);
     return 0;
 }
 
@@ -173,16 +76,82 @@ s_evaluate_all (s_eval_t *self, tl_error_t *err)
 {
     const s_options_t *options = self->options;
     bool here = !options->of.live && !options->of.saved;
-    s_score_t *score = here ? s_score_here : options->of.live ? s_score_live : s_score_saved;
-    if (!options->of.live && s_open (self, err) != 0)
+    if (tl_engine_open (&self->engine, &options->of, self->topology, options->model,
+                        (size_t)options->threads, err))
         return -1;
     if (!options->data && !(options->of.live && options->of.adapter))
-        return s_evaluate_sites (self, score, err);
+        return s_evaluate_sites (self, err);
     //  A file, or an adapter of front and tail, is one site's.
     int client = here ? 0 : tl_site_index (&options->of, self->topology, "eval", err);
     if (client < 0 || !options->data)
-        return client < 0 ? -1 : s_evaluate_sites (self, score, err);
-    return s_evaluate (self, score, (size_t)client, options->data, options->data, err);
+        return client < 0 ? -1 : s_evaluate_sites (self, err);
+    return s_evaluate (self, (size_t)client, options->data, options->data, err);
+}
+
+//  ---------------------------------------------------------------------------------------------
+//  The command line
+
+//  Index of word, size bytes, among names (ends with NULL); -1 if it isn't one.
+static int
+s_word (const char *word, size_t size, const char *const *names)
+{
+    for (int i = 0; names[i]; i++)
+        if (strlen (names[i]) == size && memcmp (names[i], word, size) == 0)
+            return i;
+    return -1;
+}
+
+static int
+s_read_metrics (const char *text, unsigned *metrics, tl_error_t *err)
+{
+    static const char *const names[] = {"rouge", "bleu", "exact", "f1", NULL};
+    *metrics = 0;
+    while (*text) {
+        size_t size = strcspn (text, ",");
+        int which = s_word (text, size, names);
+        if (which < 0)
+            return tl_fail (err, TL_BAD_INPUT,
+                            "eval: --metrics: '%.*s' is not known; write some of "
+                            "rouge,bleu,exact,f1",
+                            (int)(size < 40 ? size : 40), text);
+        *metrics |= 1u << which;
+        text += size + (text[size] == ',');
+    }
+    if (*metrics == 0)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "eval: --metrics is empty; write some of rouge,bleu,exact,f1");
+    return 0;
+}
+
+static int
+s_read_how (const s_options_t *options, const tl_topology_t *topology, tl_eval_how_t *how,
+            tl_error_t *err)
+{
+    static const char *const pers[] = {"sum", "token", "byte", NULL};
+    int per = s_word (options->per, strlen (options->per), pers);
+    if (per < 0)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "eval: --per: expected sum, token or byte, found '%s'; use one of these",
+                        options->per);
+    *how = (tl_eval_how_t){.metrics = TL_SAY_ALL,
+                           .write = options->metrics != NULL,
+                           .per = (tl_per_t)per,
+                           .positive = (size_t)options->positive,
+                           .max_length = (size_t)options->max_length,
+                           .limit = (size_t)options->limit,
+                           .max_new = (size_t)options->max_new,
+                           .at_once = (size_t)options->at_once,
+                           .cloze = options->cloze,
+                           .stops = &options->stops,
+                           .examples = options->examples};
+    if (how->max_length == 0 && topology)
+        how->max_length = topology->train.max_length;
+    for (size_t i = 0; i < options->stops.count; i++)
+        if (!*options->stops.items[i])
+            return tl_fail (err, TL_BAD_INPUT,
+                            "eval: --stop is empty, which ends every text at once; give it a text "
+                            "or leave it out");
+    return options->metrics ? s_read_metrics (options->metrics, &how->metrics, err) : 0;
 }
 
 static int
@@ -213,34 +182,58 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
 {
     s_eval_t self = {.options = arguments->options};
     tl_topology_t *topology = NULL;
+    tl_eval_how_t how;
     if (s_check_arguments (arguments, err) != 0)
         return -1;
     if (arguments->word_count == 1 &&
         !(topology = tl_verb_topology (arguments, arguments->words[0], err)))
         return -1;
     self.topology = topology;
-    self.table = tl_table_new ("sites", s_columns, 4);
-    int rc = s_evaluate_all (&self, err);
+    int rc = s_read_how (self.options, topology, &how, err);
+    if (rc == 0) {
+        self.evaluation = tl_evaluation_new (&how);
+        rc = s_evaluate_all (&self, err);
+    }
     if (rc == 0)
-        tl_table_print (self.table, arguments->format);
-    tl_table_destroy (&self.table);
-    tl_chain_destroy (&self.chain);
-    tl_tokenizer_destroy (&self.tokenizer);
-    tl_model_destroy (&self.model);
+        rc = tl_evaluation_end (self.evaluation, arguments->format, err);
+    tl_evaluation_destroy (&self.evaluation);
+    tl_engine_close (&self.engine);
     tl_topology_destroy (&topology);
     return rc;
 }
 
-static const s_options_t s_defaults = {.of = {.timeout_s = TL_SITE_TIMEOUT_S}};
+static const s_options_t s_defaults = {.of = {.timeout_s = TL_SITE_TIMEOUT_S},
+                                       .per = "sum",
+                                       .positive = 1,
+                                       .max_new = 64,
+                                       .at_once = 8};
 
 static const tl_option_t s_table[] = {
-    {"model", TL_OPTION_TEXT, offsetof (s_options_t, model), "DIR", 0, 0,
-     "a model directory, in place of a topology"},
+    {"model", TL_OPTION_TEXT, offsetof (s_options_t, model), "PATH", 0, 0,
+     "a model directory or GGUF file, in place of a topology"},
     {"data", TL_OPTION_TEXT, offsetof (s_options_t, data), "FILE", 0, 0,
-     "JSONL to score, in place of the sites' eval files"},
+     "JSONL to evaluate, in place of the sites' eval files"},
+    {"limit", TL_OPTION_COUNT, offsetof (s_options_t, limit), "N", 1, 1e12,
+     "only the first N examples of a file"},
+    {"examples", TL_OPTION_TEXT, offsetof (s_options_t, examples), "FILE", 0, 0,
+     "write what came of each example, as JSONL"},
     TL_SITE_OPTIONS (offsetof (s_options_t, of)),
     {"max-length", TL_OPTION_COUNT, offsetof (s_options_t, max_length), "N", 8, 1048576,
      "longest example in tokens (train.max_length)"},
+    {"per", TL_OPTION_TEXT, offsetof (s_options_t, per), "UNIT", 0, 0,
+     "choices: likelihood by sum, or mean per token or byte (sum)"},
+    {"positive", TL_OPTION_COUNT, offsetof (s_options_t, positive), "INDEX", 0, TL_CLASSES - 1,
+     "choices: the one that F1 is about (1)"},
+    {"metrics", TL_OPTION_TEXT, offsetof (s_options_t, metrics), "LIST", 0, 0,
+     "write texts, also where a completion is given, and tell these: rouge,bleu,exact,f1"},
+    {"max-tokens", TL_OPTION_COUNT, offsetof (s_options_t, max_new), "N", 1, 1048576,
+     "texts: tokens to write at most (64)"},
+    {"stop", TL_OPTION_TEXTS, offsetof (s_options_t, stops), "TEXT", 0, 0,
+     "texts: end before this; repeatable"},
+    {"batch", TL_OPTION_COUNT, offsetof (s_options_t, at_once), "N", 1, 1024,
+     "texts: so many at the same time (8)"},
+    {"cloze", TL_OPTION_FLAG, offsetof (s_options_t, cloze), NULL, 0, 0,
+     "ChatGLM-6B: [MASK] in a prompt is the blank to fill"},
     {"threads", TL_OPTION_COUNT, offsetof (s_options_t, threads), "N", 1, 1024,
      "threads that compute (the first worker's, or 1)"},
     {NULL, 0, 0, NULL, 0, 0, NULL}};
@@ -250,8 +243,13 @@ const tl_verb_t tl_verb_eval = {
     .words = "[TOPOLOGY]",
     .min_words = 0,
     .max_words = 1,
-    .help = "held-out perplexity of a model and an adapter, per site and over all",
-    .more = "The row 'all' is the token-weighted mean over the sites.\n" TL_SITE_MORE,
+    .help = "perplexity, multiple choice or written texts, per site and over all",
+    .more =
+        "What a file is evaluated for is told by its keys (docs/tasks.md):\n"
+        "  {prompt, completion} and the other shapes to train on   perplexity of the answers\n"
+        "  {prompt, choices, answer}     the likeliest choice: accuracy, macro F1, F1\n"
+        "  {prompt, references}          greedy text against references: ROUGE, BLEU, exact, F1\n"
+        "The row 'all' is over all examples of all sites.\n" TL_SITE_MORE,
     .options = s_table,
     .defaults = &s_defaults,
     .options_size = sizeof (s_options_t),

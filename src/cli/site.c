@@ -81,10 +81,9 @@ tl_site_load_saved (const tl_topology_t *topology, size_t client, tl_chain_t *ch
 }
 
 void
-tl_site_reader (const tl_site_options_t *options, const char *data, tl_reader_options_t *reader)
+tl_site_reader (const tl_site_options_t *options, tl_reader_options_t *reader)
 {
     *reader = (tl_reader_options_t){.adapter = options->adapter,
                                     .base = options->base,
-                                    .data = data,
                                     .timeout_ms = (int64_t)options->timeout_s * 1000};
 }

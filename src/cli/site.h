@@ -55,7 +55,6 @@ int tl_site_index (const tl_site_options_t *options, const tl_topology_t *topolo
 //  chain is of tl_chain_split: puts the client's and the trunk's saved adapters into it.
 int tl_site_load_saved (const tl_topology_t *topology, size_t client, tl_chain_t *chain,
                         tl_error_t *err);
-void tl_site_reader (const tl_site_options_t *options, const char *data,
-                     tl_reader_options_t *reader);
+void tl_site_reader (const tl_site_options_t *options, tl_reader_options_t *reader);
 
 #endif

@@ -102,6 +102,14 @@ s_store (const s_line_t *self, const tl_option_t *option, const char *text, tl_e
         *(const char **)field = text;
         return 0;
     }
+    if (option->kind == TL_OPTION_TEXTS) {
+        tl_texts_t *texts = (tl_texts_t *)field;
+        if (texts->count == TL_TEXTS)
+            return tl_fail (err, TL_BAD_INPUT, "%s: --%s can be given %d times; leave some out",
+                            self->verb->name, option->name, TL_TEXTS);
+        texts->items[texts->count++] = text;
+        return 0;
+    }
     bool whole = option->kind == TL_OPTION_COUNT;
     errno = 0;
     uint64_t count = whole ? strtoull (text, &end, 10) : 0;

@@ -18,9 +18,17 @@
 typedef enum {
     TL_OPTION_FLAG,  //  bool, true when given
     TL_OPTION_TEXT,  //  const char *
+    TL_OPTION_TEXTS, //  tl_texts_t, one more each time it is given
     TL_OPTION_COUNT, //  uint64_t in [min, max]
     TL_OPTION_REAL   //  double in [min, max]
 } tl_option_kind_t;
+
+enum { TL_TEXTS = 64 };
+
+typedef struct {
+    const char *items[TL_TEXTS]; //  as given
+    size_t count;
+} tl_texts_t;
 
 typedef struct {
     const char *name; //  long name without --

@@ -1,4 +1,4 @@
-/*  evaluate: held-out loss of a dataset.
+/*  evaluate: held-out loss of a dataset, example by example.
 
     A site that scores through a worker takes the same slices of at most TL_EVALUATE_ROWS rows, so that its
     sums are over the same GEMM calls. Few rows: they take turns with the rows of steps.           */
@@ -11,7 +11,11 @@
 
 enum { TL_EVALUATE_ROWS = 512 };
 
-//  Sum of the negative log likelihood over all examples, and how many label tokens it is over.
-void tl_chain_evaluate (tl_chain_t *chain, const tl_dataset_t *data, double *nll, uint64_t *labels);
+//  How far a long computation is.
+typedef void (tl_done_fn) (void *arg, size_t done, size_t count);
+
+//  Summed negative log likelihood of each example: nll [tl_dataset_count]. done (may be NULL) is called now and then.
+void tl_chain_evaluate (tl_chain_t *chain, const tl_dataset_t *data, double *nll, tl_done_fn *done,
+                        void *arg);
 
 #endif

@@ -144,6 +144,7 @@ s_chain_new (const tl_model_t *model, tl_part_t *outer, tl_part_t *inner, bool c
     }
     tl_chain_t *self = tl_alloc (sizeof *self);
     self->hidden = tl_model_config (model)->hidden;
+    self->vocab = tl_model_config (model)->vocab;
     self->parts[self->part_count++] = outer;
     self->segments[self->segment_count++] = tl_part_segment (outer, 0);
     if (cut) {
@@ -221,15 +222,13 @@ tl_chain_destroy (tl_chain_t **self_p)
 
 static void
 s_forward (tl_chain_t *self, const tl_batch_t *batch, uint64_t step, bool train,
-           tl_tape_t *tapes[TL_CHAIN_SEGMENTS], double *nll, uint64_t *labels)
+           tl_tape_t *tapes[TL_CHAIN_SEGMENTS])
 {
     const float *rows = NULL;
     for (size_t i = 0; i < self->segment_count; i++) {
         tapes[i] = tl_segment_forward (self->segments[i], batch, step, rows, train);
         rows = tl_tape_output (tapes[i]);
     }
-    size_t last = self->segment_count - 1;
-    tl_segment_loss (self->segments[last], tapes[last], nll, labels);
 }
 
 static void
@@ -244,7 +243,9 @@ tl_chain_learn (tl_chain_t *self, const tl_batch_t *batch, uint64_t step, double
                 uint64_t *labels)
 {
     tl_tape_t *tapes[TL_CHAIN_SEGMENTS] = {NULL};
-    s_forward (self, batch, step, true, tapes, nll, labels);
+    size_t last = self->segment_count - 1;
+    s_forward (self, batch, step, true, tapes);
+    tl_segment_loss (self->segments[last], tapes[last], nll, labels);
 
     //  Backward goes down to the first segment that trains; below it nobody needs a gradient.
     size_t first = 0, size = batch->rows * self->hidden * sizeof (float);
@@ -261,24 +262,13 @@ tl_chain_learn (tl_chain_t *self, const tl_batch_t *batch, uint64_t step, double
 }
 
 void
-tl_chain_score (tl_chain_t *self, const tl_batch_t *batch, double *nll, uint64_t *labels)
+tl_chain_score (tl_chain_t *self, const tl_batch_t *batch, double *nll)
 {
     tl_tape_t *tapes[TL_CHAIN_SEGMENTS] = {NULL};
-    s_forward (self, batch, 0, false, tapes, nll, labels);
+    size_t last = self->segment_count - 1;
+    s_forward (self, batch, 0, false, tapes);
+    tl_segment_losses (self->segments[last], tapes[last], nll);
     s_destroy_tapes (self, tapes);
-}
-
-int
-tl_chain_extend (tl_chain_t *self, tl_cache_t *const *caches, const tl_batch_t *batch, size_t count,
-                 float *rows, float *logits, tl_error_t *err)
-{
-    for (size_t i = 0; i < self->segment_count; i++)
-        if (tl_segment_extend (self->segments[i], &caches[i], batch, count, i ? rows : NULL, rows,
-                               err) != 0)
-            return -1;
-    tl_segment_head (self->segments[self->segment_count - 1], rows + (count - 1) * self->hidden, 1,
-                     logits);
-    return 0;
 }
 
 void

@@ -37,6 +37,7 @@ enum { TL_CHAIN_PARTS = 2, TL_CHAIN_SEGMENTS = 3 };
 
 typedef struct {
     size_t hidden;                    //  columns of the rows between segments
+    size_t vocab;                     //  columns of logits
     tl_part_t *parts[TL_CHAIN_PARTS]; //  owned
     size_t part_count;
     tl_segment_t *segments[TL_CHAIN_SEGMENTS]; //  in the model's order, of the parts
@@ -54,19 +55,14 @@ void tl_chain_destroy (tl_chain_t **self_p);
 //  Forward and backward of one micro: adds to the gradients, sets the summed loss and its label tokens.
 void tl_chain_learn (tl_chain_t *self, const tl_batch_t *batch, uint64_t step, double *nll,
                      uint64_t *labels);
-//  Forward only.
-void tl_chain_score (tl_chain_t *self, const tl_batch_t *batch, double *nll, uint64_t *labels);
+//  Forward only: the summed loss of each sequence, nll [sequences].
+void tl_chain_score (tl_chain_t *self, const tl_batch_t *batch, double *nll);
 
 //  The step's end over all parts: the norm of the mean-loss gradient, and with it one update of every
 //  trained part with learning rate lr. -1 and the tensor's name when a gradient is not finite: nothing
 //  is changed then.
 int tl_chain_update (tl_chain_t *self, uint64_t labels, double clip, double lr, double *norm,
                      tl_error_t *err);
-
-//  For generation: reads count ids after those that caches [segment_count] hold; batch as for tl_segment_extend, rows
-//  [count, hidden] is scratch. logits [vocab] are those after the last id. -1 when the caches have no room.
-int tl_chain_extend (tl_chain_t *self, tl_cache_t *const *caches, const tl_batch_t *batch,
-                     size_t count, float *rows, float *logits, tl_error_t *err);
 
 //  The part that trains, or NULL when none or several do.
 tl_part_t *tl_chain_trained (const tl_chain_t *self);

@@ -22,10 +22,11 @@ struct tl_site {
     tl_part_t *part;
     tl_segment_t *front, *tail; //  of the part
     tl_tokenizer_t *tokenizer;
-    tl_dataset_t *data;     //  NULL for a reader
-    tl_dataset_t *held_out; //  NULL if there is none
-    uint64_t client;        //  index: the site number of its sequences
-    tl_open_t *open;        //  [micros] of the open step
+    tl_dataset_t *data;           //  NULL for a reader
+    const tl_dataset_t *held_out; //  NULL if there is none
+    tl_dataset_t *own;            //  held_out, unless it is lent
+    uint64_t client;              //  index: the site number of its sequences
+    tl_open_t *open;              //  [micros] of the open step
     size_t micros;
     uint64_t round;
     uint64_t cursor;        //  own steps committed
@@ -63,9 +64,16 @@ tl_site_held_out (tl_site_t *self, const char *path, tl_error_t *err)
     tl_dataset_t *held_out = s_data (self, path, err);
     if (!held_out)
         return -1;
-    tl_dataset_destroy (&self->held_out);
-    self->held_out = held_out;
+    tl_dataset_destroy (&self->own);
+    self->held_out = self->own = held_out;
     return 0;
+}
+
+void
+tl_site_lend (tl_site_t *self, const tl_dataset_t *held_out)
+{
+    tl_dataset_destroy (&self->own);
+    self->held_out = held_out;
 }
 
 static int
@@ -114,7 +122,7 @@ tl_site_destroy (tl_site_t **self_p)
     s_close_open (self);
     tl_tape_destroy (&self->slice_front);
     tl_dataset_destroy (&self->data);
-    tl_dataset_destroy (&self->held_out);
+    tl_dataset_destroy (&self->own);
     tl_part_destroy (&self->part);
     tl_tokenizer_destroy (&self->tokenizer);
     tl_model_destroy (&self->model);
@@ -134,12 +142,6 @@ tl_site_vocab (const tl_site_t *self)
     return tl_model_config (self->model)->vocab;
 }
 
-const tl_config_t *
-tl_site_config (const tl_site_t *self)
-{
-    return tl_model_config (self->model);
-}
-
 const char *
 tl_site_manifest (const tl_site_t *self)
 {
@@ -150,12 +152,6 @@ const char *
 tl_site_tokenizer (const tl_site_t *self)
 {
     return tl_tokenizer_hash (self->tokenizer);
-}
-
-const tl_tokenizer_t *
-tl_site_text (const tl_site_t *self)
-{
-    return self->tokenizer;
 }
 
 tl_part_t *
@@ -178,6 +174,12 @@ tl_site_rows (const tl_site_t *self)
     size_t rows =
         self->data ? tl_dataset_extent (self->data, self->topology->train.batch_size).rows : 0;
     return rows > score ? rows : score;
+}
+
+size_t
+tl_site_examples (const tl_site_t *self)
+{
+    return self->held_out ? tl_dataset_count (self->held_out) : 0;
 }
 
 bool
@@ -384,6 +386,19 @@ tl_slice_rows (const tl_slice_t *self)
     return self->micro->batch.rows;
 }
 
+size_t
+tl_slice_examples (const tl_slice_t *self, size_t *first)
+{
+    *first = (size_t)self->micro->batch.number[0];
+    return self->micro->batch.sequences;
+}
+
+uint64_t
+tl_slice_labels (const tl_slice_t *self)
+{
+    return self->micro->labels;
+}
+
 void
 tl_slice_destroy (tl_slice_t **self_p)
 {
@@ -418,17 +433,12 @@ tl_site_slice (tl_site_t *self, size_t *first, const float **rows, const tl_batc
 }
 
 void
-tl_site_score (tl_site_t *self, tl_slice_t *slice, const float *hidden, double *nll,
-               uint64_t *labels)
+tl_site_score (tl_site_t *self, tl_slice_t *slice, const float *hidden, double *nll)
 {
-    double loss;
-    uint64_t count;
     tl_tape_t *tape = tl_segment_forward (self->tail, &slice->micro->batch, 0, hidden, false);
-    tl_segment_loss (self->tail, tape, &loss, &count);
+    tl_segment_losses (self->tail, tape, nll);
     tl_tape_destroy (&tape);
     tl_slice_destroy (&slice);
-    *nll += loss;
-    *labels += count;
 }
 
 tl_slice_t *

@@ -57,21 +57,22 @@ typedef struct tl_slice tl_slice_t;
 //  are valid until the next slice or prompt.
 tl_slice_t *tl_site_slice (tl_site_t *self, size_t *first, const float **rows,
                            const tl_batch_t **batch);
-//  Adds the slice's loss; frees it.
-void tl_site_score (tl_site_t *self, tl_slice_t *slice, const float *hidden, double *nll,
-                    uint64_t *labels);
-size_t tl_slice_rows (const tl_slice_t *self); //  that must come in
-void tl_slice_destroy (tl_slice_t **self_p);   //  on any thread
-//  Replaces the held-out text (a reader's own file).
+//  The summed loss of each of the slice's examples: nll [tl_slice_examples]. Frees the slice.
+void tl_site_score (tl_site_t *self, tl_slice_t *slice, const float *hidden, double *nll);
+size_t tl_slice_rows (const tl_slice_t *self);                    //  that must come in
+size_t tl_slice_examples (const tl_slice_t *self, size_t *first); //  how many, from which on
+uint64_t tl_slice_labels (const tl_slice_t *self);                //  tokens they are measured on
+void tl_slice_destroy (tl_slice_t **self_p);                      //  on any thread
+//  Replaces the held-out text; lend: by what the caller owns, and which outlives the site.
 int tl_site_held_out (tl_site_t *self, const char *path, tl_error_t *err);
+void tl_site_lend (tl_site_t *self, const tl_dataset_t *held_out);
+size_t tl_site_examples (const tl_site_t *self); //  of the held-out text; 0 without
 
 //  --- generation: the whole text so far goes through each time (the trunk keeps no cache of ours).
-const tl_tokenizer_t *tl_site_text (const tl_site_t *self);
 tl_slice_t *tl_site_prompt (tl_site_t *self, const int32_t *ids, size_t count, uint32_t context,
                             uint32_t mask, const float **rows, const tl_batch_t **batch);
 //  Logits [vocab] of the last row; frees the slice.
 void tl_site_next (tl_site_t *self, tl_slice_t *slice, const float *hidden, float *logits);
 size_t tl_site_vocab (const tl_site_t *self);
-const tl_config_t *tl_site_config (const tl_site_t *self);
 
 #endif

@@ -15,6 +15,7 @@
 
 #include "clock.h"
 #include "fed/parts.h"
+#include "fed/reading.h"
 #include "file.h"
 #include "hash.h"
 #include "kernels/kernels.h"
@@ -244,16 +245,22 @@ s_run_eval (run_t *self)
     micro_t micro;
     s_micro_make (&micro, tl_model_config (model), s_count (self, 1), s_count (self, 2));
     double seconds[MOST_REPEATS], nll = 0;
-    uint64_t labels = 1;
+    double *each = tl_alloc (micro.batch.sequences * sizeof *each);
+    uint64_t labels = 0;
     for (size_t i = 0; i <= self->repeats; i++) {
         double start = s_now ();
-        tl_chain_score (chain, &micro.batch, &nll, &labels);
+        tl_chain_score (chain, &micro.batch, each);
         if (i > 0)
             seconds[i - 1] = s_now () - start;
     }
     s_set (self, "tokens_per_s",
            (double)micro.batch.rows / s_times (self, "seconds", seconds, self->repeats));
+    for (size_t i = 0; i < micro.batch.sequences; i++)
+        nll += each[i];
+    for (size_t row = 0; row < micro.batch.rows; row++)
+        labels += micro.batch.labels[row] >= 0;
     s_set (self, "loss", nll / (double)labels);
+    free (each);
     s_micro_clear (&micro);
     tl_chain_destroy (&chain);
     tl_model_destroy (&model);
@@ -314,20 +321,15 @@ s_run_generate (run_t *self)
     size_t prompt = s_count (self, 1), tokens = s_count (self, 2), all = prompt + tokens;
     micro_t micro;
     s_micro_make (&micro, config, 1, all);
-    tl_cache_t *caches[TL_CHAIN_SEGMENTS];
-    for (size_t i = 0; i < chain->segment_count; i++)
-        caches[i] = tl_cache_new (chain->segments[i], all);
-    float *rows = tl_alloc_aligned (all * config->hidden * 4);
+    tl_reading_t *reading = tl_reading_new (chain, all);
     float *logits = tl_alloc_aligned (config->vocab * 4);
     double seconds[1 << 12], start = 0;
     tl_error_t err;
     for (size_t done = 0; done < tokens && done < sizeof seconds / sizeof *seconds; done++) {
-        size_t count = done ? 1 : prompt;
-        micro.length[0] = (uint32_t)(prompt + done);
-        micro.batch.rows = prompt + done;
-        micro.batch.ids = micro.ids + (done ? prompt + done - 1 : 0);
+        tl_prompt_t text = {.ids = micro.ids, .count = prompt + done};
+        const tl_prompt_t *so_far = &text;
         start = s_now ();
-        if (tl_chain_extend (chain, caches, &micro.batch, count, rows, logits, &err) != 0)
+        if (tl_read (&reading, &so_far, 1, logits, &err) != 0)
             s_fail (err.text);
         size_t best = 0;
         for (size_t i = 1; i < config->vocab; i++)
@@ -343,9 +345,7 @@ s_run_generate (run_t *self)
     s_set (self, "weights_mb", (double)plan.weights / 1e6);
     s_set (self, "read_gb_per_s", read / 1e9);
     s_set (self, "over_bandwidth", (double)plan.weights / token / read);
-    for (size_t i = 0; i < chain->segment_count; i++)
-        tl_cache_destroy (&caches[i]);
-    free (rows);
+    tl_reading_destroy (&reading);
     free (logits);
     s_micro_clear (&micro);
     tl_chain_destroy (&chain);

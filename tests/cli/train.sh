@@ -75,7 +75,7 @@ expect 0 'trained' "$TRUNKLINE" make-model model.config made --trained i/adapter
 
 #   Greedy is greedy; a seed is a seed; top-k 1 is greedy however hot.
 generate () {
-    "$TRUNKLINE" generate --model model --adapter g/adapter --prompt 'animal 3, noun' --max-new 8 "$@"
+    "$TRUNKLINE" generate --model model --adapter g/adapter --prompt 'animal 3, noun' --max-tokens 8 "$@"
 }
 [ "$(generate)" = "$(generate)" ] || fail "greedy differs"
 [ "$(generate)" = "$(generate --temperature 5 --top-k 1)" ] || fail "top-k 1 is not greedy"

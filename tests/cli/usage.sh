@@ -23,7 +23,7 @@ expect 4 "'-x' is not an option; .trunkline eval --help. lists them" "$TRUNKLINE
 expect 4 '\-\-format: expected text, json or jsonl, found .xml' "$TRUNKLINE" eval t.yaml --format xml
 expect 4 '\-\-site wants a value' "$TRUNKLINE" train t.yaml --site
 expect 4 'label-tokens: expected a whole number from 1' "$TRUNKLINE" train t.yaml --label-tokens -5
-expect 4 'from 1 to 1048576, found .9999999' "$TRUNKLINE" generate t.yaml --prompt x --max-new 9999999
+expect 4 'from 1 to 1048576, found .9999999' "$TRUNKLINE" generate t.yaml --prompt x --max-tokens 9999999
 expect 4 "run: 'cleint' is not a role; write client" "$TRUNKLINE" run cleint t.yaml north
 expect 4 "run: 'clown' is not a role; there are broker, worker and client: write" "$TRUNKLINE" run clown t.yaml
 make_topology t.yaml
@@ -35,7 +35,7 @@ expect 4 'train: expected TOPOLOGY, found nothing' "$TRUNKLINE" train
 expect 4 "train: 'b' is one word too many" "$TRUNKLINE" train a b
 expect 4 'absent.yaml' "$TRUNKLINE" check absent.yaml
 expect 4 'either TOPOLOGY or --model' "$TRUNKLINE" eval
-expect 4 'expected TOPOLOGY or --model DIR, and --prompt TEXT' "$TRUNKLINE" generate --prompt x
+expect 4 'expected TOPOLOGY or --model PATH, and --prompt TEXT' "$TRUNKLINE" generate --prompt x
 expect 0 'train.lr' "$TRUNKLINE" check --settings
 
 #   A full disk is no success.

@@ -152,7 +152,7 @@ s_check_adapters (const case_t *self, const char *rows)
     free (first);
 }
 
-#define PROMPT "--site site-0 --prompt a-word-7 --max-new 24"
+#define PROMPT "--site site-0 --prompt a-word-7 --max-tokens 24"
 
 //  Greedy and drawn, by the worker with whole texts and here with cached keys and values.
 static char *
