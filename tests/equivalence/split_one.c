@@ -3,7 +3,9 @@
     so has every trained tensor of front, tail and trunk.
 
     FAMILY: chatglm, glm, glm-hf (Hugging Face's layout), llama (own head), llama-tied or qwen2; SPLIT: blocks
-    of front and tail, as 12; METHOD: lora (with dropout), full or ptuning; MODE: serial or batch; PARTS: what trains, as front,tail. */
+    of front and tail, as 12; METHOD: lora (with dropout), full or ptuning, or one of these with more settings: rslora,
+    whose front has no adapter, and partial, which leaves some of everything frozen, both under a cosine; MODE: serial
+    or batch; PARTS: what trains, as front,tail. */
 
 #include "equivalence/case.h"
 
@@ -27,18 +29,37 @@ s_model (const char *family)
     return tiny_llama (strcmp (family, "llama-tied") == 0);
 }
 
+//  What METHOD says of tune and of the learning rate.
+static const struct {
+    const char *word, *tune, *rate;
+} s_methods[] = {
+    {"lora", "method: lora, rank: 4, dropout: 0.05", ""},
+    {"full", "method: full", ""},
+    {"ptuning", "method: ptuning, prefix: 3", ""},
+    {"rslora", "method: lora, rank: 4, dropout: 0.05, rslora: true, freeze: [blocks.0]",
+     "schedule: cosine, lr_min: 1e-4, "},
+    {"partial", "method: full, freeze: [embedding, blocks.2, '*.4.*norm*', '*.0.*dense*']",
+     "schedule: cosine, "},
+};
+
 static char *
 s_settings (char **argv)
 {
-    const char *split = argv[2], *method = argv[3], *clip = argv[4], *micros = argv[5];
+    const char *split = argv[2], *clip = argv[4], *micros = argv[5];
+    size_t count = sizeof s_methods / sizeof *s_methods, at = 0;
+    while (at < count && strcmp (s_methods[at].word, argv[3]) != 0)
+        at++;
+    if (at == count) {
+        fprintf (stderr, "split_one: there is no METHOD %s\n", argv[3]);
+        exit (2);
+    }
     return tl_format (
-        "split: {front: %c, tail: %c}\ntune: {method: %s, rank: 4, prefix: 3, dropout: %s, parts: "
-        "[%s]}\n"
-        "train: {steps: %d, batch_size: 5, micros: %s, max_length: 48, lr: 3e-3, warmup: 2, "
+        "split: {front: %c, tail: %c}\ntune: {%s, parts: [%s]}\n"
+        "train: {steps: %d, batch_size: 5, micros: %s, max_length: 48, lr: 3e-3, warmup: 2, %s"
         "clip: %s}\n"
         "schedule: {mode: %s}\nwire: {dtype: fp32}\n",
-        split[0], split[1], method, strcmp (method, "lora") == 0 ? "0.05" : "0", argv[7], STEPS,
-        micros, clip, argv[6]);
+        split[0], split[1], s_methods[at].tune, argv[7], STEPS, micros, s_methods[at].rate, clip,
+        argv[6]);
 }
 
 //  A case that doesn't exercise what it is there for is worth nothing.
