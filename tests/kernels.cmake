@@ -2,6 +2,7 @@ foreach (part convert exp gradients isa linear attention small golden)
     tl_test (test_kernels_${part} SOURCES unit/test_kernels_${part}.c LIBRARIES tl_kernels)
 endforeach ()
 target_compile_options (test_kernels_exp PRIVATE -fopenmp-simd)   #  it includes the loops' header
+tl_test (test_pool LABELS threads SOURCES unit/test_pool.c LIBRARIES tl_kernels)
 #  The same with the choice of a table pinned (to less where the CPU hasn't that much), and with the
 #  referee in place of the library.
 foreach (isa base v3 v4)

@@ -2,6 +2,7 @@
 
 #include "kernels/kernels.h"
 #include "kernels/blas.h"
+#include "kernels/pool.h"
 #include "assert.h"
 
 #include <dlfcn.h>
@@ -93,6 +94,8 @@ tl_blas_open (int threads, tl_error_t *err)
         s_blas.set_threads (threads);
     if (rc == 0)
         s_blas.threads = threads;
+    if (rc == 0)
+        tl_pool_open (threads);
     //  Not written again: gemm reads it without the lock.
     if (rc == 0 && !s_blas.open)
         s_blas.open = true;
