@@ -30,7 +30,7 @@ add_library (tests_rig STATIC tiny_model.c rig.c)
 target_include_directories (tests_rig PUBLIC ${CMAKE_SOURCE_DIR}/tests)
 target_link_libraries (tests_rig PUBLIC tl_model tl_fed)
 
-tl_test (test_segment_split TIMEOUT 120 SOURCES unit/test_segment_split.c LIBRARIES tests_rig)
+tl_test (test_segment_split TIMEOUT 240 SOURCES unit/test_segment_split.c LIBRARIES tests_rig)
 
 add_executable (bench_segment bench/bench_segment.c)
 target_link_libraries (bench_segment PRIVATE tests_rig)

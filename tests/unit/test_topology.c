@@ -66,6 +66,7 @@ test_defaults (void **state)
     assert_int_equal (self->split.tail, 1);
     assert_int_equal (self->tune.method, TL_METHOD_LORA);
     assert_int_equal (self->tune.rank, 8);
+    assert_int_equal (self->tune.prefix, 128);
     assert_true (self->tune.alpha == 16 && self->tune.dropout == 0.05);
     assert_int_equal (self->tune.target_count, 0);
     assert_int_equal (self->tune.parts, TL_PART_ALL);
@@ -206,6 +207,9 @@ test_values (void **state)
     s_refused (GOOD "tune: {dropout: 1}\n", NULL,
                ":6:17: tune.dropout: expected a number from 0 to below 1, found '1'; write for "
                "example 'dropout: 0.05'");
+    s_refused (GOOD "tune: {prefix: 0}\n", NULL,
+               ":6:16: tune.prefix: expected a whole number from 1 to 4096, found '0'; write for "
+               "example 'prefix: 128'");
     s_refused (GOOD "tune: {parts: [front, middle]}\n", NULL,
                ":6:23: tune.parts: expected a list of front, trunk and tail, found 'middle'; write "
                "for example 'parts: front,trunk,tail'");
