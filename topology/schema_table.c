@@ -15,10 +15,12 @@
 static const tl_choice_t s_version[] = {{"1", 0, NULL}, {NULL, 0, NULL}};
 
 static const tl_choice_t s_model_dtypes[] = {
-    {"stored", 0, NULL},
-    {"fp32", 0, "frozen weights stay in the precision the model stores; leave the key out"},
-    {"bf16", 0, "frozen weights stay in the precision the model stores; leave the key out"},
-    {"fp16", 0, "frozen weights stay in the precision the model stores; leave the key out"},
+    {"stored", TL_MODEL_STORED, NULL},
+    {"fp32", TL_MODEL_F32, NULL},
+    {"bf16", 0,
+     "frozen weights stay as the model stores them, or are expanded; use stored or fp32"},
+    {"fp16", 0,
+     "frozen weights stay as the model stores them, or are expanded; use stored or fp32"},
     {NULL, 0, NULL}};
 
 static const tl_choice_t s_methods[] = {{"lora", TL_METHOD_LORA, NULL},
@@ -80,10 +82,11 @@ static const tl_setting_t s_keys[] = {
 
     {"model", TL_SETTING_SECTION, 0, 0, 0, NULL, "a mapping with the key path",
      "{path: models/tiny-glm}", "the checkpoint to tune", NULL},
-    {"model.path", TL_SETTING_TEXT, OF (model.path), 0, 0, NULL, "a directory", "models/tiny-glm",
-     "Hugging Face directory: config.json, *.safetensors, tokenizer", NULL},
-    {"model.dtype", TL_SETTING_ONLY, 0, 0, 0, "stored", "stored", NULL,
-     "precision of frozen weights in memory", s_model_dtypes},
+    {"model.path", TL_SETTING_TEXT, OF (model.path), 0, 0, NULL, "a directory or a file",
+     "models/tiny-glm",
+     "Hugging Face directory (config.json, *.safetensors, tokenizer) or GGUF file", NULL},
+    {"model.dtype", TL_SETTING_CHOICE, OF (model.dtype), 0, 0, "stored", "stored or fp32", NULL,
+     "frozen weights in memory: as stored, or expanded to fp32", s_model_dtypes},
 
     {"split", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the keys front and tail",
      "{front: 1, tail: 1}", "where the model is cut", NULL},

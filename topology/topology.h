@@ -17,6 +17,7 @@
 
 typedef enum { TL_MODE_SERIAL, TL_MODE_BATCH } tl_mode_t;
 typedef enum { TL_WIRE_F32, TL_WIRE_BF16, TL_WIRE_F16 } tl_wire_dtype_t;
+typedef enum { TL_MODEL_STORED, TL_MODEL_F32 } tl_model_dtype_t;
 typedef enum { TL_METHOD_LORA, TL_METHOD_FULL, TL_METHOD_PTUNING } tl_tune_method_t;
 typedef enum { TL_RATE_LINEAR, TL_RATE_CONSTANT, TL_RATE_COSINE } tl_rate_t;
 enum { TL_PART_FRONT = 1, TL_PART_TRUNK = 2, TL_PART_TAIL = 4, TL_PART_ALL = 7 };
@@ -39,7 +40,8 @@ typedef struct {
     char *source; //  the file's path, for messages
     char *name;   //  of the run; runs are saved under checkpoint.dir/name
     struct {
-        char *path; //  model.path
+        char *path;             //  model.path
+        tl_model_dtype_t dtype; //  of frozen weights in memory
     } model;
     struct {
         size_t front, tail; //  split.front, split.tail: blocks kept by the client

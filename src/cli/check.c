@@ -135,7 +135,7 @@ s_check_model (s_check_t *self, tl_error_t *err)
     bool clients = s_any_here (self, "client");
     if (!clients && !s_any_here (self, "worker"))
         return 0;
-    if (!(self->model = tl_model_open (path, err)) ||
+    if (!(self->model = tl_model_of (topology, err)) ||
         tl_split_check (topology, self->model, err) != 0)
         return -1;
     const tl_config_t *config = tl_model_config (self->model);

@@ -163,7 +163,8 @@ s_find (s_export_t *self, tl_error_t *err)
 {
     const s_options_t *options = self->options;
     const char *path = self->topology ? self->topology->model.path : options->model;
-    if (!(self->model = tl_model_open (path, err)))
+    if (!(self->model =
+              self->topology ? tl_model_of (self->topology, err) : tl_model_open (path, err)))
         return -1;
     if (!options->adapter)
         return self->topology ? s_find_saved (self, err) : 0;

@@ -116,7 +116,7 @@ tl_local_new (const tl_topology_t *topology, const char *site, uint64_t label_to
     self->steps = topology->train.steps;
     self->allowance = UINT64_MAX;
     if (s_choose_sites (self, site, err) != 0 ||
-        !(self->model = tl_model_open (topology->model.path, err)) ||
+        !(self->model = tl_model_of (topology, err)) ||
         !(self->tokenizer =
               tl_tokenizer_open (topology->model.path, tl_model_config (self->model), err)) ||
         s_open_data (self, err) != 0 || !(self->chain = tl_chain_of (topology, self->model, err))) {

@@ -39,6 +39,15 @@ s_tune (const tl_topology_t *topology, bool trains, tl_tune_t *tune)
         tune->freeze[i] = topology->tune.freeze[i];
 }
 
+tl_model_t *
+tl_model_of (const tl_topology_t *topology, tl_error_t *err)
+{
+    tl_model_t *model = tl_model_open (topology->model.path, err);
+    if (model && topology->model.dtype == TL_MODEL_F32)
+        tl_model_expand (model);
+    return model;
+}
+
 int
 tl_split_check (const tl_topology_t *topology, const tl_model_t *model, tl_error_t *err)
 {
@@ -196,6 +205,9 @@ tl_chain_plain (tl_model_t *model, const char *adapter, tl_error_t *err)
             tl_adapter_info_clear (&info);
             return NULL;
         }
+        //  What it replaces may be quantised, which only matters to who trains it.
+        if (info.method == TL_TUNE_FULL)
+            tl_model_expand (model);
     }
     tl_chain_t *self = s_chain_new (model, s_whole (model, &tune, err), NULL, false);
     tl_adapter_info_clear (&info);

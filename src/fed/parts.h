@@ -12,6 +12,9 @@
 #include "fed/update.h"
 #include "topology/topology.h"
 
+//  Opens model.path; with model.dtype fp32 its frozen weights are expanded when parts are made. NULL and a sentence.
+tl_model_t *tl_model_of (const tl_topology_t *topology, tl_error_t *err);
+
 //  Refuses a split that leaves no block for the trunk. Names split.front and split.tail.
 int tl_split_check (const tl_topology_t *topology, const tl_model_t *model, tl_error_t *err);
 
