@@ -1,4 +1,4 @@
-/*  export: what was trained, for other programs: a PEFT directory or a whole Hugging Face model.
+/*  export: what was trained, for other programs: a PEFT directory, a whole Hugging Face model, an adapter for llama.cpp.
 
     Of a topology it joins what one site and the worker saved; what is not on this disk can't be exported. */
 
@@ -11,6 +11,7 @@
 #include "kernels/kernels.h"
 #include "memory.h"
 #include "model/export.h"
+#include "model/gguf.h"
 
 #include <jansson.h>
 #include <limits.h>
@@ -35,18 +36,20 @@ typedef struct {
     size_t count;
 } s_export_t;
 
-static const char s_peft[] = "peft", s_hf[] = "hf";
+static const char s_peft[] = "peft", s_hf[] = "hf", s_gguf[] = "gguf-lora";
 
 static int
 s_check_options (const s_options_t *options, bool topology, tl_error_t *err)
 {
-    if (!options->as || (strcmp (options->as, s_peft) != 0 && strcmp (options->as, s_hf) != 0))
-        return tl_fail (
-            err, TL_BAD_INPUT, "export: --as: expected peft or hf, found %s%s%s; give one",
-            options->as ? "'" : "", options->as ? options->as : "nothing", options->as ? "'" : "");
+    if (!options->as || (strcmp (options->as, s_peft) != 0 && strcmp (options->as, s_hf) != 0 &&
+                         strcmp (options->as, s_gguf) != 0))
+        return tl_fail (err, TL_BAD_INPUT,
+                        "export: --as: expected peft, hf or gguf-lora, found %s%s%s; give one",
+                        options->as ? "'" : "", options->as ? options->as : "nothing",
+                        options->as ? "'" : "");
     if (!options->out)
         return tl_fail (err, TL_BAD_INPUT,
-                        "export: expected --out DIR, found nothing; say where to write");
+                        "export: expected --out PATH, found nothing; say where to write");
     if (topology == (options->model != NULL))
         return tl_fail (err, TL_BAD_INPUT,
                         "export: expected a TOPOLOGY or --model DIR, found %s; give one of them",
@@ -92,6 +95,19 @@ s_holds (const char *outer, const char *inner)
     return strncmp (one, two, length) == 0 && (two[length] == 0 || two[length] == '/');
 }
 
+static bool
+s_is_export (const char *out)
+{
+    struct stat status;
+    char *config = tl_format ("%s/config.json", out);
+    char *adapter = tl_format ("%s/adapter_config.json", out);
+    bool is = lstat (out, &status) == 0 && S_ISDIR (status.st_mode) &&
+              (tl_exists (config) || tl_exists (adapter));
+    free (adapter);
+    free (config);
+    return is;
+}
+
 //  What is replaced must look like an earlier export, and be none of what is read.
 static int
 s_check_out (const s_export_t *self, tl_error_t *err)
@@ -110,16 +126,14 @@ s_check_out (const s_export_t *self, tl_error_t *err)
         return tl_fail (err, TL_BAD_INPUT,
                         "%s holds the model or the adapter that is exported; choose another --out",
                         out);
-    char *config = tl_format ("%s/config.json", out);
-    char *adapter = tl_format ("%s/adapter_config.json", out);
-    bool ours = S_ISDIR (status.st_mode) && (tl_exists (config) || tl_exists (adapter));
-    free (adapter);
-    free (config);
-    return ours ? 0
-                : tl_fail (err, TL_BAD_INPUT,
-                           "%s is no directory of a model or an adapter, --force does not replace "
-                           "it; remove it yourself or choose another --out",
-                           out);
+    bool file = strcmp (self->options->as, s_gguf) == 0;
+    if (file ? tl_gguf_is (out) : s_is_export (out))
+        return 0;
+    return tl_fail (
+        err, TL_BAD_INPUT,
+        "%s is no %s, --force does not replace it; remove it yourself or choose another "
+        "--out",
+        out, file ? "GGUF file" : "directory of a model or an adapter");
 }
 
 //  ---------------------------------------------------------------------------------------------
@@ -178,11 +192,12 @@ static void
 s_print (const s_export_t *self, const tl_export_t *export, tl_format_t format)
 {
     const s_options_t *options = self->options;
-    bool peft = strcmp (options->as, s_peft) == 0;
+    const char *what = strcmp (options->as, s_peft) == 0 ? "an adapter for peft"
+                       : strcmp (options->as, s_hf) == 0 ? "a Hugging Face model"
+                                                         : "an adapter for llama.cpp";
     if (format == TL_FORMAT_TEXT) {
-        printf ("%s: %s, %zu trained tensors of %s\n", options->out,
-                peft ? "an adapter for peft" : "a Hugging Face model", tl_export_tensors (export),
-                tl_model_path (self->model));
+        printf ("%s: %s, %zu trained tensors of %s\n", options->out, what,
+                tl_export_tensors (export), tl_model_path (self->model));
         return;
     }
     json_t *result = json_pack ("{ss ss ss sI}", "out", options->out, "as", options->as, "model",
@@ -205,10 +220,14 @@ s_write (s_export_t *self, tl_format_t format, tl_error_t *err)
         tl_export_new (self->model, (const char *const *)self->adapters, self->count, err);
     if (!export)
         return -1;
-    int rc = strcmp (options->as, s_peft) == 0
-                 ? tl_export_peft (export, options->out, err)
-                 : tl_export_hf (export, options->out, !options->dtype, dtype,
-                                 (size_t)options->shard_mb * 1000000, err);
+    int rc;
+    if (strcmp (options->as, s_peft) == 0)
+        rc = tl_export_peft (export, options->out, err);
+    else if (strcmp (options->as, s_gguf) == 0)
+        rc = tl_export_gguf (export, options->out, err);
+    else
+        rc = tl_export_hf (export, options->out, !options->dtype, dtype,
+                           (size_t)options->shard_mb * 1000000, err);
     if (rc == 0)
         s_print (self, export, format);
     tl_export_destroy (&export);
@@ -237,9 +256,11 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
 static const s_options_t s_defaults = {.shard_mb = SHARD_MB};
 
 static const tl_option_t s_table[] = {
-    {"as", TL_OPTION_TEXT, offsetof (s_options_t, as), "peft|hf", 0, 0,
-     "an adapter for the Python package peft, or the whole model for transformers"},
-    {"out", TL_OPTION_TEXT, offsetof (s_options_t, out), "DIR", 0, 0, "directory that is written"},
+    {"as", TL_OPTION_TEXT, offsetof (s_options_t, as), "peft|hf|gguf-lora", 0, 0,
+     "an adapter for the Python package peft, the whole model for transformers, an adapter for "
+     "llama.cpp"},
+    {"out", TL_OPTION_TEXT, offsetof (s_options_t, out), "PATH", 0, 0,
+     "directory that is written; gguf-lora: file"},
     {"model", TL_OPTION_TEXT, offsetof (s_options_t, model), "DIR", 0, 0,
      "a model instead of a topology's"},
     {"adapter", TL_OPTION_TEXT, offsetof (s_options_t, adapter), "DIR", 0, 0,
@@ -251,7 +272,7 @@ static const tl_option_t s_table[] = {
     {"shard-mb", TL_OPTION_COUNT, offsetof (s_options_t, shard_mb), "N", 1, 1e9,
      "hf: weights in files of at most so many million bytes (5000)"},
     {"force", TL_OPTION_FLAG, offsetof (s_options_t, force), NULL, 0, 0,
-     "replace an earlier export at DIR"},
+     "replace an earlier export"},
     {NULL, 0, 0, NULL, 0, 0, NULL}};
 
 const tl_verb_t tl_verb_export = {
@@ -259,12 +280,13 @@ const tl_verb_t tl_verb_export = {
     .words = "[TOPOLOGY]",
     .min_words = 0,
     .max_words = 1,
-    .help = "write what was trained for other programs: peft, transformers",
-    .more = "With a TOPOLOGY alone it joins what a site and the worker saved under checkpoint.dir "
-            "on this\n"
-            "machine. peft: LoRA factors and their settings. hf: the base with W + scaling * B A, "
-            "or with\n"
-            "fully tuned weights, and the files beside it.",
+    .help = "write what was trained for other programs: peft, transformers, llama.cpp",
+    .more =
+        "With a TOPOLOGY alone it joins what a site and the worker saved under checkpoint.dir "
+        "on this\n"
+        "machine. peft: LoRA factors and their settings. hf: the base with W + scaling * B A, "
+        "or with\n"
+        "fully tuned weights, and the files beside it. gguf-lora: LoRA for --lora of llama.cpp.",
     .options = s_table,
     .defaults = &s_defaults,
     .options_size = sizeof (s_options_t),

@@ -23,6 +23,9 @@ size_t tl_export_tensors (const tl_export_t *self); //  of the adapters
 //  One PEFT directory; of LoRA only.
 int tl_export_peft (const tl_export_t *self, const char *directory, tl_error_t *err);
 
+//  A GGUF file as llama.cpp takes for --lora; of LoRA only, on families that it knows.
+int tl_export_gguf (const tl_export_t *self, const char *path, tl_error_t *err);
+
 //  A Hugging Face directory of the whole model with what was trained in it: config.json, the files beside the base's
 //  weights (tokenizer, licence, code), and weights in files of at most shard_bytes. stored: every tensor as the base
 //  stores it (fp16 where it is quantised), else all in dtype: fp32, fp16 or bf16.

@@ -339,6 +339,21 @@ static const char *const s_modules[][2] = {
     {"mlp.dense_4h_to_h", "ffn_down"},
 };
 
+const char *
+tl_gguf_architecture (const tl_config_t *config)
+{
+    switch (config->family) {
+    case TL_FAMILY_LLAMA:
+        return "llama";
+    case TL_FAMILY_QWEN2:
+        return "qwen2";
+    case TL_FAMILY_GLM:
+        return "chatglm";
+    default:
+        return NULL;
+    }
+}
+
 bool
 tl_gguf_name (const char *name, char *out, size_t size)
 {

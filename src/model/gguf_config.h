@@ -20,6 +20,8 @@ json_t *tl_gguf_config_json (const tl_gguf_t *gguf, tl_error_t *err);
 //  The same, read. rope_style tells whether rows of q and k lie as the file of a llama has them (see tl_reorder).
 int tl_gguf_config (const tl_gguf_t *gguf, tl_config_t *config, tl_error_t *err);
 
+//  What GGUF calls a family's architecture, a name that lives for ever; NULL when it has none.
+const char *tl_gguf_architecture (const tl_config_t *config);
 //  A layout's name (tl_layout_at) as GGUF has it: "model.layers.3.mlp.up_proj.weight" is "blk.3.ffn_up.weight".
 //  False when GGUF has no name for it.
 bool tl_gguf_name (const char *name, char *out, size_t size);

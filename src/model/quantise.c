@@ -37,26 +37,11 @@ s_file_type (tl_dtype_t type)
     return numbers[type];
 }
 
-static const char *
-s_architecture (const tl_config_t *config)
-{
-    switch (config->family) {
-    case TL_FAMILY_LLAMA:
-        return "llama";
-    case TL_FAMILY_QWEN2:
-        return "qwen2";
-    case TL_FAMILY_GLM:
-        return "chatglm";
-    default:
-        return NULL;
-    }
-}
-
 static void
 s_put_size (const s_job_t *self, const char *key, size_t value)
 {
     char full[96];
-    snprintf (full, sizeof full, "%s.%s", s_architecture (self->config), key);
+    snprintf (full, sizeof full, "%s.%s", tl_gguf_architecture (self->config), key);
     tl_gguf_put_number (self->writer, full, TL_GGUF_U32, (double)value);
 }
 
@@ -64,7 +49,7 @@ static void
 s_put_real (const s_job_t *self, const char *key, double value)
 {
     char full[96];
-    snprintf (full, sizeof full, "%s.%s", s_architecture (self->config), key);
+    snprintf (full, sizeof full, "%s.%s", tl_gguf_architecture (self->config), key);
     tl_gguf_put_number (self->writer, full, TL_GGUF_F32, value);
 }
 
@@ -80,7 +65,7 @@ s_put_config (const s_job_t *self)
 {
     const tl_config_t *config = self->config;
     const char *name = strrchr (tl_model_path (self->model), '/');
-    tl_gguf_put_text (self->writer, "general.architecture", s_architecture (config));
+    tl_gguf_put_text (self->writer, "general.architecture", tl_gguf_architecture (config));
     tl_gguf_put_text (self->writer, "general.type", "model");
     tl_gguf_put_text (self->writer, "general.name",
                       name && name[1] ? name + 1 : tl_model_path (self->model));
@@ -292,7 +277,7 @@ tl_model_quantise (const tl_model_t *model, tl_gguf_writer_t *writer, const char
     tl_assert (type == TL_F32 || type == TL_F16 || type == TL_BF16 || type == TL_Q8_0 ||
                s_is_4_bit (type));
     memset (report, 0, sizeof *report);
-    if (!s_architecture (self.config))
+    if (!tl_gguf_architecture (self.config))
         return tl_fail (
             err, TL_BAD_INPUT,
             "%s: GGUF has no architecture for a %s model; quantize llama, qwen2 and glm "

@@ -44,6 +44,7 @@ near "$(score --model full)" "$(score --model model --adapter f/adapter)"
 expect 4 'these are full weights' export_ --model model --adapter f/adapter --as peft --out x
 
 #   What can't be.
+expect 4 'llama.cpp knows no chatglm' export_ one.yaml --as gguf-lora --out x
 expect 4 'expected peft' export_ one.yaml --as onnx --out x
 expect 4 'expected --out' export_ one.yaml --as hf
 expect 4 'found neither' export_ --as hf --out x

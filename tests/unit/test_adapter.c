@@ -501,6 +501,81 @@ test_same_directory_as_peft_writes (void **state)
     tl_model_destroy (&model);
 }
 
+//  An adapter that somebody published: read as what it is, and refused on another base by name.
+static void
+test_a_published_adapter_is_understood (void **state)
+{
+    static const char shared[] = "../shared/models/chatglm3-6b-lora";
+    tl_error_t err = {.text = ""};
+    tl_adapter_info_t info;
+    if (!tl_exists (shared)) {
+        printf ("skipped: %s is not there\n", shared);
+        skip ();
+    }
+    if (tl_adapter_info_read (&info, shared, &err) != 0)
+        fail_msg ("%s", err.text);
+    assert_int_equal (info.method, TL_TUNE_LORA);
+    assert_int_equal (info.rank, 4);
+    assert_true (info.alpha == 32 && info.dropout == 0.05 && !info.rslora && !info.layers);
+    assert_int_equal (info.target_count, 1);
+    assert_string_equal (info.targets[0], "query_key_value");
+    assert_string_equal (info.base, "THUDM/chatglm3-6b");
+    //  The family's names are these; the sizes of a tiny model are not.
+    tiny_model_t glm = tiny_glm (false), llama = tiny_llama (false);
+    tl_model_t *model = tiny_model_open (&glm), *other = tiny_model_open (&llama);
+    tl_tune_t tune = s_lora;
+    if (tl_adapter_tune (&info, model, &tune, &err) != 0)
+        fail_msg ("%s", err.text);
+    rig_t *rig = rig_new (model, 0, 0, &tune), *stranger = rig_new (other, 0, 0, &s_lora);
+    s_refused (rig, shared, "encoder.layers.0.self_attention.query_key_value.lora_A",
+               "shape [4, 4096], this part needs [4, 32]");
+    s_refused (stranger, shared, "lora_alpha is 32", "tune.alpha 8");
+    tl_adapter_info_clear (&info);
+    rig_destroy (&stranger);
+    rig_destroy (&rig);
+    tl_model_destroy (&other);
+    tl_model_destroy (&model);
+}
+
+//  A file may hold other parts' tensors, but none that this part has a place for and doesn't train.
+static void
+test_tensors_that_would_be_ignored (void **state)
+{
+    tiny_model_t spec = tiny_llama (false);
+    tl_model_t *model = tiny_model_open (&spec);
+    tl_tune_t all = s_lora, some = s_lora, whole = s_full, part = s_full;
+    some.freeze[some.freeze_count++] = "blocks.1";
+    part.freeze[part.freeze_count++] = "norms";
+    rig_t *rig = rig_new (model, 0, 0, &all), *less = rig_new (model, 0, 0, &some);
+    s_save (rig, s_at ("adapter"));
+    s_refused (less, s_at ("adapter"), "layers.1.self_attn.q_proj.lora_A", "doesn't train");
+    s_save (less, s_at ("less"));
+    s_refused (rig, s_at ("less"), "layers_to_transform leaves out block 1", "tune.freeze");
+    rig_t *full = rig_new (model, 0, 0, &whole), *most = rig_new (model, 0, 0, &part);
+    s_save (full, s_at ("full"));
+    s_save (most, s_at ("most"));
+    s_refused (most, s_at ("full"), "layers.0.input_layernorm.weight", "doesn't train");
+    s_refused (full, s_at ("most"), "has no tensor model.layers.0.input_layernorm.weight", "use");
+    //  What was left out of a full tuning is known without a topology.
+    tl_adapter_info_t info;
+    tl_error_t err = {.text = ""};
+    assert_int_equal (tl_adapter_info_read (&info, s_at ("most"), &err), 0);
+    tl_tune_t read = s_full;
+    assert_int_equal (tl_adapter_tune (&info, model, &read, &err), 0);
+    assert_int_equal (read.freeze_count, 1);
+    assert_string_equal (read.freeze[0], "norms");
+    rig_t *again = rig_new (model, 0, 0, &read);
+    s_load (again, s_at ("most"));
+    assert_true (rig_same (most, again));
+    tl_adapter_info_clear (&info);
+    rig_t *const rigs[] = {rig, less, full, most, again};
+    for (size_t i = 0; i < 5; i++) {
+        rig_t *one = rigs[i];
+        rig_destroy (&one);
+    }
+    tl_model_destroy (&model);
+}
+
 int
 main (void)
 {
@@ -520,7 +595,9 @@ main (void)
         CASE (test_damaged_tensors_are_refused),
         CASE (test_a_state_goes_on_bit_for_bit),
         CASE (test_states_that_dont_belong),
+        CASE (test_tensors_that_would_be_ignored),
         CASE (test_same_directory_as_peft_writes),
+        CASE (test_a_published_adapter_is_understood),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

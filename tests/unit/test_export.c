@@ -10,6 +10,8 @@
 #include "kernels/kernels.h"
 #include "memory.h"
 #include "model/export.h"
+#include "model/gguf.h"
+#include "model/quantise.h"
 #include "model/safetensors.h"
 
 #include <math.h>
@@ -287,6 +289,113 @@ test_what_doesnt_go_together (void **state)
     tl_model_destroy (&model);
 }
 
+static tl_gguf_t *
+s_as_gguf (const char *model_path, const char *path)
+{
+    tl_error_t err = {.text = ""};
+    tl_quantise_report_t report;
+    tl_model_t *model = tl_model_open (model_path, &err);
+    s_must (model ? 0 : -1, &err);
+    tl_gguf_writer_t *writer = tl_gguf_writer_new ();
+    s_must (tl_model_quantise (model, writer, path, TL_F32, &report, &err), &err);
+    tl_gguf_writer_destroy (&writer);
+    tl_model_destroy (&model);
+    tl_gguf_t *gguf = tl_gguf_open (path, &err);
+    s_must (gguf ? 0 : -1, &err);
+    return gguf;
+}
+
+//  merged = base + alpha / rank * b a, as llama.cpp adds an adapter, within the rounding of fp32.
+static void
+s_check_added (const tl_gguf_t *base, const tl_gguf_t *merged, const tl_gguf_t *lora, double alpha,
+               const char *name)
+{
+    char factor[160];
+    const tl_gguf_tensor_t *w = tl_gguf_find_tensor (base, name);
+    const tl_gguf_tensor_t *sum = tl_gguf_find_tensor (merged, name);
+    snprintf (factor, sizeof factor, "%s.lora_a", name);
+    const tl_gguf_tensor_t *a = tl_gguf_find_tensor (lora, factor);
+    snprintf (factor, sizeof factor, "%s.lora_b", name);
+    const tl_gguf_tensor_t *b = tl_gguf_find_tensor (lora, factor);
+    assert_true (w && sum && a && b);
+    size_t rows = w->shape[0], columns = w->shape[1], rank = a->shape[0];
+    assert_true (a->shape[1] == columns && b->shape[0] == rows && b->shape[1] == rank);
+    const float *wf = w->data, *sf = sum->data, *af = a->data, *bf = b->data;
+    for (size_t row = 0; row < rows; row++)
+        for (size_t i = 0; i < columns; i++) {
+            double expected = 0;
+            for (size_t k = 0; k < rank; k++)
+                expected += (double)bf[row * rank + k] * af[k * columns + i];
+            expected = wf[row * columns + i] + alpha / (double)rank * expected;
+            if (!(fabs (sf[row * columns + i] - expected) < 1e-5))
+                fail_msg ("%s [%zu, %zu]: expected %.9g, got %.9g", name, row, i, expected,
+                          (double)sf[row * columns + i]);
+        }
+}
+
+static void
+test_an_adapter_for_llama_cpp (void **state)
+{
+    tiny_model_t specs[] = {tiny_llama (false), tiny_qwen2 (true), tiny_glm (false)};
+    specs[0].llama3 = specs[1].llama3 = false;
+    for (size_t i = 0; i < 3; i++) {
+        tl_error_t err = {.text = ""};
+        tl_model_t *model = s_model (&specs[i]);
+        tl_tune_t tune = s_lora;
+        tune.rslora = i == 1;
+        const char *const apart[] = {"q_proj", "k_proj", "down_proj"};
+        const char *const fused[] = {"query_key_value", "dense", "dense_h_to_4h"};
+        tune.target_count = 3;
+        memcpy (tune.targets, i == 2 ? fused : apart, sizeof apart);
+        rig_t *rig = s_save_all (model, &tune);
+        tl_export_t *export = s_open (model, s_at ("client"), s_at ("worker"));
+        s_must (tl_export_gguf (export, s_at ("lora.gguf"), &err), &err);
+        s_must (tl_export_hf (export, s_at ("merged"), false, TL_F32, 0, &err), &err);
+        tl_gguf_t *base = s_as_gguf (s_at ("base"), s_at ("base.gguf")),
+                  *merged = s_as_gguf (s_at ("merged"), s_at ("merged.gguf")),
+                  *lora = tl_gguf_open (s_at ("lora.gguf"), &err);
+        s_must (lora ? 0 : -1, &err);
+        tl_gguf_text_t text, architecture;
+        double alpha = 0;
+        assert_true (tl_gguf_text (tl_gguf_find (lora, "general.type"), 0, &text));
+        assert_true (tl_gguf_text_is (text, "adapter"));
+        assert_true (tl_gguf_text (tl_gguf_find (lora, "adapter.type"), 0, &text));
+        assert_true (tl_gguf_text_is (text, "lora"));
+        assert_true (tl_gguf_text (tl_gguf_find (lora, "general.architecture"), 0, &text));
+        tl_gguf_text (tl_gguf_find (base, "general.architecture"), 0, &architecture);
+        assert_true (text.size == architecture.size &&
+                     memcmp (text.data, architecture.data, text.size) == 0);
+        assert_true (tl_gguf_real (tl_gguf_find (lora, "adapter.lora.alpha"), 0, &alpha));
+        assert_true (alpha == (tune.rslora ? 16 : 8));
+        assert_int_equal (tl_gguf_tensors (lora), tl_part_tensors (rig->parts[0]));
+        for (size_t t = 0; t < tl_gguf_tensors (lora); t += 2) {
+            char name[128];
+            const char *of = tl_gguf_tensor (lora, t)->name;
+            snprintf (name, sizeof name, "%.*s", (int)(strstr (of, ".lora_") - of), of);
+            s_check_added (base, merged, lora, alpha, name);
+        }
+        tl_gguf_destroy (&lora);
+        tl_gguf_destroy (&merged);
+        tl_gguf_destroy (&base);
+        tl_export_destroy (&export);
+        rig_destroy (&rig);
+        tl_model_destroy (&model);
+        tl_remove_tree (s_root);
+    }
+    //  ChatGLM-6B is none of llama.cpp's.
+    tl_error_t err = {.text = ""};
+    tiny_model_t spec = tiny_chatglm ();
+    tl_model_t *model = s_model (&spec);
+    rig_t *rig = s_save_all (model, &s_lora);
+    tl_export_t *export = s_open (model, s_at ("whole"), NULL);
+    assert_int_equal (tl_export_gguf (export, s_at ("lora.gguf"), &err), -1);
+    assert_non_null (strstr (err.text, "llama.cpp knows no chatglm models"));
+    assert_false (tl_exists (s_at ("lora.gguf")));
+    tl_export_destroy (&export);
+    rig_destroy (&rig);
+    tl_model_destroy (&model);
+}
+
 //  fp16 holds 65504 at most.
 static void
 test_values_that_dont_fit (void **state)
@@ -321,7 +430,7 @@ main (void)
     const struct CMUnitTest tests[] = {
         CASE (test_parts_joined_are_the_whole), CASE (test_a_merged_model_says_the_same),
         CASE (test_no_adapter_is_the_base),     CASE (test_what_doesnt_go_together),
-        CASE (test_values_that_dont_fit),
+        CASE (test_values_that_dont_fit),       CASE (test_an_adapter_for_llama_cpp),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
