@@ -227,7 +227,10 @@ static const tl_setting_t s_keys[] = {
     {"trunk", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping", "{release: false}",
      "who may have the trunk's adapter", NULL},
     {"trunk.release", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
-     "belongs to export, which is not in this version; remove it", NULL},
+     "sending the trunk's adapter to sites is not in this version; remove it, export works where "
+     "both "
+     "were saved",
+     NULL},
 
     {"keys", TL_SETTING_TEXT, OF (keys), 0, 0, "keys", "a directory", NULL,
      "key files, made by trunkline keys make", NULL},

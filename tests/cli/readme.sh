@@ -7,7 +7,7 @@ cp "$root"/data/north*.jsonl "$root"/data/south*.jsonl data/
 sed -n '/^```yaml$/,/^```$/{/^```/d;p}' "$root/README.md" >mine.yaml
 [ "$(wc -l <mine.yaml)" -le 10 ] || fail "not ten lines or less: $(cat mine.yaml)"
 sed -n 's/^trunkline \([^#]*[^# ]\) *\(#.*\)*$/\1/p' "$root/README.md" >commands
-[ "$(wc -l <commands)" -eq 7 ] || fail "expected seven commands in README.md, found $(cat commands)"
+[ "$(wc -l <commands)" -eq 9 ] || fail "expected nine commands in README.md, found $(cat commands)"
 echo "broker: {$(free_ports | sed 's/--set broker\.\([a-z]*\)=\([^ ]*\)/\1: "\2", /g')}" >>mine.yaml
 sed -i 's/steps: 200/steps: 4/' mine.yaml
 
