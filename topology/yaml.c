@@ -204,6 +204,10 @@ s_convert (const s_reader_t *self, struct fy_node *node, int line, int column, i
 {
     if (!node)
         return s_node_new (TL_YAML_NULL, line, column);
+    if (fy_node_get_tag_token (node) || fy_node_get_anchor (node))
+        return s_refuse (
+            self, line, column,
+            "a tag (!name) or an anchor (&name) is not read here; write the value alone");
     if (depth > MAX_DEPTH)
         return s_refuse (self, line, column, "nested too deeply; a topology needs 3 levels");
     if (fy_node_get_type (node) == FYNT_SCALAR)
@@ -219,36 +223,62 @@ s_convert (const s_reader_t *self, struct fy_node *node, int line, int column, i
     return made;
 }
 
+//  libfyaml would print some of its complaints itself.
+static void
+s_say_nothing (struct fy_diag *diag, void *user, const char *text, size_t size)
+{
+}
+
 static struct fy_diag *
 s_quiet_diag (void)
 {
-    struct fy_diag *diag = fy_diag_create (NULL);
+    struct fy_diag_cfg config;
+    fy_diag_cfg_default (&config);
+    config.fp = NULL;
+    config.output_fn = s_say_nothing;
+    struct fy_diag *diag = fy_diag_create (&config);
     tl_assert (diag);
     fy_diag_set_collect_errors (diag, true);
     return diag;
 }
 
-//  Any YAML value; NULL and a complaint when the text is not YAML.
+static tl_yaml_t *
+s_refuse_text (const s_reader_t *self, struct fy_diag *diag)
+{
+    void *cursor = NULL;
+    struct fy_diag_error *first = fy_diag_errors_iterate (diag, &cursor);
+    char what[400];
+    if (!first || !first->msg)
+        return s_refuse (self, 1, 1,
+                         "there is nothing in it that can be read; write a mapping of keys");
+    snprintf (what, sizeof what, "not YAML: %s; correct the text at this place", first->msg);
+    return s_refuse (self, first->line > 0 ? first->line : 1, first->column > 0 ? first->column : 1,
+                     what);
+}
+
+//  Any YAML value; NULL and a complaint when the text is not one.
 static tl_yaml_t *
 s_parse_any (const s_reader_t *reader, const char *text, size_t size)
 {
     struct fy_diag *diag = s_quiet_diag ();
     struct fy_parse_cfg config = {.flags = FYPCF_QUIET, .diag = diag};
+    struct fy_parser *parser = fy_parser_create (&config);
+    tl_assert (parser && fy_parser_set_string (parser, text, size) == 0);
+    struct fy_document *document = fy_parse_load_document (parser);
+    struct fy_document *second = document ? fy_parse_load_document (parser) : NULL;
     tl_yaml_t *made = NULL;
-
-    struct fy_document *document = fy_document_build_from_string (&config, text, size);
-    if (!document) {
-        void *cursor = NULL;
-        struct fy_diag_error *first = fy_diag_errors_iterate (diag, &cursor);
-        char what[400];
-        snprintf (what, sizeof what, "not YAML: %s; correct the text at this place",
-                  first && first->msg ? first->msg : "it can't be parsed");
-        s_refuse (reader, first && first->line > 0 ? first->line : 1,
-                  first && first->column > 0 ? first->column : 1, what);
-    } else
+    if (second) {
+        const struct fy_mark *mark =
+            fy_document_state_start_mark (fy_document_get_document_state (second));
+        s_refuse (reader, mark ? mark->line + 1 : 1, 1,
+                  "a second document begins here, and would not be read; keep one in a file");
+    } else if (!document || fy_parser_get_stream_error (parser))
+        s_refuse_text (reader, diag);
+    else
         made = s_convert (reader, fy_document_root (document), 1, 1, 0);
-    if (document)
-        fy_document_destroy (document);
+    fy_parse_document_destroy (parser, second);
+    fy_parse_document_destroy (parser, document);
+    fy_parser_destroy (parser);
     fy_diag_destroy (diag);
     return made;
 }

@@ -19,7 +19,10 @@
 static int
 s_open_plain (const char *path, struct stat *status, tl_error_t *err)
 {
-    int fd = open (path, O_RDONLY | O_CLOEXEC);
+    if (!*path)
+        return tl_fail (err, TL_BAD_INPUT, "the path of a file is empty; give one");
+    //  Not waiting: a pipe without a writer would keep us forever.
+    int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return tl_fail (err, TL_BAD_INPUT,
                         "%s can't be opened (%s); check the path and permissions", path,

@@ -202,6 +202,9 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     bool make = strcmp (action, "make") == 0;
     if ((!make && strcmp (action, "list") != 0) || (!options->dir && arguments->word_count < 2))
         return s_usage (err);
+    if (options->dir && !*options->dir)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "keys: --dir: expected a directory, found nothing; name one");
     tl_topology_t *topology = NULL;
     if (!options->dir && !(topology = tl_verb_topology (arguments, arguments->words[1], err)))
         return -1;

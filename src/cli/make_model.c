@@ -3,6 +3,7 @@
 #include "cli/verbs.h"
 
 #include "model/make.h"
+#include "ui/json.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -32,9 +33,12 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     if (arguments->format == TL_FORMAT_TEXT)
         printf ("%s: a model in %s, %s\n", arguments->words[1], options->dtype,
                 options->trained ? "trained" : "random");
-    else
-        printf ("{\"model\": \"%s\", \"dtype\": \"%s\", \"random\": %s}\n", arguments->words[1],
-                options->dtype, options->trained ? "false" : "true");
+    else {
+        json_t *json = json_pack ("{so ss sb}", "model", tl_json_string (arguments->words[1]),
+                                  "dtype", options->dtype, "random", !options->trained);
+        tl_json_print (json, arguments->format == TL_FORMAT_JSON);
+        json_decref (json);
+    }
     return 0;
 }
 

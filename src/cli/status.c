@@ -3,6 +3,7 @@
 #include "cli/verbs.h"
 
 #include "actors/admin.h"
+#include "memory.h"
 #include "ui/json.h"
 #include "ui/table.h"
 
@@ -11,8 +12,8 @@
 
 enum { STATUS_MS = 5000, STOP_MS = 40000 };
 
-static void
-s_print_text (const json_t *report)
+static int
+s_print_text (const json_t *report, tl_error_t *err)
 {
     static const tl_column_t columns[] = {{"name", "name", 0},
                                           {"role", "role", 0},
@@ -26,11 +27,14 @@ s_print_text (const json_t *report)
                      "state", &state, "step", &step, "round", &round, "rounds", &rounds,
                      "saved_step", &saved, "peers", &peers, "refused", "unknown_key", &unknown,
                      "wrong_role", &role, "plain_text", &plain, "other_broker", &other))
-        return;
+        return tl_fail (
+            err, TL_CONNECTION,
+            "the broker's report lacks something: run the same trunkline on both sides, "
+            "or take --format json");
     printf ("%s: %s, step %lld, round %lld of %lld, last common save at step %lld\n", run, state,
             (long long)step, (long long)round, (long long)rounds, (long long)saved);
     printf (
-        "refused: %lld unknown keys, %lld keys in the wrong role, %lld without a key, %lld with "
+        "refused: %lld with an unknown key, %lld in the wrong role, %lld without a key, %lld with "
         "another broker's key\n",
         (long long)unknown, (long long)role, (long long)plain, (long long)other);
     tl_table_t *table = tl_table_new ("peers", columns, 5);
@@ -46,6 +50,7 @@ s_print_text (const json_t *report)
     }
     tl_table_print (table, TL_FORMAT_TEXT);
     tl_table_destroy (&table);
+    return 0;
 }
 
 static int
@@ -58,12 +63,26 @@ s_run_status (const tl_arguments_t *arguments, tl_error_t *err)
     tl_topology_destroy (&topology);
     if (!report)
         return -1;
+    int rc = 0;
     if (arguments->format == TL_FORMAT_TEXT)
-        s_print_text (report);
+        rc = s_print_text (report, err);
     else
         tl_json_print (report, arguments->format == TL_FORMAT_JSON);
     json_decref (report);
-    return 0;
+    return rc;
+}
+
+static void
+s_tell_down (const tl_topology_t *topology, tl_format_t format)
+{
+    char *saved = tl_format ("%s/%s", topology->checkpoint.dir, topology->name);
+    json_t *json = json_pack ("{ss so}", "down", topology->name, "saved", tl_json_string (saved));
+    if (format == TL_FORMAT_TEXT)
+        printf ("%s is down; its adapters are in %s\n", topology->name, saved);
+    else
+        tl_json_print (json, format == TL_FORMAT_JSON);
+    json_decref (json);
+    free (saved);
 }
 
 static int
@@ -74,9 +93,7 @@ s_run_down (const tl_arguments_t *arguments, tl_error_t *err)
         return -1;
     int rc = tl_admin_stop (topology, STOP_MS, err);
     if (rc == 0)
-        printf (arguments->format == TL_FORMAT_TEXT ? "%s is down; its adapters are in %s/%s\n"
-                                                    : "{\"down\": \"%s\", \"saved\": \"%s/%s\"}\n",
-                topology->name, topology->checkpoint.dir, topology->name);
+        s_tell_down (topology, arguments->format);
     tl_topology_destroy (&topology);
     return rc;
 }

@@ -139,6 +139,12 @@ s_print_result (const s_run_t *self, const char *adapter)
     uint64_t done = tl_local_next (self->local), computed = done - self->first_step;
     size_t peak = s_peak (self);
     fprintf (stderr, "memory peak: %.1f MB, plan %.1f MB\n", s_mb (peak), s_mb (self->planned));
+    if (self->arguments->format == TL_FORMAT_TEXT && computed == 0) {
+        printf ("%s without a step: %llu of %llu are done\nadapter: %s\n",
+                s_stop ? "stopped" : "done", (unsigned long long)done,
+                (unsigned long long)tl_local_steps (self->local), adapter);
+        return;
+    }
     if (self->arguments->format == TL_FORMAT_TEXT) {
         printf ("%s after step %llu of %llu: loss %.6g at first, %.6g at last, %llu label tokens, "
                 "%.1f s\nadapter: %s\n",
@@ -147,12 +153,12 @@ s_print_result (const s_run_t *self, const char *adapter)
                 (unsigned long long)tl_local_labels (self->local), seconds, adapter);
         return;
     }
-    json_t *result =
-        json_pack ("{sb ss sI sI sI sI sf sI sI}", "done", !s_stop, "adapter", adapter, "step",
-                   (json_int_t)done, "steps", (json_int_t)tl_local_steps (self->local),
-                   "label_tokens", (json_int_t)tl_local_labels (self->local), "computed_steps",
-                   (json_int_t)computed, "seconds", seconds, "plan_bytes",
-                   (json_int_t)self->planned, "peak_bytes", (json_int_t)peak);
+    json_t *result = json_pack ("{sb so sI sI sI sI sf sI sI}", "done", !s_stop, "adapter",
+                                tl_json_string (adapter), "step", (json_int_t)done, "steps",
+                                (json_int_t)tl_local_steps (self->local), "label_tokens",
+                                (json_int_t)tl_local_labels (self->local), "computed_steps",
+                                (json_int_t)computed, "seconds", seconds, "plan_bytes",
+                                (json_int_t)self->planned, "peak_bytes", (json_int_t)peak);
     if (computed > 0) {
         json_object_set_new (result, "first_loss", json_real (self->first));
         json_object_set_new (result, "last_loss", json_real (self->last));

@@ -379,9 +379,10 @@ tl_keys_look (const char *directory, tl_key_t **keys, size_t *count, tl_keys_wro
     if (found < 0)
         return tl_fail (
             err, TL_BAD_INPUT,
-            "the keys directory %s can't be opened (%s); make keys with `trunkline keys "
-            "make FILE`, or correct keys: in that topology FILE",
-            directory, strerror (errno));
+            "the keys directory %s can't be opened (%s); %s or correct keys: in the topology FILE",
+            directory, strerror (errno),
+            errno == ENOENT ? "make keys with `trunkline keys make FILE`,"
+                            : "see to its permissions,");
     *keys = tl_alloc (((size_t)found + 1) * sizeof **keys);
     int rc = 0;
     tl_error_t wrong;

@@ -83,6 +83,13 @@ s_value (const s_writer_t *self, const json_t *value, int depth)
         json_dumpf (value, self->out, JSON_ENCODE_ANY);
 }
 
+json_t *
+tl_json_string (const char *text)
+{
+    json_t *value = json_string (text);
+    return value ? value : json_string ("(not UTF-8)");
+}
+
 char *
 tl_json_text (const json_t *value, bool indented)
 {

@@ -7,6 +7,8 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+//  A string of any bytes, like a path: what isn't UTF-8 becomes "(not UTF-8)".
+json_t *tl_json_string (const char *text);
 //  One value as text without a newline at its end: on one line, or indented. The caller frees.
 char *tl_json_text (const json_t *value, bool indented);
 //  To stdout, a newline after it, and flushed: a reader of lines has it now.

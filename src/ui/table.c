@@ -55,8 +55,7 @@ s_put (tl_table_t *self, json_t *value)
 void
 tl_table_text (tl_table_t *self, const char *text)
 {
-    json_t *value = text ? json_string (text) : json_null ();
-    s_put (self, value ? value : json_string ("(not UTF-8)"));
+    s_put (self, text ? tl_json_string (text) : json_null ());
 }
 
 void

@@ -59,6 +59,12 @@ expect 0 '1 of 2 examples' "$TRUNKLINE" train t.yaml --out o --set clients.1.dat
 #   The topology: each sentence is held by test_topology; here that it is the program's.
 sed 's/steps/stpes/' t.yaml >typo.yaml
 expect 4 '^trunkline: typo.yaml:4:9: .stpes. is not a key' "$TRUNKLINE" train typo.yaml
+printf '%%YAML 3.0\n---\nversion: 1\n' >later.yaml
+expect 4 '^trunkline: later.yaml:1:1: ' "$TRUNKLINE" check later.yaml
+[ "$(wc -l <err.txt)" -eq 1 ] || fail "more than one sentence: $(cat err.txt)"
+mkfifo pipe.yaml
+expect 4 'pipe.yaml is not a plain file' "$TRUNKLINE" check pipe.yaml
+expect 4 'path of a file is empty' "$TRUNKLINE" check ''
 expect 4 "^trunkline: --set train.lr: expected a number" train --set train.lr=much
 expect 4 "no client 'west'" train --site west
 

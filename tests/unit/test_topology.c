@@ -149,8 +149,16 @@ test_not_yaml (void **state)
     assert_int_equal (strncmp (err.text, s_path, strlen (s_path)), 0);
     assert_null (s_read ("version: 1\nversion: 1\n", NULL, 0, &err));
     assert_non_null (strstr (err.text, "duplicate key"));
-    s_refused ("version: &a 1\nname: *a\n", NULL,
+    s_refused ("version: 1\nname: *a\n", NULL,
                ":2:7: an alias (*name) is not read here; write the value itself");
+    s_refused ("version: &a 1\n", NULL,
+               ":1:1: a tag (!name) or an anchor (&name) is not read here; write the value alone");
+    s_refused ("version: 1\ntrain: !!map {steps: 1}\n", NULL,
+               ":2:1: a tag (!name) or an anchor (&name) is not read here; write the value alone");
+    s_refused (GOOD "---\nname: other\n", NULL,
+               ":6:1: a second document begins here, and would not be read; keep one in a file");
+    s_refused ("# nothing but this\n", NULL,
+               ":1:1: there is nothing in it that can be read; write a mapping of keys");
     assert_null (tl_topology_read ("topology/absent.yaml", NULL, 0, &err));
     assert_int_equal (err.code, TL_BAD_INPUT);
 }
