@@ -8,6 +8,8 @@ tl_fuzz (fuzz_safetensors CORPUS safetensors SOURCES fuzz/fuzz_safetensors.c LIB
 tl_fuzz (fuzz_gguf CORPUS gguf TIMEOUT 300 SOURCES fuzz/fuzz_gguf.c LIBRARIES tl_model)
 tl_fuzz (fuzz_config CORPUS config SOURCES fuzz/fuzz_config.c LIBRARIES tl_model)
 if (TARGET tests_rig)
+    tl_test (test_quantise_text SOURCES unit/test_quantise_text.c tiny_tokenizer.c tiny_bpe.c
+             LIBRARIES tests_rig tl_data PkgConfig::SODIUM)
     tl_test (test_quantise SOURCES unit/test_quantise.c LIBRARIES tests_rig)
     tl_test (test_adapter TIMEOUT 120 SOURCES unit/test_adapter.c LIBRARIES tests_rig PkgConfig::JANSSON)
     tl_test (test_tune TIMEOUT 120 SOURCES unit/test_tune.c LIBRARIES tests_rig)

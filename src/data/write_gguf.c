@@ -5,6 +5,7 @@
 #include "file.h"
 #include "memory.h"
 #include "spm_file.h"
+#include "split.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -153,25 +154,61 @@ s_write_spm (tl_gguf_writer_t *writer, const char *path, size_t vocab, tl_error_
 //  ---------------------------------------------------------------------------------------------
 //  Byte-level BPE
 
-//  GGUF's name for the expression, as llama.cpp knows them; NULL: none that is the same.
+//  What a pre-tokenizer does, as far as GGUF has names for it.
+typedef struct {
+    const char *split; //  the one expression before bytes become letters; NULL: none
+    bool digits;       //  every digit alone
+    bool gpt2;         //  ByteLevel brings GPT-2's expression
+    bool other;        //  anything else
+} s_splitting_t;
+
+static void
+s_read_splitting (s_splitting_t *self, const json_t *step)
+{
+    const char *type = json_string_value (json_object_get (step, "type"));
+    const json_t *list = json_object_get (step, "pretokenizers");
+    const json_t *inner;
+    size_t index;
+    if (type && strcmp (type, "Sequence") == 0 && json_array_size (list) < 8) {
+        json_array_foreach (list, index, inner) s_read_splitting (self, inner);
+    } else if (type && strcmp (type, "Split") == 0) {
+        self->other = self->other || self->split;
+        self->split =
+            json_string_value (json_object_get (json_object_get (step, "pattern"), "Regex"));
+        self->other = self->other || !self->split;
+    } else if (type && strcmp (type, "Digits") == 0) {
+        self->digits = json_is_true (json_object_get (step, "individual_digits"));
+        self->other = self->other || !self->digits;
+    } else if (type && strcmp (type, "ByteLevel") == 0) {
+        self->gpt2 = !json_is_false (json_object_get (step, "use_regex"));
+        self->other = self->other || json_is_true (json_object_get (step, "add_prefix_space"));
+    } else
+        self->other = true;
+}
+
+//  GGUF's name for how text is split, as llama.cpp knows them; NULL: none that does the same.
 static const char *
 s_pre (const tl_config_t *config, const json_t *root)
 {
-    char *text = json_dumps (json_object_get (root, "pre_tokenizer"), JSON_COMPACT);
-    if (!text)
+    s_splitting_t splitting = {0};
+    s_read_splitting (&splitting, json_object_get (root, "pre_tokenizer"));
+    const json_t *normalizer = json_object_get (root, "normalizer");
+    bool plain = !normalizer || json_is_null (normalizer);
+    bool whole = json_is_true (json_object_get (json_object_get (root, "model"), "ignore_merges"));
+    if (splitting.other)
         return NULL;
-    const char *pre = NULL;
-    bool split = strstr (text, "\"Split\"");
-    bool digits = strstr (text, "\"Digits\"") && strstr (text, "\"individual_digits\":true");
-    bool gpt2 = strstr (text, "\"ByteLevel\"") && !strstr (text, "\"use_regex\":false");
-    if (split && strstr (text, "\\\\p{N}{1,3}"))
-        pre = config->family == TL_FAMILY_GLM ? "chatglm-bpe" : "llama-bpe";
-    else if (split && config->family == TL_FAMILY_QWEN2)
-        pre = "qwen2";
-    else if (!split && gpt2)
-        pre = digits ? "smollm" : "gpt-2";
-    free (text);
-    return pre;
+    if (splitting.split) {
+        bool alone = !splitting.digits && !splitting.gpt2;
+        if (alone && plain && whole && strcmp (splitting.split, TL_SPLIT_LLAMA3) == 0)
+            return config->family == TL_FAMILY_GLM ? "chatglm-bpe" : "llama-bpe";
+        const char *type = json_string_value (json_object_get (normalizer, "type"));
+        bool composed = type && strcmp (type, "NFC") == 0;
+        bool qwen2 = alone && composed && !whole && strcmp (splitting.split, TL_SPLIT_QWEN2) == 0;
+        return qwen2 ? "qwen2" : NULL;
+    }
+    if (!splitting.gpt2 || !plain || whole)
+        return NULL;
+    return splitting.digits ? "smollm" : "gpt-2";
 }
 
 //  tokenizer.json has merges as "a b" or, since 2024, as ["a", "b"].
