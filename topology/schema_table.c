@@ -17,10 +17,8 @@ static const tl_choice_t s_version[] = {{"1", 0, NULL}, {NULL, 0, NULL}};
 static const tl_choice_t s_model_dtypes[] = {
     {"stored", TL_MODEL_STORED, NULL},
     {"fp32", TL_MODEL_F32, NULL},
-    {"bf16", 0,
-     "frozen weights stay as the model stores them, or are expanded; use stored or fp32"},
-    {"fp16", 0,
-     "frozen weights stay as the model stores them, or are expanded; use stored or fp32"},
+    {"bf16", TL_MODEL_BF16, NULL},
+    {"fp16", 0, "products in fp16 are not in this version; use bf16, or leave the key out"},
     {NULL, 0, NULL}};
 
 static const tl_choice_t s_methods[] = {{"lora", TL_METHOD_LORA, NULL},
@@ -85,8 +83,12 @@ static const tl_setting_t s_keys[] = {
     {"model.path", TL_SETTING_TEXT, OF (model.path), 0, 0, NULL, "a directory or a file",
      "models/tiny-glm",
      "Hugging Face directory (config.json, *.safetensors, tokenizer) or GGUF file", NULL},
-    {"model.dtype", TL_SETTING_CHOICE, OF (model.dtype), 0, 0, "stored", "stored or fp32", NULL,
-     "frozen weights in memory: as stored, or expanded to fp32", s_model_dtypes},
+    {"model.dtype", TL_SETTING_CHOICE, OF (model.dtype), 0, 0, "stored", "stored, fp32 or bf16",
+     NULL,
+     "frozen weights in memory: as stored, or expanded to fp32; or bf16 with products in bf16, "
+     "where the processor has "
+     "instructions for it",
+     s_model_dtypes},
 
     {"split", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the keys front and tail",
      "{front: 1, tail: 1}", "where the model is cut", NULL},

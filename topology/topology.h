@@ -17,7 +17,7 @@
 
 typedef enum { TL_MODE_SERIAL, TL_MODE_BATCH } tl_mode_t;
 typedef enum { TL_WIRE_F32, TL_WIRE_BF16, TL_WIRE_F16 } tl_wire_dtype_t;
-typedef enum { TL_MODEL_STORED, TL_MODEL_F32 } tl_model_dtype_t;
+typedef enum { TL_MODEL_STORED, TL_MODEL_F32, TL_MODEL_BF16 } tl_model_dtype_t;
 typedef enum { TL_METHOD_LORA, TL_METHOD_FULL, TL_METHOD_PTUNING } tl_tune_method_t;
 typedef enum { TL_RATE_LINEAR, TL_RATE_CONSTANT, TL_RATE_COSINE } tl_rate_t;
 enum { TL_PART_FRONT = 1, TL_PART_TRUNK = 2, TL_PART_TAIL = 4, TL_PART_ALL = 7 };

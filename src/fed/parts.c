@@ -3,6 +3,8 @@
 #include "fed/parts.h"
 
 #include "assert.h"
+#include "kernels/bf16.h"
+#include "log.h"
 #include "memory.h"
 
 #include <stdlib.h>
@@ -44,7 +46,14 @@ tl_model_of (const tl_topology_t *topology, tl_error_t *err)
 {
     tl_model_t *model = tl_model_open (topology->model.path, err);
     if (model && topology->model.dtype == TL_MODEL_F32)
-        tl_model_expand (model);
+        tl_model_hold (model, TL_F32);
+    if (model && topology->model.dtype == TL_MODEL_BF16) {
+        if (tl_bf16_name ())
+            tl_model_hold (model, TL_BF16);
+        else
+            tl_warn ("model.dtype bf16: this processor has neither AMX nor AVX-512 BF16; computing "
+                     "in fp32");
+    }
     return model;
 }
 
@@ -207,7 +216,7 @@ tl_chain_plain (tl_model_t *model, const char *adapter, tl_error_t *err)
         }
         //  What it replaces may be quantised, which only matters to who trains it.
         if (info.method == TL_TUNE_FULL)
-            tl_model_expand (model);
+            tl_model_hold (model, TL_F32);
     }
     tl_chain_t *self = s_chain_new (model, s_whole (model, &tune, err), NULL, false);
     tl_adapter_info_clear (&info);

@@ -87,10 +87,10 @@ typedef struct {
 //  taken as well). -1 and a sentence naming file and tensor when it is absent, misshapen or not a float.
 int tl_model_weight (const tl_model_t *self, const char *name, size_t rows, size_t columns,
                      tl_weight_t *out, tl_error_t *err);
-//  The same as the model computes with it while it is frozen: matrices in fp32 once tl_model_expand was called.
+//  The same as the model computes with it while it is frozen: matrices in the type of tl_model_hold.
 int tl_model_frozen (tl_model_t *self, const char *name, size_t rows, size_t columns,
                      tl_weight_t *out, tl_error_t *err);
-bool tl_model_expands (const tl_model_t *self);
+tl_dtype_t tl_model_holds (const tl_model_t *self); //  TL_DTYPES: as stored
 //  A tensor's bytes in the mapping of its file, aligned or not. Only names of the layout.
 const void *tl_model_bytes (const tl_model_t *self, const char *name, size_t *size);
 //  The index-th file of weights: its path, false beyond the last one.

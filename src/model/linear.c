@@ -7,6 +7,7 @@
 
 #include "model/segment.h"
 
+#include "kernels/bf16.h"
 #include "random.h"
 
 #include <string.h>
@@ -42,16 +43,33 @@ s_dropped (const tl_linear_t *self, const tl_rows_t *rows, const float *x, const
     return dropped;
 }
 
+//  Few rows only read the weights, which is no faster in bf16's own instructions.
+static bool
+s_reduced (const tl_linear_t *self, size_t n)
+{
+    enum { FEW = 8 };
+    return self->reduced && n > FEW;
+}
+
+size_t
+tl_linear_room (const tl_linear_t *self, size_t n)
+{
+    return s_reduced (self, n) ? tl_bf16_scratch (n, self->in, self->out)
+                               : tl_linear_scratch (self->in, self->out, self->dtype);
+}
+
 void
 tl_linear_forward (const tl_linear_t *self, const tl_rows_t *rows, float *y, const float *x,
                    double beta, float *low, tl_workspace_t *workspace)
 {
     const tl_kernels_t *k = tl_kernels ();
     size_t n = rows->rows, mark = tl_workspace_mark (workspace);
-    float *scratch =
-        tl_workspace_take (workspace, tl_linear_scratch (self->in, self->out, self->dtype));
-    k->linear_forward (y, x, self->weight, self->dtype, self->bias, n, self->in, self->out, 1, beta,
-                       scratch);
+    float *scratch = tl_workspace_take (workspace, tl_linear_room (self, n));
+    if (s_reduced (self, n))
+        tl_bf16_forward (y, x, self->weight, self->bias, n, self->in, self->out, 1, beta, scratch);
+    else
+        k->linear_forward (y, x, self->weight, self->dtype, self->bias, n, self->in, self->out, 1,
+                           beta, scratch);
     tl_workspace_release (workspace, mark);
     if (self->rank == 0)
         return;
@@ -108,10 +126,12 @@ tl_linear_backward (const tl_linear_t *self, const tl_rows_t *rows, float *dx, c
                                    self->out, 1);
     if (dx) {
         size_t mark = tl_workspace_mark (workspace);
-        float *scratch =
-            tl_workspace_take (workspace, tl_linear_scratch (self->in, self->out, self->dtype));
-        k->linear_backward_input (dx, dy, self->weight, self->dtype, n, self->in, self->out, 1,
-                                  beta, scratch);
+        float *scratch = tl_workspace_take (workspace, tl_linear_room (self, n));
+        if (s_reduced (self, n))
+            tl_bf16_backward_input (dx, dy, self->weight, n, self->in, self->out, 1, beta, scratch);
+        else
+            k->linear_backward_input (dx, dy, self->weight, self->dtype, n, self->in, self->out, 1,
+                                      beta, scratch);
         tl_workspace_release (workspace, mark);
     }
     if (self->rank > 0)

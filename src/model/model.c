@@ -28,11 +28,11 @@ typedef struct {
     tl_safetensors_t *file;
 } shard_t;
 
-//  A weight in fp32, by its name in the checkpoint.
+//  A weight in another type than it is stored in, by its name in the checkpoint.
 typedef struct {
     const char *name;
-    float *values;
-} s_expanded_t;
+    void *values;
+} s_held_t;
 
 struct tl_model {
     char *path; //  the directory
@@ -41,9 +41,9 @@ struct tl_model {
     size_t shard_count;
     tl_gguf_t *gguf;           //  a GGUF file; then there are no shards
     const float *rope_factors; //  in a GGUF file, or NULL
-    bool expand;               //  frozen weights are given in fp32
-    s_expanded_t *expanded;    //  [expanded_count] those that were asked for
-    size_t expanded_count;
+    tl_dtype_t holds;          //  what frozen matrices are given in; TL_DTYPES: as stored
+    s_held_t *held;            //  [held_count] those that were asked for and are not stored so
+    size_t held_count;
     json_t *index;                               //  weight_map of a sharded checkpoint, else NULL
     char *manifest;                              //  canonical JSON
     char hash[2 * crypto_generichash_BYTES + 1]; //  of the manifest, hex
@@ -287,15 +287,36 @@ tl_model_file (const tl_model_t *self, size_t index, char *path, size_t room)
 }
 
 void
-tl_model_expand (tl_model_t *self)
+tl_model_hold (tl_model_t *self, tl_dtype_t dtype)
 {
-    self->expand = true;
+    tl_assert (dtype == TL_F32 || dtype == TL_BF16);
+    self->holds = dtype;
 }
 
-bool
-tl_model_expands (const tl_model_t *self)
+tl_dtype_t
+tl_model_holds (const tl_model_t *self)
 {
-    return self->expand;
+    return self->holds;
+}
+
+//  count values of a weight in the type that the model holds.
+static void *
+s_convert (const tl_model_t *self, const tl_weight_t *weight, size_t count)
+{
+    void *values = tl_alloc_aligned (tl_dtype_bytes (self->holds, count));
+    if (self->holds == TL_F32) {
+        tl_widen (values, weight->data, weight->dtype, count);
+        return values;
+    }
+    enum { PIECE = 4096 }; //  whole blocks of every type
+    float piece[PIECE];
+    for (size_t at = 0; at < count; at += PIECE) {
+        size_t now = count - at < PIECE ? count - at : PIECE;
+        tl_widen (piece, (const char *)weight->data + tl_dtype_bytes (weight->dtype, at),
+                  weight->dtype, now);
+        tl_narrow ((char *)values + tl_dtype_bytes (self->holds, at), piece, self->holds, now);
+    }
+    return values;
 }
 
 int
@@ -304,24 +325,23 @@ tl_model_frozen (tl_model_t *self, const char *name, size_t rows, size_t columns
 {
     if (tl_model_weight (self, name, rows, columns, out, err) != 0)
         return -1;
-    if (!self->expand || out->dtype == TL_F32 || columns == 1)
+    if (self->holds == TL_DTYPES || out->dtype == self->holds || columns == 1)
         return 0;
     size_t at = 0;
-    while (at < self->expanded_count && strcmp (self->expanded[at].name, out->name) != 0)
+    while (at < self->held_count && strcmp (self->held[at].name, out->name) != 0)
         at++;
-    if (at == self->expanded_count) {
-        if (!self->expanded)
-            self->expanded = tl_alloc (tl_layout_count (&self->config) * sizeof *self->expanded);
+    if (at == self->held_count) {
+        if (!self->held)
+            self->held = tl_alloc (tl_layout_count (&self->config) * sizeof *self->held);
         tl_assert (at < tl_layout_count (&self->config));
-        float *values = tl_alloc_aligned (rows * columns * sizeof *values);
-        tl_widen (values, out->data, out->dtype, rows * columns);
+        void *values = s_convert (self, out, rows * columns);
         //  Always in the mapping, unlike safetensors' tensors that lie at odd places.
         if (self->gguf)
             tl_map_forget (out->data, tl_dtype_bytes (out->dtype, rows * columns));
-        self->expanded[self->expanded_count++] = (s_expanded_t){out->name, values};
+        self->held[self->held_count++] = (s_held_t){out->name, values};
     }
-    out->data = self->expanded[at].values;
-    out->dtype = TL_F32;
+    out->data = self->held[at].values;
+    out->dtype = self->holds;
     return 0;
 }
 
@@ -481,6 +501,7 @@ tl_model_t *
 tl_model_open (const char *path, tl_error_t *err)
 {
     tl_model_t *self = tl_alloc (sizeof *self);
+    self->holds = TL_DTYPES;
     self->path = tl_strdup (path);
     int rc = s_is_file (path) ? s_open_gguf (self, err) : s_read_config (self, err);
     if (rc == 0 && !self->gguf)
@@ -500,9 +521,9 @@ tl_model_destroy (tl_model_t **self_p)
         tl_safetensors_destroy (&self->shards[i].file);
         free (self->shards[i].name);
     }
-    for (size_t i = 0; i < self->expanded_count; i++)
-        free (self->expanded[i].values);
-    free (self->expanded);
+    for (size_t i = 0; i < self->held_count; i++)
+        free (self->held[i].values);
+    free (self->held);
     free (self->shards);
     tl_gguf_destroy (&self->gguf);
     json_decref (self->index);

@@ -67,9 +67,10 @@ typedef struct tl_model tl_model_t;
 //  checked against the config: names, shapes, dtypes, places in the file. NULL and a sentence naming
 //  file and tensor otherwise.
 tl_model_t *tl_model_open (const char *path, tl_error_t *err);
-//  From now on parts hold the frozen matrices they need in fp32, instead of widening them by panels at every use.
-//  Call before making parts.
-void tl_model_expand (tl_model_t *self);
+//  From now on parts hold the frozen matrices they need in this type: fp32, instead of widening them by panels at every
+//  use; or bf16, and multiply with them in bf16 (kernels/bf16.h, whose tl_bf16_name must not be NULL). Call before making
+//  parts.
+void tl_model_hold (tl_model_t *self, tl_dtype_t dtype);
 void tl_model_destroy (tl_model_t **self_p);
 const tl_config_t *tl_model_config (const tl_model_t *self);
 const char *tl_model_path (const tl_model_t *self);
@@ -113,8 +114,8 @@ typedef struct {
     const char *freeze[TL_MAX_FREEZE];
     size_t freeze_count;
     size_t prefix; //  P-tuning v2: rows of trained keys and values in front of every block's own
-    bool frozen;                     //  this part trains nothing (tune.parts leaves it out)
-    uint64_t seed;                   //  init and dropout draws
+    bool frozen;   //  this part trains nothing (tune.parts leaves it out)
+    uint64_t seed; //  init and dropout draws
     double beta1, beta2, eps, decay; //  AdamW
 } tl_tune_t;
 
@@ -177,7 +178,8 @@ typedef struct {
     size_t target_count;
     size_t *layers; //  LoRA, P-tuning: [layer_count] blocks that have it, ascending; NULL: all
     size_t layer_count;
-    char *freeze[TL_MAX_FREEZE]; //  full: what stayed frozen; else what tl_adapter_tune made of layers
+    char *freeze
+        [TL_MAX_FREEZE]; //  full: what stayed frozen; else what tl_adapter_tune made of layers
     size_t freeze_count;
     char *base; //  directory or name of the base model it was made on, "" if unknown
 } tl_adapter_info_t;

@@ -212,7 +212,7 @@ s_first_values (tl_part_t *self, tl_error_t *err)
         else if (tl_model_weight (self->model, tensor->name, tensor->shape[0], tensor->shape[1],
                                   &weight, err))
             return -1;
-        else if (tl_dtype_block (weight.dtype) > 1 && !tl_model_expands (self->model))
+        else if (tl_dtype_block (weight.dtype) > 1 && tl_model_holds (self->model) != TL_F32)
             return tl_fail (err, TL_BAD_INPUT,
                             "%s: tensor %s is quantised (%s) and tune.method full would train it; "
                             "set model.dtype: fp32 to expand the weights, or tune.method: lora",

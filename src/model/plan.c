@@ -27,7 +27,7 @@ s_max (size_t a, size_t b)
 static size_t
 s_linear (const tl_linear_t *self, size_t n, bool backward, bool dropout)
 {
-    size_t plain = tl_padded (tl_linear_scratch (self->in, self->out, self->dtype));
+    size_t plain = tl_padded (tl_linear_room (self, n));
     if (self->rank == 0)
         return plain;
     size_t lora = dropout && self->dropout > 0 ? 2 * tl_padded (n * self->in) : 0;
@@ -164,7 +164,7 @@ s_tape (tl_segment_t *segment, size_t rows, size_t labels, bool train)
     return size;
 }
 
-//  Bytes of the segment's tensors in the mapping, or expanded. A tied head and its embedding are one.
+//  Bytes of the segment's tensors in the mapping, or converted. A tied head and its embedding are one.
 static size_t
 s_weights (const tl_part_t *part)
 {
@@ -177,13 +177,14 @@ s_weights (const tl_part_t *part)
         if (!tl_part_owns (part, config, &slot) ||
             tl_model_weight (part->model, slot.name, slot.rows, slot.columns, &weight, NULL) != 0)
             continue;
-        bool expanded = tl_model_expands (part->model) && !slot.vector && weight.dtype != TL_F32 &&
-                        !tl_part_find (part, slot.name);
-        //  What was expanded out of a GGUF file leaves the mapping.
-        if (!expanded || !tl_model_gguf (part->model))
+        tl_dtype_t holds = tl_model_holds (part->model);
+        bool held = holds != TL_DTYPES && !slot.vector && weight.dtype != holds &&
+                    !tl_part_find (part, slot.name);
+        //  What was converted out of a GGUF file leaves the mapping.
+        if (!held || !tl_model_gguf (part->model))
             bytes += tl_dtype_bytes (weight.dtype, slot.rows * slot.columns);
-        if (expanded)
-            bytes += tl_dtype_bytes (TL_F32, slot.rows * slot.columns);
+        if (held)
+            bytes += tl_dtype_bytes (holds, slot.rows * slot.columns);
     }
     return bytes;
 }

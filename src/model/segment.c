@@ -50,6 +50,8 @@ s_bind_linear (tl_segment_t *self, tl_linear_t *linear, const tl_slot_t *slot,
     linear->weight = source->data;
     linear->dtype = source->dtype;
     linear->weight_gradient = source->gradient;
+    linear->reduced = !source->gradient && source->dtype == TL_BF16 &&
+                      tl_model_holds (self->part->model) == TL_BF16;
     if (!a || !b)
         return;
     linear->rank = tune->rank;

@@ -89,6 +89,7 @@ typedef struct {
     size_t in, out;
     const void *weight; //  [out, in] in the mapping, or the fp32 master
     tl_dtype_t dtype;
+    bool reduced;           //  products with it are in bf16; the weight is
     const float *bias;      //  [out] or NULL
     float *weight_gradient; //  [out, in] when fully tuned, else NULL
     float *bias_gradient;   //  [out] or NULL
@@ -105,6 +106,8 @@ tl_linear_trains (const tl_linear_t *self)
     return self->rank > 0 || self->weight_gradient;
 }
 
+//  Floats of scratch that one product with the weight takes for n rows.
+size_t tl_linear_room (const tl_linear_t *self, size_t n);
 //  y [n, out] = x W^T + bias + beta * y (+ LoRA). low [n, rank] receives x A^T for backward.
 void tl_linear_forward (const tl_linear_t *self, const tl_rows_t *rows, float *y, const float *x,
                         double beta, float *low, tl_workspace_t *workspace);

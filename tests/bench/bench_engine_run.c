@@ -1,6 +1,6 @@
 /*  bench_engine_run: one measurement of the engine in one process; bench_engine starts it beside its opponents.
 
-        train MODEL BATCH LENGTH [MEMORY_MB]   LoRA r = 8 on the family's usual linears, a label on every row but each last
+        train MODEL BATCH LENGTH [MEMORY_MB [bf16]]   LoRA r = 8 on the family's usual linears, a label on every row but each last
         eval MODEL BATCH LENGTH                forward and loss
         generate MODEL PROMPT TOKENS           batch 1, against a plain read of as many bytes
         block fp32|fp16 ROWS                   a ChatGLM-6B-shaped block with LoRA, against its bare sgemm calls
@@ -18,6 +18,7 @@
 #include "fed/reading.h"
 #include "file.h"
 #include "hash.h"
+#include "kernels/bf16.h"
 #include "kernels/kernels.h"
 #include "memory.h"
 #include "model/segment.h"
@@ -86,6 +87,11 @@ s_model (const run_t *self)
     tl_model_t *model = self->word_count ? tl_model_open (self->words[0], &err) : NULL;
     if (!model)
         s_fail (self->word_count ? err.text : "which model?");
+    if (strcmp (self->words[self->word_count - 1], "bf16") == 0) {
+        if (!tl_bf16_name ())
+            s_fail ("this processor has no instructions for bf16");
+        tl_model_hold (model, TL_BF16);
+    }
     return model;
 }
 

@@ -335,7 +335,7 @@ test_quantised_weights_may_be_expanded (void **state)
     tl_part_t *part = tl_part_new (gguf, &whole, 1, &lora, &err);
     tl_part_plan (part, 30, 10, 3, 20, 1, &small);
     tl_part_destroy (&part);
-    tl_model_expand (gguf);
+    tl_model_hold (gguf, TL_F32);
     part = tl_part_new (gguf, &whole, 1, &lora, &err);
     tl_part_plan (part, 30, 10, 3, 20, 1, &large);
     tl_part_destroy (&part);
