@@ -499,6 +499,67 @@ test_what_the_later_families_mean (void **state)
     assert_string_equal (targets, "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
 }
 
+//  The figures of models as they were released, and what they come to.
+static void
+test_released_models (void **state)
+{
+    static const struct {
+        const char *json;
+        tl_family_t family;
+        size_t vocab, kv_heads, turned, ends;
+        int32_t eos;
+        double base;
+    } models[] = {
+        {"{\"model_type\":\"chatglm\",\"bos_token_id\":130004,\"eos_token_id\":130005,"
+         "\"mask_token_id\":130000,\"gmask_token_id\":130001,\"pad_token_id\":3,"
+         "\"hidden_size\":4096,\"inner_hidden_size\":16384,\"layernorm_epsilon\":1e-05,"
+         "\"max_sequence_length\":2048,\"num_attention_heads\":32,\"num_layers\":28,"
+         "\"position_encoding_2d\":true,\"vocab_size\":130528,\"quantization_bit\":0,"
+         "\"prefix_projection\":false,\"pre_seq_len\":null}",
+         TL_FAMILY_CHATGLM, 130528, 32, 128, 0, 130005, 10000},
+        {"{\"model_type\":\"chatglm\",\"_name_or_path\":\"glm-4-9b-chat\",\"add_qkv_bias\":true,"
+         "\"multi_query_attention\":true,\"multi_query_group_num\":2,\"kv_channels\":128,"
+         "\"num_attention_heads\":32,\"num_layers\":40,\"hidden_size\":4096,"
+         "\"ffn_hidden_size\":13696,\"padded_vocab_size\":151552,\"rope_ratio\":500,"
+         "\"seq_length\":131072,\"layernorm_epsilon\":1.5625e-07,"
+         "\"eos_token_id\":[151329,151336,151338],\"pad_token_id\":151329}",
+         TL_FAMILY_GLM, 151552, 2, 64, 2, 151329, 5000000},
+        {"{\"model_type\":\"qwen2\",\"bos_token_id\":151643,\"eos_token_id\":151645,"
+         "\"hidden_size\":3584,\"intermediate_size\":18944,\"max_position_embeddings\":32768,"
+         "\"max_window_layers\":28,\"num_attention_heads\":28,\"num_hidden_layers\":28,"
+         "\"num_key_value_heads\":4,\"rms_norm_eps\":1e-06,\"rope_theta\":1000000.0,"
+         "\"sliding_window\":131072,\"tie_word_embeddings\":false,\"use_sliding_window\":false,"
+         "\"vocab_size\":152064}",
+         TL_FAMILY_QWEN2, 152064, 4, 128, 0, 151645, 1000000},
+        {"{\"model_type\":\"mistral\",\"bos_token_id\":1,\"eos_token_id\":2,\"hidden_size\":4096,"
+         "\"intermediate_size\":14336,\"max_position_embeddings\":32768,"
+         "\"num_attention_heads\":32,\"num_hidden_layers\":32,\"num_key_value_heads\":8,"
+         "\"rms_norm_eps\":1e-05,\"rope_theta\":1000000.0,\"sliding_window\":null,"
+         "\"vocab_size\":32768}",
+         TL_FAMILY_LLAMA, 32768, 8, 128, 0, 2, 1000000},
+        {"{\"model_type\":\"llama\",\"attention_bias\":false,\"bos_token_id\":1,"
+         "\"eos_token_id\":2,\"hidden_size\":576,\"intermediate_size\":1536,"
+         "\"is_llama_config\":true,\"max_position_embeddings\":8192,\"num_attention_heads\":9,"
+         "\"num_hidden_layers\":30,\"num_key_value_heads\":3,\"pretraining_tp\":1,"
+         "\"rms_norm_eps\":1e-05,\"rope_interleaved\":false,\"rope_scaling\":null,"
+         "\"rope_theta\":100000,\"tie_word_embeddings\":true,\"vocab_size\":49152}",
+         TL_FAMILY_LLAMA, 49152, 3, 64, 0, 2, 100000},
+    };
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        tl_config_t config;
+        tl_error_t err = {0};
+        if (tl_config_parse ("c", models[i].json, strlen (models[i].json), &config, &err) != 0)
+            fail_msg ("%s", err.text);
+        assert_int_equal (config.family, models[i].family);
+        assert_int_equal (config.vocab, models[i].vocab);
+        assert_int_equal (config.kv_heads, models[i].kv_heads);
+        assert_int_equal (config.turned, models[i].turned);
+        assert_int_equal (config.eos, models[i].eos);
+        assert_int_equal (config.end_count, models[i].ends);
+        assert_true (config.rope_base == models[i].base);
+    }
+}
+
 int
 main (void)
 {
@@ -514,6 +575,7 @@ main (void)
         cmocka_unit_test_setup_teardown (test_configs_that_are_not_computed, s_setup, s_teardown),
         cmocka_unit_test (test_what_configs_mean),
         cmocka_unit_test (test_what_the_later_families_mean),
+        cmocka_unit_test (test_released_models),
         cmocka_unit_test_setup_teardown (test_families_have_their_own_tensors, s_setup, s_teardown),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
