@@ -468,7 +468,11 @@ s_on_tick (void *arg)
                 it->pinged = now;
                 tl_broker_control (self, it, &ping);
             }
-            if (it->link)
+            if (it->link && it->data.attached && !tl_link_attached (it->link))
+                //  It was told that messages are missing, or could not be sent one: it is to attach again
+                tl_broker_invalid (self, it->role == TL_ROLE_WORKER ? self->workers : self->clients,
+                                   &it->data.routing, false, "messages are missing: attach again");
+            else if (it->link)
                 tl_link_tick (it->link, true);
         }
     }

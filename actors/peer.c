@@ -453,7 +453,9 @@ s_on_timer (void *arg)
     tl_socket_redial (self->control);
     if (self->data)
         tl_socket_redial (self->data);
-    if (self->phase == ATTACHING)
+    //  LIVE and detached: the connection broke, and attaches when it is back; or it holds and something was refused or
+    //  lost on it once, which nobody else would ever tell.
+    if (self->phase == ATTACHING || (self->link && !tl_link_attached (self->link)))
         s_attach (self, self->data);
     else if (self->link)
         tl_link_tick (self->link, true);

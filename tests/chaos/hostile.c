@@ -201,6 +201,9 @@ s_broken_links (stage_t *stage)
     s_send_commit (peer, peer->step, false);
     peer_wait (peer, TL_INVALID);
     stage_check (stage, !peer->expired, "INVALID: attach again");
+    //  Whoever missed it is told again: nothing else would ever get that link going
+    peer_wait (peer, TL_INVALID);
+    stage_check (stage, !peer->expired, "INVALID again");
     peer_expect_alive (peer);
     peer_leave (&peer);
 
