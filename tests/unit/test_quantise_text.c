@@ -69,7 +69,10 @@ s_compare (void)
     const char *const paths[] = {s_root, file};
     tl_tokenizer_t *tokenizers[2];
     for (size_t i = 0; i < 2; i++) {
-        tokenizers[i] = tl_tokenizer_open (paths[i], tl_model_config (models[i]), &err);
+        //  The tiny model's ids are a SentencePiece model's; pieces are what is compared here.
+        tl_config_t config = *tl_model_config (models[i]);
+        config.bos = config.eos = config.pad = -1;
+        tokenizers[i] = tl_tokenizer_open (paths[i], &config, &err);
         if (!tokenizers[i])
             fail_msg ("%s", err.text);
     }
@@ -139,7 +142,7 @@ test_byte_level_tokenizers_are_carried (void **state)
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         tl_error_t err;
-        if (s_write_bpe (kinds[i], tiny_llama (true), &err) != 0)
+        if (s_write_bpe (kinds[i], tiny_qwen2 (true), &err) != 0)
             fail_msg ("%s", err.text);
         s_compare ();
     }
@@ -157,7 +160,7 @@ test_what_gguf_has_no_words_for_is_left_out (void **state)
     };
     tl_error_t err;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        assert_int_equal (s_write_bpe (kinds[i], tiny_llama (true), &err), -1);
+        assert_int_equal (s_write_bpe (kinds[i], tiny_qwen2 (true), &err), -1);
         assert_non_null (strstr (err.text, "GGUF has no name for"));
     }
     char *json = tl_format ("%s/tokenizer.json", s_root);
