@@ -10,6 +10,7 @@ tl_fuzz (fuzz_config CORPUS config SOURCES fuzz/fuzz_config.c LIBRARIES tl_model
 if (TARGET tests_rig)
     tl_test (test_quantise_text SOURCES unit/test_quantise_text.c tiny_tokenizer.c tiny_bpe.c
              LIBRARIES tests_rig tl_data PkgConfig::SODIUM)
+    tl_test (test_gguf SOURCES unit/test_gguf.c LIBRARIES tests_rig)
     tl_test (test_quantise SOURCES unit/test_quantise.c LIBRARIES tests_rig)
     tl_test (test_adapter TIMEOUT 120 SOURCES unit/test_adapter.c LIBRARIES tests_rig PkgConfig::JANSSON)
     tl_test (test_tune TIMEOUT 120 SOURCES unit/test_tune.c LIBRARIES tests_rig)

@@ -1,4 +1,4 @@
-//  gguf_config: a table of keys for each architecture, and one of names.
+//  gguf_config: a table of keys, and one of names.
 
 #include "gguf_config.h"
 
@@ -16,7 +16,6 @@ typedef enum {
     S_WHOLE,
     S_REAL,
     S_HEAD_DIM, //  whole; must be the same wherever it is said
-    S_HALF_DIM, //  half of it; read after it is known
     S_PASS      //  known, not used: told by the tensors, or of no effect here
 } s_kind_t;
 
@@ -27,29 +26,23 @@ typedef struct {
     bool needed;
 } s_key_t;
 
-#define S_COMMON                                                                                   \
-    {"block_count", "num_hidden_layers", S_WHOLE, true},                                           \
-        {"embedding_length", "hidden_size", S_WHOLE, true},                                        \
-        {"feed_forward_length", "intermediate_size", S_WHOLE, true},                               \
-        {"context_length", "max_position_embeddings", S_WHOLE, true},                              \
-        {"attention.head_count", "num_attention_heads", S_WHOLE, true},                            \
-        {"attention.head_count_kv", "num_key_value_heads", S_WHOLE, false},                        \
-        {"attention.layer_norm_rms_epsilon", "rms_norm_eps", S_REAL, true},                        \
-        {"attention.key_length", "head_dim", S_HEAD_DIM, false},                                   \
-        {"attention.value_length", "head_dim", S_HEAD_DIM, false},                                 \
-        {"rope.freq_base", "rope_theta", S_REAL, false},                                           \
-        {"rope.scaling.original_context_length", NULL, S_PASS, false},                             \
-        {"rope.scaling.finetuned", NULL, S_PASS, false}, {"vocab_size", NULL, S_PASS, false},      \
-    {                                                                                              \
-        "tensor_data_layout", NULL, S_PASS, false                                                  \
-    }
-
-static const s_key_t s_llama[] = {
-    S_COMMON, {"rope.dimension_count", "head_dim", S_HEAD_DIM, false}, {NULL, NULL, S_PASS, false}};
-
-//  rope.dimension_count is half a head's width here.
-static const s_key_t s_glm[] = {
-    S_COMMON, {"rope.dimension_count", NULL, S_HALF_DIM, false}, {NULL, NULL, S_PASS, false}};
+//  Of every architecture.
+static const s_key_t s_keys[] = {{"block_count", "num_hidden_layers", S_WHOLE, true},
+                                 {"embedding_length", "hidden_size", S_WHOLE, true},
+                                 {"feed_forward_length", "intermediate_size", S_WHOLE, true},
+                                 {"context_length", "max_position_embeddings", S_WHOLE, true},
+                                 {"attention.head_count", "num_attention_heads", S_WHOLE, true},
+                                 {"attention.head_count_kv", "num_key_value_heads", S_WHOLE, false},
+                                 {"attention.layer_norm_rms_epsilon", "rms_norm_eps", S_REAL, true},
+                                 {"attention.key_length", "head_dim", S_HEAD_DIM, false},
+                                 {"attention.value_length", "head_dim", S_HEAD_DIM, false},
+                                 {"rope.freq_base", "rope_theta", S_REAL, false},
+                                 {"rope.dimension_count", NULL, S_PASS, false}, //  s_check_turned
+                                 {"rope.scaling.original_context_length", NULL, S_PASS, false},
+                                 {"rope.scaling.finetuned", NULL, S_PASS, false},
+                                 {"vocab_size", NULL, S_PASS, false},
+                                 {"tensor_data_layout", NULL, S_PASS, false},
+                                 {NULL, NULL, S_PASS, false}};
 
 //  ChatGLM2's own words for the same, where it has them.
 static const char *const s_chatglm2[][2] = {
@@ -62,11 +55,11 @@ static const char *const s_chatglm2[][2] = {
 typedef struct {
     const char *name; //  general.architecture
     const char *type; //  model_type
-    const s_key_t *keys;
+    bool half;        //  rotary turns half of a head
 } s_architecture_t;
 
 static const s_architecture_t s_architectures[] = {
-    {"llama", "llama", s_llama}, {"qwen2", "qwen2", s_llama}, {"chatglm", "glm", s_glm}};
+    {"llama", "llama", false}, {"qwen2", "qwen2", false}, {"chatglm", "glm", true}};
 enum { ARCHITECTURES = sizeof s_architectures / sizeof *s_architectures };
 
 typedef struct {
@@ -132,16 +125,18 @@ s_read_key (const s_reader_t *self, const s_key_t *entry)
     return 0;
 }
 
-//  ChatGLM turns half of a head, and nothing else is computed here.
+//  Rotary turns all of a head, ChatGLM's half of it; nothing else is computed here.
 static int
-s_check_half (const s_reader_t *self, json_int_t head_dim)
+s_check_turned (const s_reader_t *self, json_int_t head_dim)
 {
-    const tl_gguf_value_t *value = tl_gguf_find (self->gguf, "chatglm.rope.dimension_count");
+    char key[64];
     double number = 0;
-    if (self->architecture->keys != s_glm || !value ||
-        (tl_gguf_real (value, 0, &number) && 2 * number == (double)head_dim))
+    bool half = self->architecture->half;
+    snprintf (key, sizeof key, "%s.rope.dimension_count", self->architecture->name);
+    const tl_gguf_value_t *value = tl_gguf_find (self->gguf, key);
+    if (!value || (tl_gguf_real (value, 0, &number) && (half ? 2 : 1) * number == (double)head_dim))
         return 0;
-    return s_refuse (self, value->key, "half the width of a head");
+    return s_refuse (self, key, half ? "half the width of a head" : "the width of a head");
 }
 
 static bool
@@ -169,7 +164,7 @@ s_check_unknown (const s_reader_t *self)
         const tl_gguf_value_t *value = tl_gguf_key (self->gguf, i);
         if (strncmp (value->key, name, length) != 0 || value->key[length] != '.')
             continue;
-        const s_key_t *entry = self->architecture->keys;
+        const s_key_t *entry = s_keys;
         while (entry->key && strcmp (entry->key, value->key + length + 1) != 0)
             entry++;
         bool causal = strcmp (value->key + length, ".attention.causal") == 0;
@@ -247,8 +242,8 @@ s_read (s_reader_t *self)
 {
     if (s_find_architecture (self) != 0)
         return -1;
-    for (const s_key_t *entry = self->architecture->keys; entry->key; entry++)
-        if (entry->kind < S_HALF_DIM && s_read_key (self, entry) != 0)
+    for (const s_key_t *entry = s_keys; entry->key; entry++)
+        if (entry->kind != S_PASS && s_read_key (self, entry) != 0)
             return -1;
     if (s_check_unknown (self) != 0)
         return -1;
@@ -266,7 +261,7 @@ s_read (s_reader_t *self)
     json_int_t heads = json_integer_value (json_object_get (config, "num_attention_heads"));
     if (!json_object_get (config, "head_dim") && hidden % heads == 0 && hidden >= heads)
         json_object_set_new (config, "head_dim", json_integer (hidden / heads));
-    if (s_check_half (self, json_integer_value (json_object_get (config, "head_dim"))) != 0)
+    if (s_check_turned (self, json_integer_value (json_object_get (config, "head_dim"))) != 0)
         return -1;
     bool tied = !tl_gguf_find_tensor (self->gguf, "output.weight");
     json_object_set_new (config, "tie_word_embeddings", json_boolean (tied));
@@ -278,8 +273,7 @@ s_read (s_reader_t *self)
     json_object_set_new (config, "sliding_window", json_null ());
     json_object_set_new (config, "torch_dtype", json_string ("float32"));
     s_read_ids (self);
-    if (tl_gguf_find_tensor (self->gguf, "blk.0.attn_qkv.weight") &&
-        self->architecture->keys == s_glm)
+    if (tl_gguf_find_tensor (self->gguf, "blk.0.attn_qkv.weight") && self->architecture->half)
         s_rename_chatglm2 (self);
     return 0;
 }

@@ -30,8 +30,8 @@ typedef enum { TL_FAMILY_CHATGLM, TL_FAMILY_GLM, TL_FAMILY_LLAMA, TL_FAMILY_QWEN
 
 //  What a checkpoint calls its tensors and how it cuts them up: ChatGLM-6B's original files; ChatGLM2's (3, GLM-4)
 //  original files: fused query_key_value [all q | all k | all v] and dense_h_to_4h [gate | up]; Hugging Face's names (glm:
-//  gate_up_proj [gate | up]); GGUF's names.
-typedef enum { TL_NAMES_CHATGLM, TL_NAMES_CHATGLM2, TL_NAMES_HF, TL_NAMES_GGUF } tl_names_t;
+//  gate_up_proj [gate | up]). A GGUF file's model goes by the names that its directory would have.
+typedef enum { TL_NAMES_CHATGLM, TL_NAMES_CHATGLM2, TL_NAMES_HF } tl_names_t;
 
 enum { TL_MAX_ENDS = 7 };
 
