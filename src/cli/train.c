@@ -146,11 +146,12 @@ s_print_result (const s_run_t *self, const char *adapter)
         return;
     }
     if (self->arguments->format == TL_FORMAT_TEXT) {
-        printf ("%s after step %llu of %llu: loss %.6g at first, %.6g at last, %llu label tokens, "
+        printf ("%s after step %llu of %llu: loss %.6g at first, %.6g at last, %llu label token%s, "
                 "%.1f s\nadapter: %s\n",
                 s_stop ? "stopped" : "done", (unsigned long long)done,
                 (unsigned long long)tl_local_steps (self->local), self->first, self->last,
-                (unsigned long long)tl_local_labels (self->local), seconds, adapter);
+                (unsigned long long)tl_local_labels (self->local),
+                tl_local_labels (self->local) == 1 ? "" : "s", seconds, adapter);
         return;
     }
     json_t *result = json_pack ("{sb so sI sI sI sI sf sI sI}", "done", !s_stop, "adapter",

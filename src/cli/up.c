@@ -91,7 +91,7 @@ s_on_line (void *arg, const char *line)
     tl_board_line (arg, line);
 }
 
-//  Prints the result and writes summary.json beside the adapters. A broker that never came up leaves an earlier one as it is.
+//  Prints the result and writes summary.json beside the adapters. A run that came to nothing leaves an earlier one's.
 static int
 s_finish (tl_board_t *board, const tl_topology_t *topology, bool good, tl_error_t *err)
 {
@@ -99,8 +99,11 @@ s_finish (tl_board_t *board, const tl_topology_t *topology, bool good, tl_error_
     json_t *summary = tl_board_summary (board);
     unsigned long long steps =
         (unsigned long long)json_integer_value (json_object_get (summary, "steps"));
-    if (s_broker_is_here (topology) ? !tl_board_began (board) : steps == 0) {
+    if (steps == 0 && !(good && topology->train.steps == 0)) {
         json_decref (summary);
+        if (good)
+            fprintf (stderr, "stopped before the first step of %llu\n",
+                     (unsigned long long)topology->train.steps);
         return 0;
     }
     char *text = tl_json_text (summary, true);
@@ -109,7 +112,7 @@ s_finish (tl_board_t *board, const tl_topology_t *topology, bool good, tl_error_
     if (rc == 0 && steps < topology->train.steps)
         fprintf (stderr, "stopped after step %llu of %llu\n", steps,
                  (unsigned long long)topology->train.steps);
-    if (rc == 0 && steps > 0 && good)
+    if (rc == 0 && good)
         fprintf (stderr, "adapters and summary.json are in %s/%s\n", topology->checkpoint.dir,
                  topology->name);
     free (path);

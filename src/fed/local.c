@@ -115,8 +115,7 @@ tl_local_new (const tl_topology_t *topology, const char *site, uint64_t label_to
     self->topology = topology;
     self->steps = topology->train.steps;
     self->allowance = UINT64_MAX;
-    if (s_choose_sites (self, site, err) != 0 ||
-        !(self->model = tl_model_of (topology, err)) ||
+    if (s_choose_sites (self, site, err) != 0 || !(self->model = tl_model_of (topology, err)) ||
         !(self->tokenizer =
               tl_tokenizer_open (topology->model.path, tl_model_config (self->model), err)) ||
         s_open_data (self, err) != 0 || !(self->chain = tl_chain_of (topology, self->model, err))) {
@@ -342,6 +341,11 @@ s_load (tl_local_t *self, const char *out, uint64_t number, tl_error_t *err)
     char path[PATH_MAX], name[32];
     s_save_path (path, out, number, "progress");
     unsigned long long step = 0, labels = 0;
+    if (!tl_exists (path))
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s isn't there: the save is not whole; remove its directory to go on from "
+                        "the one before",
+                        path);
     char *text = tl_file_read (path, 1024, NULL, err);
     if (!text)
         return -1;

@@ -145,8 +145,16 @@ s_fail_bind (const char *what, const char *endpoint, tl_error_t *err)
     if (reason == EADDRNOTAVAIL || reason == ENODEV)
         return tl_fail (err, TL_BAD_INPUT,
                         "%s: no network interface of this machine has the address of %s; give one "
-                        "of its own, or tcp://*:PORT for all, in the topology file",
+                        "of its own in the topology file",
                         what, endpoint);
+    //  Peers may connect to a name; for a bind libzmq looks none up, and leaves an errno of something else.
+    const char *host = endpoint + strlen ("tcp://");
+    if (*host != '[' && strspn (host, "0123456789.:") != strlen (host))
+        return tl_fail (
+            err, TL_BAD_INPUT,
+            "%s: %s can't be bound, it has a name in place of an address; write the address of one "
+            "of this machine's network interfaces in the topology file",
+            what, endpoint);
     return tl_fail (err, TL_BAD_INPUT,
                     "%s: %s can't be bound (%s); give the address of one of this machine's network "
                     "interfaces and a port from 1024 up in the topology file",

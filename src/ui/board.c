@@ -40,7 +40,6 @@ struct tl_board {
     double up_s;         //  until the first finished step, 0: none yet
     double trained_s;    //  until the latest finished step
     uint64_t closed;     //  trunk steps
-    bool up;             //  the broker said so
     json_t *memory;      //  {part: {planned, peak}}
 };
 
@@ -220,9 +219,7 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
         tl_json_print (copy, false);
         json_decref (copy);
     }
-    if (strcmp (name, "up") == 0)
-        self->up = true;
-    else if (strcmp (name, "step") == 0 && index >= 0)
+    if (strcmp (name, "step") == 0 && index >= 0)
         s_on_step (self, &self->lines[index], event);
     else if (strcmp (name, "scored") == 0 && index >= 0) {
         self->lines[index].nll = s_real (event, "nll");
@@ -236,12 +233,6 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
         s_settle (self);
         tl_board_line (self, "trained; serving eval and generate until `trunkline down`");
     }
-}
-
-bool
-tl_board_began (const tl_board_t *self)
-{
-    return self->up;
 }
 
 //  --- the result -------------------------------------------------------------------------------

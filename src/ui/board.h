@@ -24,8 +24,6 @@ void tl_board_line (tl_board_t *self, const char *line);
 //  last finished step), clients: [...], memory: {...}}.
 //  The caller decrefs.
 json_t *tl_board_summary (const tl_board_t *self);
-//  Whether the run began: the broker was up. If not, an earlier run of the name keeps its summary.
-bool tl_board_began (const tl_board_t *self);
 //  Ends the progress and prints the result.
 void tl_board_end (tl_board_t *self);
 

@@ -54,6 +54,10 @@ for file in b/step-*/part-*.state b/step-*/origin.json b/adapter/*; do
     [ "$(stat -c %a "$file")" = 600 ] || fail "$file has mode $(stat -c %a "$file"), expected 600"
 done
 
+mkdir -p half/step-000000003
+expect 4 'half/step-000000003/progress isn.t there: the save is not whole; remove its directory' \
+    "$TRUNKLINE" train t.yaml --out half --resume
+
 #   Label tokens are spent exactly.
 "$TRUNKLINE" train t.yaml --out f --label-tokens 321 --format json >f.json 2>/dev/null
 grep -q '"label_tokens": 321' f.json || fail "expected 321 label tokens: $(cat f.json)"

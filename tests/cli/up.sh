@@ -13,4 +13,12 @@ for file in runs/t/*/save-*.state runs/t/*/adapter/*; do
     [ "$(stat -c %a "$file")" = 600 ] || fail "$file has mode $(stat -c %a "$file"), expected 600"
 done
 
+#   A run that comes to nothing leaves the summary of the one before, and says one sentence.
+cp runs/t/summary.json kept.json
+expect 4 'client/north: absent.jsonl can' "$TRUNKLINE" up t.yaml $ports --set clients.0.data=absent.jsonl
+grep -q 'stopped\|adapters' err.txt && fail "nothing was done: $(cat err.txt)"
+cmp kept.json runs/t/summary.json
+expect 4 'broker.control: tcp://localhost:[0-9]* can.t be bound, it has a name' \
+    "$TRUNKLINE" up t.yaml $ports --set broker.control=tcp://localhost:5569
+
 expect 3 'nothing answers at tcp://127.0.0.1:[0-9]*, so nothing is there to be stopped' "$TRUNKLINE" down t.yaml $ports
