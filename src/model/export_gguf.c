@@ -81,7 +81,7 @@ s_write (const tl_export_t *self, const char *path, tl_gguf_writer_t *writer, tl
             rc = s_announce (self, &slot, writer, err);
     }
     if (rc == 0)
-        rc = tl_gguf_writer_begin (writer, path, err);
+        rc = tl_gguf_writer_begin (writer, path, 0600, err);
     for (size_t i = 0; rc == 0 && i < count; i++) {
         tl_layout_at (config, i, &slot);
         if (self->slots[i].a)

@@ -230,7 +230,7 @@ s_pad (tl_gguf_writer_t *self, size_t size, tl_error_t *err)
 }
 
 int
-tl_gguf_writer_begin (tl_gguf_writer_t *self, const char *path, tl_error_t *err)
+tl_gguf_writer_begin (tl_gguf_writer_t *self, const char *path, int mode, tl_error_t *err)
 {
     s_buffer_t header = {NULL, 0, 0};
     s_put (&header, "GGUF", 4);
@@ -247,7 +247,7 @@ tl_gguf_writer_begin (tl_gguf_writer_t *self, const char *path, tl_error_t *err)
         s_put_little (&header, tl_gguf_type_of (tensor->dtype), 4);
         s_put_little (&header, tensor->begin, 8);
     }
-    int rc = tl_writer_open (&self->file, path, 0644, err);
+    int rc = tl_writer_open (&self->file, path, mode, err);
     if (rc == 0)
         rc = tl_writer_add (&self->file, header.data, header.size, err);
     if (rc == 0)

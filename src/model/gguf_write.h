@@ -34,8 +34,9 @@ void tl_gguf_announce (tl_gguf_writer_t *self, const char *name, tl_dtype_t dtyp
                        const size_t *shape, size_t dimensions);
 
 //  Writes the header; nothing can be put or announced afterwards. Then the tensors' bytes in order, in pieces as the
-//  caller likes; padding is the writer's. finish: all of them have come; the file gets its name.
-int tl_gguf_writer_begin (tl_gguf_writer_t *self, const char *path, tl_error_t *err);
+//  caller likes; padding is the writer's. finish: all of them have come; the file gets its name. mode: 0644, or 0600 for
+//  what was trained on private text.
+int tl_gguf_writer_begin (tl_gguf_writer_t *self, const char *path, int mode, tl_error_t *err);
 int tl_gguf_writer_add (tl_gguf_writer_t *self, const void *data, size_t size, tl_error_t *err);
 int tl_gguf_writer_finish (tl_gguf_writer_t *self, tl_error_t *err);
 

@@ -9,10 +9,12 @@
 #include "assert.h"
 #include "memory.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { PIECE = 1 << 20 }; //  values at a time, about
 
@@ -255,11 +257,22 @@ s_factors (const s_job_t *self, size_t *count)
     return factors;
 }
 
+//  A model that others may not read, such as one joined with a private adapter, doesn't become readable here.
+static int
+s_mode (const s_job_t *self)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    bool open = tl_model_file (self->model, 0, path, sizeof path) && stat (path, &status) == 0 &&
+                (status.st_mode & S_IROTH);
+    return open ? 0644 : 0600;
+}
+
 static int
 s_write_all (const s_job_t *self, const s_tensor_t *tensors, size_t count, const float *factors,
              size_t pairs, const char *out)
 {
-    if (tl_gguf_writer_begin (self->writer, out, self->err) != 0 ||
+    if (tl_gguf_writer_begin (self->writer, out, s_mode (self), self->err) != 0 ||
         (factors &&
          tl_gguf_writer_add (self->writer, factors, pairs * sizeof *factors, self->err) != 0))
         return -1;

@@ -18,6 +18,9 @@ done
 expect 0 '"type":"q4_0"' "$TRUNKLINE" quantize source.gguf out.gguf --type int4 --format json
 expect 0 'q8_0' "$TRUNKLINE" quantize source.gguf out.gguf --type int8
 cp out.gguf before.gguf
+chmod 600 source.gguf
+expect 0 'q8_0' "$TRUNKLINE" quantize source.gguf mine.gguf
+[ "$(stat -c %a mine.gguf)" = 600 ] || fail "a private model became readable"
 
 expect 4 "expected q8_0 (int8), q4_0 (int4)" "$TRUNKLINE" quantize source.gguf out.gguf --type q5_1
 expect 4 "is the model itself" "$TRUNKLINE" quantize source.gguf ./source.gguf

@@ -252,7 +252,7 @@ s_reopened (tl_gguf_writer_t **writer, const void *data, size_t size)
 {
     tl_error_t err;
     char *root = tiny_directory (), *path = tl_format ("%s/x.gguf", root);
-    if (tl_gguf_writer_begin (*writer, path, &err) != 0 ||
+    if (tl_gguf_writer_begin (*writer, path, 0644, &err) != 0 ||
         tl_gguf_writer_add (*writer, data, size, &err) != 0 ||
         tl_gguf_writer_finish (*writer, &err) != 0)
         fail_msg ("%s", err.text);
