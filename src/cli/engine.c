@@ -31,7 +31,7 @@ tl_engine_open (tl_engine_t *self, const tl_site_options_t *of, const tl_topolog
     //  Through the worker nothing computes but the site, which opens itself.
     if (!of->live && tl_blas_open ((int)threads, err))
         return -1;
-    if (!(self->model = tl_model_open (path, err)))
+    if (!(self->model = topology ? tl_model_of (topology, err) : tl_model_open (path, err)))
         return -1;
     self->config = tl_model_config (self->model);
     if (!(self->tokenizer = tl_tokenizer_open (path, self->config, err)))
