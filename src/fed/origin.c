@@ -16,12 +16,13 @@ struct tl_origin {
     json_t *fields; //  {name: value as text}, in the file's order
 };
 
+//  A run may become longer; memory changes what is computed twice, not what comes out.
 static bool
 s_matters (const char *path)
 {
-    return strcmp (path, "train.steps") != 0 &&
-           (strncmp (path, "split.", 6) == 0 || strncmp (path, "tune.", 5) == 0 ||
-            strncmp (path, "train.", 6) == 0);
+    return strcmp (path, "train.steps") != 0 && strcmp (path, "train.memory_mb") != 0 &&
+           (strcmp (path, "model.dtype") == 0 || strncmp (path, "split.", 6) == 0 ||
+            strncmp (path, "tune.", 5) == 0 || strncmp (path, "train.", 6) == 0);
 }
 
 static void

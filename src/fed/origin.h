@@ -1,7 +1,8 @@
 /*  origin: what a save was made under: every setting that decides what training computes, and hashes of
     model, tokenizer and text. A run goes on from a save only under the same.
 
-    train.steps is left out: a run may become longer. Threads are, too: they are the machine's.     */
+    train.steps is left out: a run may become longer. train.memory_mb and threads are, too: they are the
+    machine's.                                                                                      */
 
 #ifndef TL_ORIGIN_H
 #define TL_ORIGIN_H
