@@ -209,7 +209,8 @@ s_other_key (void)
     stage_check (stage, stage_ms () - began < 10000, "the end within seconds");
     //  Each said its first word three times at least
     stage_check (stage, s_refused (stage, "other_broker") >= 15, "they are counted");
-    stage_check (stage, s_refused (stage, "plain_text") == 0, "and not as plain text");
+    //  Who had enough on one of its sockets may have hung up in the middle of a handshake on the other
+    stage_check (stage, s_refused (stage, "plain_text") <= 5, "and not as plain text");
     part_log (broker, "it takes another key for this broker's");
 
     part_t *worker = stage_run (stage, "worker", "trunk", NULL);
