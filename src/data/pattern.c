@@ -14,10 +14,33 @@
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}"    \
     "\\x{205f}\\x{3000}"
 
+//  Letters and digits that came into Unicode after version 14, which is PCRE2's (10.42) and Oniguruma's. tiktoken's engine
+//  has 16; Hugging Face's step for digits, which isn't an expression there, 15.
+static const struct {
+    char category;
+    unsigned since; //  version of Unicode
+    const char *ranges;
+} s_newer[] = {
+    {'L', 15,
+     "\\x{1123f}-\\x{11240}\\x{11f02}\\x{11f04}-\\x{11f10}\\x{11f12}-\\x{11f33}\\x{1342f}\\x{13441}"
+     "-\\x{13446}\\x{1b132}\\x{1b155}\\x{1df25}-\\x{1df2a}\\x{1e030}-\\x{1e06d}\\x{1e4d0}-\\x{"
+     "1e4eb}\\x{2b739}\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"},
+    {'L', 16,
+     "\\x{1c89}-\\x{1c8a}\\x{a7cb}-\\x{a7cd}\\x{a7da}-\\x{a7dc}\\x{105c0}-\\x{105f3}\\x{10d4a}-\\x{"
+     "10d65}\\x{10d6f}-\\x{10d85}\\x{10ec2}-\\x{10ec4}\\x{11380}-\\x{11389}\\x{1138b}\\x{1138e}\\x{"
+     "11390}-\\x{113b5}\\x{113b7}\\x{113d1}\\x{113d3}\\x{11bc0}-\\x{11be0}\\x{13460}-\\x{143fa}\\x{"
+     "16100}-\\x{1611d}\\x{16d40}-\\x{16d6c}\\x{18cff}\\x{1e5d0}-\\x{1e5ed}\\x{1e5f0}"},
+    {'N', 15, "\\x{11f50}-\\x{11f59}\\x{1d2c0}-\\x{1d2d3}\\x{1e4f0}-\\x{1e4f9}"},
+    {'N', 16,
+     "\\x{10d40}-\\x{10d49}\\x{116d0}-\\x{116e3}\\x{11bf0}-\\x{11bf9}\\x{16130}-\\x{16139}\\x{"
+     "16d70}-\\x{16d79}\\x{1ccf0}-\\x{1ccf9}\\x{1e5f1}-\\x{1e5fa}"},
+};
+
 typedef struct {
     const char *name;    //  of the file, for messages
     const char *pattern; //  [length]
     size_t length, at;   //  at: the next byte to be read
+    unsigned unicode;    //  version that letters and digits are of
     bool in_class;       //  between [ and ]
     tl_text_t *out;
     tl_error_t *err;
@@ -57,6 +80,22 @@ s_pass (reader_t *self, size_t size)
     return 0;
 }
 
+//  \p{L} with what PCRE2 doesn't know of it yet.
+static int
+s_newer_property (reader_t *self, size_t size)
+{
+    const char category = s_peek (self, 3);
+    if (!self->in_class)
+        tl_text_words (self->out, "[");
+    s_pass (self, size);
+    for (size_t i = 0; i < sizeof s_newer / sizeof *s_newer; i++)
+        if (s_newer[i].category == category && s_newer[i].since <= self->unicode)
+            tl_text_words (self->out, s_newer[i].ranges);
+    if (!self->in_class)
+        tl_text_words (self->out, "]");
+    return 0;
+}
+
 //  \p{L}, \P{Lu}: general categories only. Scripts mean different things to different engines.
 static int
 s_property (reader_t *self)
@@ -70,6 +109,8 @@ s_property (reader_t *self)
         else if (s_peek (self, 4) && strchr (seconds, s_peek (self, 4)) && s_peek (self, 5) == '}')
             size = 6;
     }
+    if (size == 5 && s_peek (self, 1) == 'p' && self->unicode > 14)
+        return s_newer_property (self, size);
     return size ? s_pass (self, size) : s_refuse (self, 8);
 }
 
@@ -237,15 +278,20 @@ s_step (reader_t *self)
 }
 
 int
-tl_pattern_translate (const char *name, const char *pattern, size_t length, tl_text_t *out,
-                      tl_error_t *err)
+tl_pattern_translate (const char *name, const char *pattern, size_t length, unsigned unicode,
+                      tl_text_t *out, tl_error_t *err)
 {
     if (length > TL_PATTERN_MOST)
         return tl_fail (err, TL_BAD_INPUT,
                         "%s: an expression of %zu bytes, more than %d aren't supported; use a "
                         "model of a supported family",
                         name, length, TL_PATTERN_MOST);
-    reader_t reader = {.name = name, .pattern = pattern, .length = length, .out = out, .err = err};
+    reader_t reader = {.name = name,
+                       .pattern = pattern,
+                       .length = length,
+                       .unicode = unicode,
+                       .out = out,
+                       .err = err};
     while (reader.at < length)
         if (s_step (&reader) != 0)
             return -1;

@@ -91,7 +91,8 @@ tl_read_tokenizer_config (tl_tokenizer_t *self, const char *name, const char *da
                           tl_hints_t *hints, tl_error_t *err)
 {
     json_error_t reason;
-    json_t *root = json_loadb (data, size, JSON_ALLOW_NUL, &reason);
+    //  model_max_length is often 10^30.
+    json_t *root = json_loadb (data, size, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &reason);
     if (!root)
         return tl_fail (err, TL_BAD_INPUT, "%s:%d: not valid JSON (%s); fetch the file again", name,
                         reason.line, reason.text);

@@ -18,24 +18,26 @@ typedef struct {
 typedef struct {
     const char *pre;
     const char *patterns[4]; //  one after another; NULL ends them
+    unsigned unicode;        //  version that the first expression's engine knows; the others' is 14
     bool nfc;                //  the original composes text, which llama.cpp does not
     bool whole_first;
     bool bos; //  a bos is put unless the file says otherwise
 } pre_t;
 
 static const pre_t s_pres[] = {
-    {"gpt-2", {TL_SPLIT_GPT2}, false, false, false},
-    {"smollm", {"\\p{N}", TL_SPLIT_GPT2}, false, false, false},
-    {"llama-bpe", {TL_SPLIT_LLAMA3}, false, true, true},
-    {"llama3", {TL_SPLIT_LLAMA3}, false, true, true},
-    {"qwen2", {TL_SPLIT_QWEN2}, true, false, false},
-    {"chatglm-bpe", {TL_SPLIT_LLAMA3}, false, true, false},
-    {"glm4", {TL_SPLIT_LLAMA3}, false, true, false},
+    {"gpt-2", {TL_SPLIT_GPT2}, 14, false, false, false},
+    {"smollm", {"\\p{N}", TL_SPLIT_GPT2}, 15, false, false, false},
+    {"llama-bpe", {TL_SPLIT_LLAMA3}, 14, false, true, true},
+    {"llama3", {TL_SPLIT_LLAMA3}, 14, false, true, true},
+    {"qwen2", {TL_SPLIT_QWEN2}, 14, true, false, false},
+    {"chatglm-bpe", {TL_SPLIT_LLAMA3}, 16, false, true, false},
+    {"glm4", {TL_SPLIT_LLAMA3}, 16, false, true, false},
     //  What llama.cpp does when nobody said how.
     {"default",
      {"[\\p{P}\\$\\+<=>\\^~\\|]+",
       "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)", "\\p{N}+",
       "[0-9][0-9][0-9]"},
+     14,
      false,
      false,
      false}};
@@ -209,7 +211,8 @@ s_read_gpt2 (tl_tokenizer_t *self, const tl_gguf_t *gguf, const arrays_t *arrays
     self->split = tl_split_new ();
     for (size_t i = 0; i < 4 && pre->patterns[i]; i++)
         if (tl_split_add (self->split, tl_gguf_path (gguf), pre->patterns[i],
-                          strlen (pre->patterns[i]), TL_SPLIT_BOTH, err) != 0)
+                          strlen (pre->patterns[i]), i == 0 ? pre->unicode : 14, TL_SPLIT_BOTH,
+                          err) != 0)
             return -1;
     if (s_read_merges (self, gguf, merges, err) != 0)
         return -1;

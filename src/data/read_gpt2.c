@@ -75,7 +75,7 @@ tl_read_gpt2 (tl_tokenizer_t *self, const char *name, const char *data, size_t s
     self->nfc = qwen2;
     if (s_read_merges (self, merges_name, merges, merges_size, err) != 0 ||
         tl_seal_bpe (self, name, true, err) != 0 ||
-        tl_split_add (self->split, name, pattern, strlen (pattern), TL_SPLIT_BOTH, err) != 0)
+        tl_split_add (self->split, name, pattern, strlen (pattern), 14, TL_SPLIT_BOTH, err) != 0)
         return -1;
     int32_t id = tl_vocab_find (self->vocab, end, strlen (end));
     if (id < 0)

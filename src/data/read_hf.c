@@ -218,8 +218,8 @@ s_split (reader_t *self, const json_t *split)
     bool matches = behavior && strcmp (behavior, "Removed") == 0 && invert;
     if (json_is_string (regex) && (isolated || matches))
         return tl_split_add (self->to->split, self->name, json_string_value (regex),
-                             json_string_length (regex), matches ? TL_SPLIT_MATCHES : TL_SPLIT_BOTH,
-                             self->err);
+                             json_string_length (regex), 14,
+                             matches ? TL_SPLIT_MATCHES : TL_SPLIT_BOTH, self->err);
     if (json_string_length (literal) > 0 && isolated)
         return tl_split_add_literal (self->to->split, self->name, json_string_value (literal),
                                      json_string_length (literal), self->err);
@@ -237,15 +237,15 @@ s_pre_tokenizer (reader_t *self, const json_t *part)
     if (s_is (part, "Digits")) {
         bool each = json_is_true (json_object_get (part, "individual_digits"));
         const char *pattern = each ? "\\p{N}" : "\\p{N}+";
-        return tl_split_add (self->to->split, self->name, pattern, strlen (pattern), TL_SPLIT_BOTH,
-                             self->err);
+        return tl_split_add (self->to->split, self->name, pattern, strlen (pattern), 15,
+                             TL_SPLIT_BOTH, self->err);
     }
     if (!s_is (part, "ByteLevel") || !s_unused (part, "add_prefix_space"))
         return s_refuse (self, "pre_tokenizer", part);
     self->byte_level = true;
     if (json_is_false (json_object_get (part, "use_regex")))
         return 0;
-    return tl_split_add (self->to->split, self->name, TL_SPLIT_GPT2, strlen (TL_SPLIT_GPT2),
+    return tl_split_add (self->to->split, self->name, TL_SPLIT_GPT2, strlen (TL_SPLIT_GPT2), 14,
                          TL_SPLIT_BOTH, self->err);
 }
 

@@ -98,6 +98,6 @@ tl_read_tiktoken (tl_tokenizer_t *self, const char *name, const char *data, size
                           err) != 0)
             return -1;
     self->split = tl_split_new ();
-    return tl_split_add (self->split, name, TL_SPLIT_LLAMA3, strlen (TL_SPLIT_LLAMA3),
+    return tl_split_add (self->split, name, TL_SPLIT_LLAMA3, strlen (TL_SPLIT_LLAMA3), 16,
                          TL_SPLIT_MATCHES, err);
 }

@@ -211,10 +211,10 @@ s_add (tl_split_t *self, const char *name, const char *pattern, size_t length, u
 
 int
 tl_split_add (tl_split_t *self, const char *name, const char *pattern, size_t length,
-              tl_split_keep_t keep, tl_error_t *err)
+              unsigned unicode, tl_split_keep_t keep, tl_error_t *err)
 {
     tl_text_t translated = {0};
-    int rc = tl_pattern_translate (name, pattern, length, &translated, err);
+    int rc = tl_pattern_translate (name, pattern, length, unicode, &translated, err);
     if (rc == 0)
         rc = s_add (self, name, translated.data, translated.size, 0, keep, err);
     free (translated.data);

@@ -227,8 +227,8 @@ s_split (const char *one, const char *two)
 {
     tl_error_t err = {.text = ""};
     tl_split_t *split = tl_split_new ();
-    if (tl_split_add (split, "test", one, strlen (one), TL_SPLIT_BOTH, &err) != 0 ||
-        (two && tl_split_add (split, "test", two, strlen (two), TL_SPLIT_BOTH, &err) != 0))
+    if (tl_split_add (split, "test", one, strlen (one), 14, TL_SPLIT_BOTH, &err) != 0 ||
+        (two && tl_split_add (split, "test", two, strlen (two), 14, TL_SPLIT_BOTH, &err) != 0))
         fail_msg ("%s", err.text);
     return split;
 }
@@ -258,6 +258,24 @@ test_known_expressions (void **state)
     tl_split_destroy (&split);
 }
 
+//  What is a letter depends on the engine's version of Unicode: U+1C89 is one since 16, U+11F50 a digit since 15.
+static void
+test_versions_of_unicode (void **state)
+{
+    static const char pattern[] = "\\p{L}+|[\\p{N}x]";
+    static const char *const expected[] = {"a|\u1c89\U00011f50|b", "a|\u1c89|\U00011f50|b",
+                                           "a\u1c89|\U00011f50|b"};
+    for (unsigned version = 14; version <= 16; version++) {
+        tl_error_t err = {.text = ""};
+        tl_split_t *split = tl_split_new ();
+        assert_int_equal (
+            tl_split_add (split, "test", pattern, strlen (pattern), version, TL_SPLIT_BOTH, &err),
+            0);
+        s_splits (split, "a\u1c89\U00011f50b", expected[version - 14]);
+        tl_split_destroy (&split);
+    }
+}
+
 static void
 test_expressions_that_are_refused (void **state)
 {
@@ -285,8 +303,8 @@ test_expressions_that_are_refused (void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tl_error_t err = {.text = ""};
         tl_split_t *split = tl_split_new ();
-        if (tl_split_add (split, "test", cases[i].pattern, strlen (cases[i].pattern), TL_SPLIT_BOTH,
-                          &err) == 0)
+        if (tl_split_add (split, "test", cases[i].pattern, strlen (cases[i].pattern), 14,
+                          TL_SPLIT_BOTH, &err) == 0)
             fail_msg ("%s was taken", cases[i].pattern);
         assert_int_equal (err.code, TL_BAD_INPUT);
         if (!strstr (err.text, cases[i].word))
@@ -448,7 +466,7 @@ s_write_gguf (fixture_t *self, const char *model, const char *pre, const tl_gguf
         tl_gguf_put_floats (writer, "tokenizer.ggml.scores", scores, count);
     if (merges)
         tl_gguf_put_texts (writer, "tokenizer.ggml.merges", merges, merge_count);
-    if (tl_gguf_writer_begin (writer, path, &err) != 0 || tl_gguf_writer_finish (writer, &err) != 0)
+    if (tl_gguf_writer_begin (writer, path, 0644, &err) != 0 || tl_gguf_writer_finish (writer, &err) != 0)
         fail_msg ("%s", err.text);
     tl_gguf_writer_destroy (&writer);
     free (path);
@@ -641,6 +659,7 @@ main (void)
         TEST (test_broken_utf8_is_replaced),
         TEST (test_a_long_line_takes_no_quadratic_time),
         cmocka_unit_test (test_known_expressions),
+        cmocka_unit_test (test_versions_of_unicode),
         cmocka_unit_test (test_expressions_that_are_refused),
         TEST (test_pre_tokenizers),
         TEST (test_added_tokens),
