@@ -6,8 +6,11 @@ mkdir data
 cp "$root"/data/north*.jsonl "$root"/data/south*.jsonl data/
 sed -n '/^```yaml$/,/^```$/{/^```/d;p}' "$root/README.md" >mine.yaml
 [ "$(wc -l <mine.yaml)" -le 10 ] || fail "not ten lines or less: $(cat mine.yaml)"
-sed -n 's/^trunkline \([^#]*[^# ]\) *\(#.*\)*$/\1/p' "$root/README.md" >commands
-[ "$(wc -l <commands)" -eq 9 ] || fail "expected nine commands in README.md, found $(cat commands)"
+sed -n 's/^trunkline \([^#]*[^# ]\) *\(#.*\)*$/\1/p' "$root/README.md" | sed 's/--model DIR/--model models\/tiny-glm/' >commands
+[ "$(wc -l <commands)" -ge 7 ] || fail "expected at least seven commands in README.md, found $(cat commands)"
+#   Files that a reader has of his own.
+echo '{"prompt": "Who kept the light?"}' >prompts.jsonl
+echo '{"prompt": "When is the market?", "choices": ["On Thursdays.", "Never."], "answer": 0}' >choices.jsonl
 echo "broker: {$(free_ports | sed 's/--set broker\.\([a-z]*\)=\([^ ]*\)/\1: "\2", /g')}" >>mine.yaml
 sed -i 's/steps: 200/steps: 4/' mine.yaml
 
@@ -22,7 +25,7 @@ while read -r line; do
             case $event in *'"event":"serving"'*) break ;; esac
         done
         ;;
-    *) expect 0 . eval "\"\$TRUNKLINE\" $line" ;;
+    *) echo "Who kept the light?" | eval "\"\$TRUNKLINE\" $line" >out.txt 2>err.txt || fail "$line ended with $?: $(cat err.txt)" ;;
     esac
     case $line in
     status*) grep -q '^mine: serving, step 4' out.txt || fail "not where it should be: $(cat out.txt)" ;;
