@@ -12,7 +12,7 @@ static char *
 s_list (const char *const *items, size_t count)
 {
     enum { LONGEST = 2000 };
-    char *joined = tl_strdup ("");
+    char *joined = tl_strdup (count ? "" : "nothing");
     for (size_t i = 0; i < count && strlen (joined) < LONGEST; i++) {
         char *longer = tl_format ("%s%s%s", joined, i ? "," : "", items[i]);
         free (joined);
@@ -36,8 +36,8 @@ s_clients (const tl_topology_t *topology)
 
 //  What rows depend on, between the model's ends.
 static const char *const s_reading[] = {
-    "split.front",  "split.tail",  "tune.method", "tune.rank",        "tune.alpha", "tune.rslora",
-    "tune.targets", "tune.freeze", "tune.parts",  "train.max_length", "wire.dtype",
+    "split.front", "split.tail",   "tune.method", "tune.prefix", "tune.rank",        "tune.alpha",
+    "tune.rslora", "tune.targets", "tune.freeze", "tune.parts",  "train.max_length", "wire.dtype",
 };
 
 //  Known to those who hold files only.

@@ -8,6 +8,7 @@
 #include "side.h"
 
 #include "file.h"
+#include "log.h"
 #include "memory.h"
 
 #include <jansson.h>
@@ -202,8 +203,13 @@ static int
 s_write (const s_merge_t *self, const char *where, size_t shard_bytes, tl_error_t *err)
 {
     tl_model_t *model = self->export->model;
-    if (s_write_config (self, where, err) != 0 ||
-        (!tl_model_gguf (model) && tl_side_copy (tl_model_path (model), where, err) != 0))
+    if (s_write_config (self, where, err) != 0)
+        return -1;
+    if (tl_model_gguf (model))
+        tl_info ("the tokenizer is inside %s and is not written: copy the tokenizer files of the "
+                 "model that it was made from",
+                 tl_model_path (model));
+    else if (tl_side_copy (tl_model_path (model), where, err) != 0)
         return -1;
     return s_write_weights (self, where, shard_bytes, err);
 }

@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { DEADLINE_MS = 100000, MOST_PARTS = 16, MOST_ARGUMENTS = 48, MOST_FILE = 1 << 26 };
+enum { DEADLINE_MS = 100000, MOST_PARTS = 24, MOST_ARGUMENTS = 48, MOST_FILE = 1 << 26 };
 
 //  What came through one pipe.
 typedef struct {
