@@ -20,7 +20,7 @@ s_gelu_gate (real_t x)
 }
 
 void
-TL_KERNEL (gelu_forward) (real_t *y, const real_t *x, size_t count)
+TL_KERNEL (gelu_forward_rows) (real_t *y, const real_t *x, size_t count)
 {
 #pragma omp simd
     for (size_t i = 0; i < count; i++)
@@ -28,7 +28,7 @@ TL_KERNEL (gelu_forward) (real_t *y, const real_t *x, size_t count)
 }
 
 void
-TL_KERNEL (gelu_backward) (real_t *dx, const real_t *dy, const real_t *x, size_t count)
+TL_KERNEL (gelu_backward_rows) (real_t *dx, const real_t *dy, const real_t *x, size_t count)
 {
     const real_t twice = (real_t)1.5957691216057308;
 #pragma omp simd
@@ -40,8 +40,8 @@ TL_KERNEL (gelu_backward) (real_t *dx, const real_t *dy, const real_t *x, size_t
 }
 
 void
-TL_KERNEL (swiglu_forward) (real_t *y, const real_t *gate, const real_t *up, size_t n, size_t f,
-                            size_t stride)
+TL_KERNEL (swiglu_forward_rows) (real_t *y, const real_t *gate, const real_t *up, size_t n,
+                                 size_t f, size_t stride)
 {
     for (size_t row = 0; row < n; row++) {
         const real_t *g = gate + row * stride, *u = up + row * stride;
@@ -53,8 +53,8 @@ TL_KERNEL (swiglu_forward) (real_t *y, const real_t *gate, const real_t *up, siz
 }
 
 void
-TL_KERNEL (swiglu_backward) (real_t *dgate, real_t *dup, const real_t *dy, const real_t *gate,
-                             const real_t *up, size_t n, size_t f, size_t stride)
+TL_KERNEL (swiglu_backward_rows) (real_t *dgate, real_t *dup, const real_t *dy, const real_t *gate,
+                                  const real_t *up, size_t n, size_t f, size_t stride)
 {
     for (size_t row = 0; row < n; row++) {
         const real_t *g = gate + row * stride, *u = up + row * stride, *d = dy + row * f;

@@ -55,6 +55,24 @@ typedef tl_kernels_t tl_loops_t;
 TL_EACH_KERNEL (TL_DECLARE)
 #undef TL_DECLARE
 
+//  Those that rows.c deals to threads: their loops over the rows, or values, of one piece.
+#define TL_EACH_ROW_KERNEL(_)                                                                      \
+    _ (layernorm_forward)                                                                          \
+    _ (layernorm_backward)                                                                         \
+    _ (rmsnorm_forward)                                                                            \
+    _ (rmsnorm_backward)                                                                           \
+    _ (rope)                                                                                       \
+    _ (gelu_forward)                                                                               \
+    _ (gelu_backward)                                                                              \
+    _ (swiglu_forward)                                                                             \
+    _ (swiglu_backward)                                                                            \
+    _ (add)                                                                                        \
+    _ (multiply)                                                                                   \
+    _ (cross_entropy)
+#define TL_DECLARE(name) extern __typeof__ (*((tl_loops_t *)NULL)->name) TL_KERNEL (name##_rows);
+TL_EACH_ROW_KERNEL (TL_DECLARE)
+#undef TL_DECLARE
+
 extern const tl_loops_t TL_KERNEL (table);
 
 //  Widens count stored weights to reals. In double the weights are doubles already: a copy.

@@ -15,8 +15,8 @@ s_sum_of_exp (const real_t *x, size_t count, real_t most)
 }
 
 void
-TL_KERNEL (cross_entropy) (real_t *logits, real_t *nll, const int32_t *targets, size_t n,
-                           size_t vocab, bool gradient)
+TL_KERNEL (cross_entropy_rows) (real_t *logits, real_t *nll, const int32_t *targets, size_t n,
+                                size_t vocab, bool gradient)
 {
     for (size_t row = 0; row < n; row++) {
         real_t *line = logits + row * vocab, most;

@@ -4,8 +4,9 @@
 #include "kernels/loops.h"
 
 void
-TL_KERNEL (layernorm_forward) (real_t *y, real_t *mean, real_t *rstd, const real_t *x,
-                               const real_t *w, const real_t *b, size_t n, size_t h, double eps)
+TL_KERNEL (layernorm_forward_rows) (real_t *y, real_t *mean, real_t *rstd, const real_t *x,
+                                    const real_t *w, const real_t *b, size_t n, size_t h,
+                                    double eps)
 {
     for (size_t row = 0; row < n; row++) {
         const real_t *restrict in = x + row * h;
@@ -47,9 +48,9 @@ s_parameters (real_t *restrict dw, real_t *restrict db, const real_t *restrict d
 }
 
 void
-TL_KERNEL (layernorm_backward) (real_t *dx, real_t *dw, real_t *db, const real_t *dy,
-                                const real_t *x, const real_t *w, const real_t *mean,
-                                const real_t *rstd, size_t n, size_t h)
+TL_KERNEL (layernorm_backward_rows) (real_t *dx, real_t *dw, real_t *db, const real_t *dy,
+                                     const real_t *x, const real_t *w, const real_t *mean,
+                                     const real_t *rstd, size_t n, size_t h)
 {
     for (size_t row = 0; row < n; row++) {
         const real_t *in = x + row * h, *up = dy + row * h;
@@ -72,8 +73,8 @@ TL_KERNEL (layernorm_backward) (real_t *dx, real_t *dw, real_t *db, const real_t
 }
 
 void
-TL_KERNEL (rmsnorm_forward) (real_t *y, real_t *rstd, const real_t *x, const real_t *w, size_t n,
-                             size_t h, double eps)
+TL_KERNEL (rmsnorm_forward_rows) (real_t *y, real_t *rstd, const real_t *x, const real_t *w,
+                                  size_t n, size_t h, double eps)
 {
     for (size_t row = 0; row < n; row++) {
         const real_t *in = x + row * h;
@@ -91,8 +92,8 @@ TL_KERNEL (rmsnorm_forward) (real_t *y, real_t *rstd, const real_t *x, const rea
 }
 
 void
-TL_KERNEL (rmsnorm_backward) (real_t *dx, real_t *dw, const real_t *dy, const real_t *x,
-                              const real_t *w, const real_t *rstd, size_t n, size_t h)
+TL_KERNEL (rmsnorm_backward_rows) (real_t *dx, real_t *dw, const real_t *dy, const real_t *x,
+                                   const real_t *w, const real_t *rstd, size_t n, size_t h)
 {
     for (size_t row = 0; row < n; row++) {
         const real_t *in = x + row * h, *up = dy + row * h;

@@ -28,9 +28,9 @@ s_turn_neighbours (real_t *restrict x, const real_t *restrict cosine, const real
 }
 
 void
-TL_KERNEL (rope) (real_t *x, const real_t *cosine, const real_t *sine, size_t n, size_t stride,
-                  size_t heads, size_t head_stride, size_t offset, size_t d_rot, tl_rope_t style,
-                  int direction)
+TL_KERNEL (rope_rows) (real_t *x, const real_t *cosine, const real_t *sine, size_t n, size_t stride,
+                       size_t heads, size_t head_stride, size_t offset, size_t d_rot,
+                       tl_rope_t style, int direction)
 {
     size_t pairs = d_rot / 2;
     for (size_t row = 0; row < n; row++)

@@ -3,7 +3,7 @@
 #include "kernels/loops.h"
 
 void
-TL_KERNEL (add) (real_t *y, const real_t *x, double scale, size_t count)
+TL_KERNEL (add_rows) (real_t *y, const real_t *x, double scale, size_t count)
 {
     real_t factor = (real_t)scale;
 #pragma omp simd
@@ -12,7 +12,7 @@ TL_KERNEL (add) (real_t *y, const real_t *x, double scale, size_t count)
 }
 
 void
-TL_KERNEL (multiply) (real_t *y, const real_t *x, const real_t *keep, size_t count)
+TL_KERNEL (multiply_rows) (real_t *y, const real_t *x, const real_t *keep, size_t count)
 {
 #pragma omp simd
     for (size_t i = 0; i < count; i++)
