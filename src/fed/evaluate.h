@@ -1,7 +1,8 @@
 /*  evaluate: held-out loss of a dataset, example by example.
 
     A site that scores through a worker takes the same slices of at most TL_EVALUATE_ROWS rows, so that its
-    sums are over the same GEMM calls. Few rows: they take turns with the rows of steps.           */
+    sums are over the same GEMM calls (but for examples that differ in their last token only, which are read once
+    here). Few rows: they take turns with the rows of steps.                                      */
 
 #ifndef TL_EVALUATE_H
 #define TL_EVALUATE_H

@@ -293,6 +293,22 @@ tl_chain_score (tl_chain_t *self, const tl_batch_t *batch, double *nll)
 }
 
 void
+tl_chain_logits (tl_chain_t *self, const tl_batch_t *batch, float *logits)
+{
+    tl_tape_t *tapes[TL_CHAIN_SEGMENTS] = {NULL};
+    size_t last = self->segment_count - 1;
+    uint32_t *rows = tl_alloc (batch->sequences * sizeof *rows);
+    for (size_t i = 0, end = 0; i < batch->sequences; i++) {
+        end += batch->length[i];
+        rows[i] = (uint32_t)end - 1;
+    }
+    s_forward (self, batch, 0, false, tapes);
+    tl_segment_logits (self->segments[last], tapes[last], rows, batch->sequences, logits);
+    s_destroy_tapes (self, tapes);
+    free (rows);
+}
+
+void
 tl_part_squares (tl_part_t *self, tl_norm_term_t *squares, size_t *count)
 {
     size_t tensors = tl_part_tensors (self);

@@ -60,6 +60,8 @@ void tl_chain_learn (tl_chain_t *self, const tl_batch_t *batch, uint64_t step, d
                      uint64_t *labels);
 //  Forward only: the summed loss of each sequence, nll [sequences].
 void tl_chain_score (tl_chain_t *self, const tl_batch_t *batch, double *nll);
+//  Forward only: logits [sequences, vocab] after the last row of each sequence.
+void tl_chain_logits (tl_chain_t *self, const tl_batch_t *batch, float *logits);
 
 //  The step's end over all parts: the norm of the mean-loss gradient, and with it one update of every
 //  trained part with learning rate lr. -1 and the tensor's name when a gradient is not finite: nothing

@@ -112,6 +112,47 @@ test_choices_score_as_direct_logits_say (void **state)
 }
 
 static void
+test_answers_of_one_token_share_their_prompt (void **state)
+{
+    //  Which prompt, and how many of the ids from where on.
+    static const struct {
+        size_t prompt, first, count;
+    } s_answers[] = {{0, 0, 1}, {0, 1, 1}, {0, 2, 1}, {1, 0, 1}, {1, 0, 3}, {1, 2, 1},
+                     {1, 1, 1}, {0, 0, 2}, {0, 1, 2}, {2, 0, 1}, {2, 1, 1}, {0, 3, 1}};
+    enum { ANSWERS = sizeof s_answers / sizeof *s_answers };
+    const int32_t ids[] = {40, 50, 60, 70};
+    const tl_family_t families[] = {TL_FAMILY_LLAMA, TL_FAMILY_CHATGLM};
+    for (size_t f = 0; f < 2; f++) {
+        text_fixture_t with = text_fixture (families[f]);
+        tl_prompt_t prompts[3];
+        tl_answer_t answers[ANSWERS];
+        double nll[ANSWERS];
+        tl_prompt_make (&prompts[0], with.tokenizer, "one", 3);
+        tl_prompt_make (&prompts[1], with.tokenizer, "another one", 11);
+        tl_prompt_make (&prompts[2], with.tokenizer, "two", 3);
+        for (size_t i = 0; i < ANSWERS; i++)
+            answers[i] = (tl_answer_t){&prompts[s_answers[i].prompt], ids + s_answers[i].first,
+                                       s_answers[i].count};
+        tl_dataset_t *data = tl_dataset_of_answers (with.tokenizer, answers, ANSWERS);
+        tl_chain_evaluate (with.chain, data, nll, NULL, NULL);
+        tl_dataset_destroy (&data);
+        for (size_t i = 0; i < ANSWERS; i++) {
+            double alone;
+            data = tl_dataset_of_answers (with.tokenizer, &answers[i], 1);
+            tl_micro_t *micro = tl_dataset_slice (data, 0, 1);
+            tl_chain_score (with.chain, &micro->batch, &alone);
+            if (!(fabs (nll[i] - alone) < 2e-5))
+                fail_msg ("answer %zu: %.9g, alone %.9g", i, nll[i], alone);
+            tl_micro_destroy (&micro);
+            tl_dataset_destroy (&data);
+        }
+        for (size_t i = 0; i < 3; i++)
+            tl_prompt_clear (&prompts[i]);
+        text_fixture_end (&with);
+    }
+}
+
+static void
 test_lengths_count_as_asked (void **state)
 {
     text_fixture_t with = text_fixture (TL_FAMILY_LLAMA);
@@ -333,6 +374,7 @@ main (void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_choices_score_as_direct_logits_say),
+        cmocka_unit_test (test_answers_of_one_token_share_their_prompt),
         cmocka_unit_test (test_lengths_count_as_asked),
         cmocka_unit_test (test_long_prompts_lose_their_beginning),
         cmocka_unit_test (test_f1_is_scikit_learns),
