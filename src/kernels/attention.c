@@ -3,7 +3,7 @@
     are never computed. Threads are the BLAS's business.                                           */
 
 #include "kernels/exp.h"
-#include "kernels/loops.h"
+#include "kernels/product.h"
 #include "kernels/sizes.h"
 
 //  One tile of one head: where its parts are and how far it looks.
@@ -28,6 +28,15 @@ s_tile (const tl_attention_t *shape, size_t head, size_t first)
         .o = first * shape->o_stride + head * shape->d,
         .lse = head * shape->rows + first,
     };
+}
+
+static void
+s_gemm (bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, double alpha,
+        const real_t *a, size_t lda, const real_t *b, size_t ldb, double beta, real_t *c,
+        size_t ldc)
+{
+    tl_side_t left = {a, TL_F32, lda, transpose_a}, right = {b, TL_F32, ldb, transpose_b};
+    TL_KERNEL (product) (m, n, k, alpha, &left, &right, beta, c, ldc, NULL);
 }
 
 static void
@@ -66,8 +75,8 @@ TL_KERNEL (attention_forward) (real_t *o, real_t *lse, const real_t *q, const re
     for (size_t head = 0; head < shape->heads; head++)
         for (size_t first = 0; first < shape->rows; first += tile) {
             s_tile_t at = s_tile (shape, head, first);
-            tl_gemm (false, true, at.rows, at.columns, d, shape->scale, q + at.q, shape->q_stride,
-                     k + at.k, shape->k_stride, 0, scores, at.columns);
+            s_gemm (false, true, at.rows, at.columns, d, shape->scale, q + at.q, shape->q_stride,
+                    k + at.k, shape->k_stride, 0, scores, at.columns);
             for (size_t row = 0; row < at.rows; row++) {
                 real_t *line = scores + row * at.columns, most;
                 size_t seen = tl_visible (shape, first + row);
@@ -76,8 +85,8 @@ TL_KERNEL (attention_forward) (real_t *o, real_t *lse, const real_t *q, const re
                 lse[at.lse + row] = (real_t)((double)most + log (sum));
                 inverse[row] = (real_t)(1 / sum);
             }
-            tl_gemm (false, false, at.rows, d, at.columns, 1, scores, at.columns, v + at.v,
-                     shape->v_stride, 0, o + at.o, shape->o_stride);
+            s_gemm (false, false, at.rows, d, at.columns, 1, scores, at.columns, v + at.v,
+                    shape->v_stride, 0, o + at.o, shape->o_stride);
             //  Dividing d outputs is less work than dividing the row's probabilities.
             for (size_t row = 0; row < at.rows; row++) {
                 real_t *restrict out = o + at.o + row * shape->o_stride;
@@ -135,17 +144,17 @@ TL_KERNEL (attention_backward) (real_t *dq, real_t *dk, real_t *dv, const real_t
     for (size_t head = 0; head < shape->heads; head++)
         for (size_t first = 0; first < shape->rows; first += tile) {
             s_tile_t at = s_tile (shape, head, first);
-            tl_gemm (false, true, at.rows, at.columns, d, shape->scale, q + at.q, shape->q_stride,
-                     k + at.k, shape->k_stride, 0, p, at.columns);
-            tl_gemm (false, true, at.rows, at.columns, d, 1, d_o + at.o, shape->o_stride, v + at.v,
-                     shape->v_stride, 0, dp, at.columns);
+            s_gemm (false, true, at.rows, at.columns, d, shape->scale, q + at.q, shape->q_stride,
+                    k + at.k, shape->k_stride, 0, p, at.columns);
+            s_gemm (false, true, at.rows, at.columns, d, 1, d_o + at.o, shape->o_stride, v + at.v,
+                    shape->v_stride, 0, dp, at.columns);
             s_inner (inner, d_o, o, shape, &at);
             s_rows_backward (p, dp, lse + at.lse, inner, shape, &at);
-            tl_gemm (true, false, at.columns, d, at.rows, 1, p, at.columns, d_o + at.o,
-                     shape->o_stride, 1, dv + at.v, shape->v_stride);
-            tl_gemm (false, false, at.rows, d, at.columns, shape->scale, dp, at.columns, k + at.k,
-                     shape->k_stride, 1, dq + at.q, shape->q_stride);
-            tl_gemm (true, false, at.columns, d, at.rows, shape->scale, dp, at.columns, q + at.q,
-                     shape->q_stride, 1, dk + at.k, shape->k_stride);
+            s_gemm (true, false, at.columns, d, at.rows, 1, p, at.columns, d_o + at.o,
+                    shape->o_stride, 1, dv + at.v, shape->v_stride);
+            s_gemm (false, false, at.rows, d, at.columns, shape->scale, dp, at.columns, k + at.k,
+                    shape->k_stride, 1, dq + at.q, shape->q_stride);
+            s_gemm (true, false, at.columns, d, at.rows, shape->scale, dp, at.columns, q + at.q,
+                    shape->q_stride, 1, dk + at.k, shape->k_stride);
         }
 }

@@ -1,25 +1,11 @@
-/*  linear: y = x W^T and its gradients, over gemm. Half-precision weights are widened a panel of output
-    rows at a time, so a widened copy of the whole matrix never exists.                             */
+/*  linear: y = x W^T and its gradients, over gemm, which widens stored weights as it packs them.       */
 
-#include "kernels/loops.h"
-#include "kernels/sizes.h"
+#include "kernels/product.h"
 
-//  Weights that gemm can read as they are.
-static bool
-s_is_plain (tl_dtype_t dtype)
+static tl_side_t
+s_rows (const real_t *x, size_t stride)
 {
-    return sizeof (real_t) == sizeof (double) || dtype == TL_F32;
-}
-
-static void
-s_add_bias (real_t *y, const real_t *restrict bias, size_t n, size_t out)
-{
-    for (size_t row = 0; row < n; row++) {
-        real_t *restrict to = y + row * out;
-#pragma omp simd
-        for (size_t i = 0; i < out; i++)
-            to[i] += bias[i];
-    }
+    return (tl_side_t){.data = x, .dtype = TL_F32, .stride = stride};
 }
 
 void
@@ -30,23 +16,15 @@ TL_KERNEL (linear_forward) (real_t *y, const real_t *x, const void *w, tl_dtype_
     if (n == 0 || out == 0)
         return;
     tl_assert (in > 0);
-    if (n <= TL_FEW_ROWS)
+    if (n <= TL_FEW_ROWS) {
         TL_KERNEL (linear_few_rows)
-    (y, x, w, dtype, n, in, out, (real_t)alpha, (real_t)beta_y);
-    else if (s_is_plain (dtype))
-        tl_gemm (false, true, n, out, in, alpha, x, in, w, in, beta_y, y, out);
-    else
-    {
-        size_t panel = tl_panel_rows (in, out);
-        tl_assert (scratch);
-        for (size_t first = 0; first < out; first += panel) {
-            size_t rows = out - first < panel ? out - first : panel;
-            TL_KERNEL (widen) (scratch, tl_weight_at (w, dtype, first * in), dtype, rows * in);
-            tl_gemm (false, true, n, rows, in, alpha, x, in, scratch, in, beta_y, y + first, out);
-        }
+        (y, x, w, dtype, n, in, out, (real_t)alpha, (real_t)beta_y);
+        for (size_t row = 0; bias && row < n; row++)
+            TL_KERNEL (add) (y + row * out, bias, 1, out);
+        return;
     }
-    if (bias)
-        s_add_bias (y, bias, n, out);
+    tl_side_t left = s_rows (x, in), right = {w, dtype, in, true};
+    TL_KERNEL (product) (n, out, in, alpha, &left, &right, beta_y, y, out, bias);
 }
 
 void
@@ -57,18 +35,8 @@ TL_KERNEL (linear_backward_input) (real_t *dx, const real_t *dy, const void *w, 
     if (n == 0 || in == 0)
         return;
     tl_assert (out > 0);
-    if (s_is_plain (dtype)) {
-        tl_gemm (false, false, n, in, out, alpha, dy, out, w, in, beta_x, dx, in);
-        return;
-    }
-    size_t panel = tl_panel_rows (in, out);
-    tl_assert (scratch);
-    for (size_t first = 0; first < out; first += panel) {
-        size_t rows = out - first < panel ? out - first : panel;
-        TL_KERNEL (widen) (scratch, tl_weight_at (w, dtype, first * in), dtype, rows * in);
-        tl_gemm (false, false, n, in, rows, alpha, dy + first, out, scratch, in, first ? 1 : beta_x,
-                 dx, in);
-    }
+    tl_side_t left = s_rows (dy, out), right = {w, dtype, in, false};
+    TL_KERNEL (product) (n, in, out, alpha, &left, &right, beta_x, dx, in, NULL);
 }
 
 void
@@ -77,8 +45,10 @@ TL_KERNEL (linear_backward_weight) (real_t *dw, real_t *db, const real_t *dy, co
 {
     if (n == 0 || out == 0)
         return;
+    tl_side_t left = s_rows (dy, out), right = s_rows (x, in);
+    left.transposed = true;
     if (dw)
-        tl_gemm (true, false, out, in, n, alpha, dy, out, x, in, 1, dw, in);
+        TL_KERNEL (product) (out, in, n, alpha, &left, &right, 1, dw, in, NULL);
     for (size_t row = 0; db && row < n; row++)
         TL_KERNEL (add) (db, dy + row * out, 1, out);
 }

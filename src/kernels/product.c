@@ -1,0 +1,367 @@
+/*  product: matrix products for linear and attention. C = alpha * A B + beta * C, sides stored either way round and, for
+    weights, in any storage type: they are widened where they are packed, so a widened copy never exists.
+
+    The right side is packed in slivers of S_WIDE columns, the left side is read where it lies, S_TALL rows at a
+    time; a tile of both lives in registers. Each sum runs over k in one fixed order, in steps that depend on k
+    alone: a result depends on its row and its column, not on what else is computed with it, nor on the threads.
+
+    Work is cut into pieces for the pool; a piece packs what it needs on its own stack.                   */
+
+#include "kernels/product.h"
+#include "kernels/loops.h"
+#include "kernels/pool.h"
+
+#include <xmmintrin.h>
+
+//  A tile is as large as the registers are: its sums, one row of the right side and one value of the left.
+#if defined TL_IN_DOUBLE
+enum { S_VECTOR = 32, S_TALL = 4, S_VECTORS = 3, S_DEEP = 320 }; //  pairs of registers
+#elif !defined __AVX2__
+enum { S_VECTOR = 16, S_TALL = 4, S_VECTORS = 3, S_DEEP = 320 };
+#elif !defined __AVX512F__
+enum { S_VECTOR = 32, S_TALL = 6, S_VECTORS = 2, S_DEEP = 384 };
+#else
+enum { S_VECTOR = 64, S_TALL = 8, S_VECTORS = 3, S_DEEP = 640 };
+#endif
+enum {
+    S_LANES = S_VECTOR / sizeof (real_t),
+    S_WIDE = S_LANES * S_VECTORS,
+    S_SLIVERS = 288 / S_WIDE,        //  that a piece packs at most
+    S_PADDED = (S_TALL + 3) / 4 * 4, //  rows of a tile that is turned
+    S_GRAIN = 96,                    //  columns: whole slivers and, in blocks of 32, whole blocks
+    S_BLOCK = 256                    //  the most values a block of weights has
+};
+typedef real_t vector_t __attribute__ ((vector_size (S_VECTOR), may_alias));
+_Static_assert(S_GRAIN % S_WIDE == 0 && 288 % S_GRAIN == 0 && S_WIDE % 4 == 0,
+               "slivers fill a piece");
+
+//  The product as it is computed, which may be the transposed one.
+typedef struct {
+    size_t m, n, k;        //  c is [m, n], or [n, m] when turned
+    tl_side_t left, right; //  [m, k], [k, n]
+    real_t alpha, beta;
+    const real_t *bias; //  of the columns of what is asked for, or NULL
+    real_t *c;
+    size_t ldc;
+    bool turned;           //  tiles are stored transposed
+    size_t m_step, n_step; //  rows and columns of a piece
+    size_t n_pieces;
+} s_product_t;
+
+static const real_t s_zeros[S_DEEP + S_BLOCK];
+
+//  Values of the sum that are packed at a time.
+static size_t
+s_depth (size_t k)
+{
+    size_t steps = (k + S_DEEP - 1) / S_DEEP, grain = k % S_BLOCK ? 32 : S_BLOCK;
+    return ((k + steps - 1) / steps + grain - 1) / grain * grain;
+}
+
+static bool
+s_plain (const tl_side_t *side)
+{
+    return sizeof (real_t) == sizeof (double) || side->dtype == TL_F32;
+}
+
+static const real_t *
+s_at (const tl_side_t *side, size_t row, size_t column)
+{
+    return (const real_t *)side->data + row * side->stride + column;
+}
+
+//  count values of a stored row from column on, as reals: in place, or widened into room, which holds count and a
+//  block's values more on either side.
+static const real_t *
+s_values (const tl_side_t *side, size_t row, size_t column, size_t count, real_t *room)
+{
+    if (s_plain (side))
+        return s_at (side, row, column);
+    size_t block = tl_dtype_block (side->dtype), first = column / block * block;
+    size_t end = (column + count + block - 1) / block * block;
+    end = end < side->stride ? end : side->stride;
+    TL_KERNEL (widen)
+    (room, tl_weight_at (side->data, side->dtype, row * side->stride + first), side->dtype,
+     end - first);
+    return room + (column - first);
+}
+
+//  to [4 of ld] = the four rows' first four values, transposed.
+static inline void
+s_turn (real_t *to, size_t ld, const real_t *const rows[4])
+{
+#ifdef TL_IN_DOUBLE
+    for (size_t i = 0; i < 4; i++)
+        for (size_t j = 0; j < 4; j++)
+            to[j * ld + i] = rows[i][j];
+#else
+    __m128 a = _mm_loadu_ps (rows[0]), b = _mm_loadu_ps (rows[1]);
+    __m128 c = _mm_loadu_ps (rows[2]), d = _mm_loadu_ps (rows[3]);
+    _MM_TRANSPOSE4_PS (a, b, c, d);
+    _mm_storeu_ps (to, a);
+    _mm_storeu_ps (to + ld, b);
+    _mm_storeu_ps (to + 2 * ld, c);
+    _mm_storeu_ps (to + 3 * ld, d);
+#endif
+}
+
+//  Stored rows become columns of a sliver: to [depth, S_WIDE], zero beyond the last of count rows.
+static void
+s_pack_rows (real_t *to, const tl_side_t *side, size_t row, size_t count, size_t k, size_t depth)
+{
+    real_t room[4][S_DEEP + 2 * S_BLOCK];
+    for (size_t column = 0; column < S_WIDE; column += 4) {
+        const real_t *from[4];
+        for (size_t i = 0; i < 4; i++)
+            from[i] =
+                column + i < count ? s_values (side, row + column + i, k, depth, room[i]) : s_zeros;
+        size_t step = 0;
+        for (; step + 4 <= depth; step += 4) {
+            const real_t *const at[4] = {from[0] + step, from[1] + step, from[2] + step,
+                                         from[3] + step};
+            s_turn (to + step * S_WIDE + column, S_WIDE, at);
+        }
+        for (; step < depth; step++)
+            for (size_t i = 0; i < 4; i++)
+                to[step * S_WIDE + column + i] = from[i][step];
+    }
+}
+
+//  Pieces of stored rows become rows of slivers, all slivers of a piece at once: rows are read in one go.
+static void
+s_pack_columns (real_t *to, const tl_side_t *side, size_t column, size_t count, size_t k,
+                size_t depth)
+{
+    enum { S_AHEAD = 8 };
+    real_t room[S_SLIVERS * S_WIDE + 2 * S_BLOCK];
+    for (size_t step = 0; step < depth; step++) {
+        const real_t *from = s_values (side, k + step, column, count, room);
+        if (s_plain (side) && step + S_AHEAD < depth)
+            for (size_t i = 0; i < count; i += 64 / sizeof (real_t))
+                __builtin_prefetch (from + S_AHEAD * side->stride + i);
+        for (size_t first = 0; first < count; first += S_WIDE) {
+            real_t *sliver = to + first * depth + step * S_WIDE;
+            size_t width = count - first < S_WIDE ? count - first : S_WIDE;
+            if (width == S_WIDE)
+                memcpy (sliver, from + first, S_WIDE * sizeof *to);
+            else {
+                memcpy (sliver, from + first, width * sizeof *to);
+                memset (sliver + width, 0, (S_WIDE - width) * sizeof *to);
+            }
+        }
+    }
+}
+
+//  S_TALL rows of the left side from k on, [S_TALL, depth] with that stride: where they lie if that's possible.
+static const real_t *
+s_strip (const s_product_t *self, size_t row, size_t rows, size_t k, size_t depth, real_t *room,
+         size_t *stride)
+{
+    const tl_side_t *side = &self->left;
+    //  Rows that lie a multiple of 4 KiB apart would compete for the same lines of the cache.
+    if (!side->transposed && s_plain (side) && rows == S_TALL && side->stride % 1024 != 0) {
+        *stride = side->stride;
+        return s_at (side, row, k);
+    }
+    *stride = S_DEEP + 2 * S_BLOCK;
+    for (size_t i = 0; i < S_TALL; i++) {
+        real_t *to = room + i * *stride;
+        if (i >= rows)
+            memset (to, 0, depth * sizeof *to);
+        else if (side->transposed)
+            for (size_t step = 0; step < depth; step++)
+                to[step] = *s_at (side, k + step, row + i);
+        else {
+            const real_t *from = s_values (side, row + i, k, depth, to);
+            if (from != to)
+                memmove (to, from, depth * sizeof *to);
+        }
+    }
+    return room;
+}
+
+//  tile [S_TALL, S_WIDE] = rows of a times the sliver b [depth, S_WIDE]. Not inlined: it needs every register.
+static __attribute__ ((noinline)) void
+s_tile (real_t *restrict tile, const real_t *a, size_t stride, const real_t *b, size_t depth)
+{
+    vector_t sums[S_TALL][S_VECTORS] = {{{0}}};
+#pragma GCC unroll 2
+    for (size_t k = 0; k < depth; k++) {
+        vector_t right[S_VECTORS];
+#pragma GCC unroll 4
+        for (size_t v = 0; v < S_VECTORS; v++)
+            right[v] = *(const vector_t *)(b + k * S_WIDE + v * S_LANES);
+#pragma GCC unroll 8
+        for (size_t i = 0; i < S_TALL; i++) {
+            vector_t left = a[i * stride + k] - (vector_t){0};
+#pragma GCC unroll 4
+            for (size_t v = 0; v < S_VECTORS; v++)
+                sums[i][v] += left * right[v];
+        }
+    }
+#pragma GCC unroll 8
+    for (size_t i = 0; i < S_TALL; i++)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < S_VECTORS; v++)
+            *(vector_t *)(tile + i * S_WIDE + v * S_LANES) = sums[i][v];
+}
+
+//  to = alpha * from + beta * to + bias; with beta 0 to is not read.
+static inline void
+s_store_row (real_t *restrict to, const real_t *restrict from, size_t count, real_t alpha,
+             real_t beta, const real_t *restrict bias)
+{
+    if (beta != 0)
+        for (size_t i = 0; i < count; i++)
+            to[i] = alpha * from[i] + beta * to[i];
+    else
+        for (size_t i = 0; i < count; i++)
+            to[i] = alpha * from[i];
+    if (bias)
+        for (size_t i = 0; i < count; i++)
+            to[i] += bias[i];
+}
+
+static inline void
+s_store (const s_product_t *self, size_t row, size_t rows, size_t column, size_t columns,
+         const real_t *tile, real_t beta, bool last)
+{
+    real_t *c = self->c + row * self->ldc + column;
+    const real_t *bias = last && self->bias ? self->bias + column : NULL;
+    for (size_t i = 0; i < rows; i++)
+        if (columns == S_WIDE)
+            s_store_row (c + i * self->ldc, tile + i * S_WIDE, S_WIDE, self->alpha, beta, bias);
+        else
+            s_store_row (c + i * self->ldc, tile + i * S_WIDE, columns, self->alpha, beta, bias);
+}
+
+static inline void
+s_store_turned (const s_product_t *self, size_t row, size_t rows, size_t column, size_t columns,
+                const real_t *tile, real_t beta, bool last)
+{
+    real_t turned[S_WIDE * S_PADDED];
+    for (size_t i = 0; i < S_PADDED; i += 4)
+        for (size_t j = 0; j < S_WIDE; j += 4) {
+            const real_t *from = tile + i * S_WIDE + j;
+            const real_t *const at[4] = {from, from + S_WIDE, from + 2 * S_WIDE, from + 3 * S_WIDE};
+            s_turn (turned + j * S_PADDED + i, S_PADDED, at);
+        }
+    real_t *c = self->c + column * self->ldc + row;
+    const real_t *bias = last && self->bias ? self->bias + row : NULL;
+    for (size_t j = 0; j < columns; j++)
+        if (rows == S_TALL)
+            s_store_row (c + j * self->ldc, turned + j * S_PADDED, S_TALL, self->alpha, beta, bias);
+        else
+            s_store_row (c + j * self->ldc, turned + j * S_PADDED, rows, self->alpha, beta, bias);
+}
+
+//  A tile's place is on its way into the cache while the tile is computed.
+static inline void
+s_expect (const s_product_t *self, size_t row, size_t rows, size_t column, size_t columns)
+{
+    if (self->turned)
+        for (size_t j = 0; j < columns; j++)
+            __builtin_prefetch (self->c + (column + j) * self->ldc + row, 1);
+    else
+        for (size_t i = 0; i < rows; i++)
+            for (size_t v = 0; v < S_VECTORS; v++)
+                __builtin_prefetch (self->c + (row + i) * self->ldc + column + v * S_LANES, 1);
+}
+
+//  All tiles of a piece for one step of k, of which packed holds the right side.
+static void
+s_tiles (const s_product_t *self, size_t row, size_t row_end, size_t column, size_t column_end,
+         size_t k, size_t depth, const real_t *packed)
+{
+    _Alignas(64) real_t room[S_TALL * (S_DEEP + 2 * S_BLOCK)], tile[S_PADDED * S_WIDE] = {0};
+    real_t beta = k ? 1 : self->beta;
+    bool last = k + depth == self->k;
+    for (; row < row_end; row += S_TALL) {
+        size_t rows = row_end - row < S_TALL ? row_end - row : S_TALL, stride;
+        const real_t *strip = s_strip (self, row, rows, k, depth, room, &stride);
+        for (size_t at = column; at < column_end; at += S_WIDE) {
+            size_t columns = column_end - at < S_WIDE ? column_end - at : S_WIDE;
+            s_expect (self, row, rows, at, columns);
+            s_tile (tile, strip, stride, packed + (at - column) * depth, depth);
+            if (self->turned)
+                s_store_turned (self, row, rows, at, columns, tile, beta, last);
+            else
+                s_store (self, row, rows, at, columns, tile, beta, last);
+        }
+    }
+}
+
+static void
+s_piece (void *arg, size_t index)
+{
+    const s_product_t *self = arg;
+    _Alignas(64) real_t packed[S_DEEP * S_SLIVERS * S_WIDE];
+    size_t column = index % self->n_pieces * self->n_step,
+           row = index / self->n_pieces * self->m_step;
+    size_t column_end = self->n - column < self->n_step ? self->n : column + self->n_step;
+    size_t row_end = self->m - row < self->m_step ? self->m : row + self->m_step;
+    size_t step = s_depth (self->k);
+    for (size_t k = 0; k < self->k; k += step) {
+        size_t depth = self->k - k < step ? self->k - k : step;
+        if (!self->right.transposed)
+            s_pack_columns (packed, &self->right, column, column_end - column, k, depth);
+        else
+            for (size_t at = column; at < column_end; at += S_WIDE) {
+                size_t count = column_end - at < S_WIDE ? column_end - at : S_WIDE;
+                s_pack_rows (packed + (at - column) * depth, &self->right, at, count, k, depth);
+            }
+        s_tiles (self, row, row_end, column, column_end, k, depth, packed);
+    }
+}
+
+static size_t
+s_divide (size_t count, size_t by)
+{
+    return (count + by - 1) / by;
+}
+
+//  Pieces: as few as the stack's room for packing allows, but a multiple of the threads.
+static void
+s_cut (s_product_t *self)
+{
+    size_t threads = (size_t)tl_pool_threads (), widest = S_SLIVERS * S_WIDE;
+    size_t pieces = s_divide (self->n, widest);
+    size_t even = s_divide (pieces, threads) * threads;
+    if (s_divide (self->n, even) >= S_GRAIN / 2)
+        pieces = even;
+    self->n_step = s_divide (s_divide (self->n, pieces), S_GRAIN) * S_GRAIN;
+    self->n_pieces = s_divide (self->n, self->n_step);
+    size_t strips = s_divide (self->m, S_TALL);
+    size_t cuts = self->n_pieces % threads ? threads : 1;
+    self->m_step = s_divide (strips, cuts < strips ? cuts : strips) * S_TALL;
+}
+
+void
+TL_KERNEL (product) (size_t m, size_t n, size_t k, double alpha, const tl_side_t *left,
+                     const tl_side_t *right, double beta, real_t *c, size_t ldc, const real_t *bias)
+{
+    tl_assert (m > 0 && n > 0 && k > 0);
+    s_product_t self = {.m = m,
+                        .n = n,
+                        .k = k,
+                        .left = *left,
+                        .right = *right,
+                        .alpha = (real_t)alpha,
+                        .beta = (real_t)beta,
+                        .bias = bias,
+                        .c = c,
+                        .ldc = ldc};
+    //  Few rows against a stored-as-[n, k] right side: packing the rows instead costs less, and the other
+    //  side is read once. The sums are the same.
+    if (right->transposed && m < 256) {
+        self.turned = true;
+        self.m = n;
+        self.n = m;
+        self.left = *right;
+        self.left.transposed = false;
+        self.right = *left;
+        self.right.transposed = !left->transposed;
+    }
+    s_cut (&self);
+    tl_pool_run (self.n_pieces * s_divide (self.m, self.m_step), s_piece, &self);
+}
