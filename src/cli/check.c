@@ -92,7 +92,7 @@ s_any_here (const s_check_t *self, const char *role)
 
 //  A --host that nothing belongs to would check nothing and look good.
 static int
-s_check_host (const s_check_t *self, tl_error_t *err)
+s_check_host (s_check_t *self, tl_error_t *err)
 {
     const tl_topology_t *topology = self->topology;
     if (!self->host || s_any_here (self, NULL))
@@ -362,6 +362,10 @@ s_print_settings (tl_format_t format)
     return 0;
 }
 
+//  Each needs what those before it opened.
+static int (*const s_checks[]) (s_check_t *, tl_error_t *) = {
+    s_check_host, s_check_model, s_check_text, s_check_parts, s_check_budgets, s_check_keys};
+
 static int
 s_run (const tl_arguments_t *arguments, tl_error_t *err)
 {
@@ -383,17 +387,9 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
            topology->source, topology->client_count, topology->client_count == 1 ? "" : "s",
            topology->worker_count, topology->worker_count == 1 ? "" : "s",
            topology->schedule.mode == TL_MODE_BATCH ? "batch" : "serial");
-    int rc = s_check_host (&self, err);
-    if (rc == 0)
-        rc = s_check_model (&self, err);
-    if (rc == 0)
-        rc = s_check_text (&self, err);
-    if (rc == 0)
-        rc = s_check_parts (&self, err);
-    if (rc == 0)
-        rc = s_check_budgets (&self, err);
-    if (rc == 0)
-        rc = s_check_keys (&self, err);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof s_checks / sizeof *s_checks; i++)
+        rc = s_checks[i](&self, err);
     s_say_elsewhere (&self);
     if (rc == 0)
         tl_table_print (self.table, arguments->format);

@@ -1,6 +1,6 @@
 /*  Messages: every type there and back, every prefix and bit flip of it refused or another message, and the facts
-    of PROTOCOL.md's table held against messages.def. What other programs might send is test_messages_foreign. With a directory as argument: writes the fuzz target's seeds there
-    instead.                                                                                         */
+    of PROTOCOL.md's table held against messages.def. What other programs might send is test_messages_foreign.
+    With a directory as argument: writes the fuzz target's seeds there instead.                     */
 
 #include <stdio.h>
 #include <stdlib.h>
