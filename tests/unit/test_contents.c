@@ -79,7 +79,8 @@ s_change (const char *directory, const char *tensor, double part)
     assert_int_equal (fclose (file), 0);
     //  Two changes may be closer to each other than the file system's clock ticks
     static time_t when = 1000000000;
-    struct timespec times[2] = {{.tv_sec = ++when}, {.tv_sec = when}};
+    when++;
+    struct timespec times[2] = {{.tv_sec = when}, {.tv_sec = when}};
     assert_int_equal (utimensat (AT_FDCWD, path, times, 0), 0);
     json_decref (header);
     free (bytes);
