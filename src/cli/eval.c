@@ -3,8 +3,12 @@
 #include "cli/verbs.h"
 
 #include "cli/eval_task.h"
+#include "memory.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct {
     tl_site_options_t of;
@@ -123,6 +127,21 @@ s_read_metrics (const char *text, unsigned *metrics, tl_error_t *err)
     return 0;
 }
 
+//  Rather now than after an hour.
+static int
+s_check_examples (const char *path, tl_error_t *err)
+{
+    const char *slash = strrchr (path, '/');
+    char *directory = slash ? tl_format ("%.*s", (int)(slash - path) + 1, path) : tl_strdup (".");
+    int rc = 0;
+    if (access (directory, W_OK) != 0)
+        rc = tl_fail (err, TL_BAD_INPUT,
+                      "eval: --examples: %s can't be written (%s); name a directory that can",
+                      directory, strerror (errno));
+    free (directory);
+    return rc;
+}
+
 static int
 s_read_how (const s_options_t *options, const tl_topology_t *topology, tl_eval_how_t *how,
             tl_error_t *err)
@@ -151,6 +170,8 @@ s_read_how (const s_options_t *options, const tl_topology_t *topology, tl_eval_h
             return tl_fail (err, TL_BAD_INPUT,
                             "eval: --stop is empty, which ends every text at once; give it a text "
                             "or leave it out");
+    if (options->examples && s_check_examples (options->examples, err))
+        return -1;
     return options->metrics ? s_read_metrics (options->metrics, &how->metrics, err) : 0;
 }
 

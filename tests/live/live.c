@@ -168,6 +168,47 @@ s_check_text (const case_t *self)
     return text;
 }
 
+//  A file of the test's own; the path is freed by the caller.
+static char *
+s_file (const case_t *self, const char *name, const char *text)
+{
+    char *path = tl_format ("%s/%s", self->directory, name);
+    FILE *file = fopen (path, "w");
+    if (!file || fputs (text, file) < 0 || fclose (file))
+        case_fail (self, "%s can't be written", path);
+    return path;
+}
+
+//  Multiple choice, texts that are compared, several prompts: through the worker what is computed here.
+static void
+s_check_tasks (const case_t *self)
+{
+    char *choices =
+        s_file (self, "choices.jsonl",
+                "{\"prompt\": \"one\", \"choices\": [\" a\", \" bc\"], \"answer\": 1}\n"
+                "{\"prompt\": \"two\", \"choices\": [\" d\", \" e\"], \"answer\": 0}\n");
+    char *texts = s_file (self, "texts.jsonl",
+                          "{\"prompt\": \"one\", \"references\": \"a\"}\n"
+                          "{\"prompt\": \"two\", \"references\": [\"b\", \"c d\"]}\n");
+    const char *const words[][2] = {
+        {"eval", tl_format ("--site site-0 --format jsonl --data %s", choices)},
+        {"eval", tl_format ("--site site-0 --format jsonl --max-tokens 9 --data %s", texts)},
+        {"generate", tl_format ("--site site-0 --max-tokens 9 --prompts %s --prompt x", texts)},
+        {"generate", tl_strdup ("--site site-0 --stop a --repetition-penalty 2 --prompt y")}};
+    for (size_t i = 0; i < 4; i++) {
+        char *live = tl_format ("--live %s", words[i][1]);
+        char *saved = tl_format ("--saved %s", words[i][1]);
+        char *got = s_run (self, 0, NULL, words[i][0], live);
+        s_same (self, got, words[i][0], saved);
+        free (got);
+        free (live);
+        free (saved);
+        free ((char *)words[i][1]);
+    }
+    free (choices);
+    free (texts);
+}
+
 static void
 s_check_crowd (const case_t *self, const char *rows, const char *text)
 {
@@ -238,6 +279,7 @@ s_serving (const case_t *self)
     s_same (self, rows, "eval", "--saved --format jsonl");
     s_check_adapters (self, rows);
     char *text = s_check_text (self);
+    s_check_tasks (self);
     s_check_crowd (self, rows, text);
     program_kill_child (up, "run worker", SIGKILL);
     s_same (self, rows, "eval", "--live --format jsonl");
