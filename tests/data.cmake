@@ -16,5 +16,11 @@ add_test (NAME tokenizer_shared_smollm2
 set_tests_properties (tokenizer_shared_smollm2 PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
 tl_test (test_tokenizer SOURCES unit/test_tokenizer.c tiny_tokenizer.c tiny_bpe.c LIBRARIES tl_data PkgConfig::SODIUM)
 tl_test (test_chat SOURCES unit/test_chat.c tiny_tokenizer.c tiny_bpe.c LIBRARIES tl_data PkgConfig::SODIUM)
+tl_test (test_tokenizer_refused SOURCES unit/test_tokenizer_refused.c tiny_bpe.c LIBRARIES tl_data PkgConfig::SODIUM)
 tl_test (test_data SOURCES unit/test_data.c tiny_tokenizer.c LIBRARIES tl_data)
 tl_fuzz (fuzz_jsonl CORPUS jsonl SOURCES fuzz/fuzz_jsonl.c LIBRARIES tl_data)
+foreach (kind json tiktoken merges spm gguf config text)
+    tl_fuzz (fuzz_tokenizer_${kind} CORPUS tokenizer_${kind}
+             SOURCES fuzz/fuzz_tokenizer_${kind}.c fuzz/fuzz_tokenizer.c tiny_bpe.c tiny_tokenizer.c
+             LIBRARIES tl_data PkgConfig::SODIUM)
+endforeach ()

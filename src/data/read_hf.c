@@ -323,7 +323,7 @@ s_read (reader_t *self)
 {
     const json_t *decoder = json_object_get (self->root, "decoder");
     if (s_normalizer (self, json_object_get (self->root, "normalizer")) != 0 ||
-        s_pre_tokenizers (self) != 0 || s_model (self) != 0 || s_added_tokens (self) != 0 ||
+        s_model (self) != 0 || s_added_tokens (self) != 0 || s_pre_tokenizers (self) != 0 ||
         s_post_processor (self, json_object_get (self->root, "post_processor")) != 0)
         return -1;
     if (!s_is (decoder, "ByteLevel"))

@@ -466,7 +466,8 @@ s_write_gguf (fixture_t *self, const char *model, const char *pre, const tl_gguf
         tl_gguf_put_floats (writer, "tokenizer.ggml.scores", scores, count);
     if (merges)
         tl_gguf_put_texts (writer, "tokenizer.ggml.merges", merges, merge_count);
-    if (tl_gguf_writer_begin (writer, path, 0644, &err) != 0 || tl_gguf_writer_finish (writer, &err) != 0)
+    if (tl_gguf_writer_begin (writer, path, 0644, &err) != 0 ||
+        tl_gguf_writer_finish (writer, &err) != 0)
         fail_msg ("%s", err.text);
     tl_gguf_writer_destroy (&writer);
     free (path);
