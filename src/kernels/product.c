@@ -54,7 +54,8 @@ static const real_t s_zeros[S_DEEP + S_BLOCK];
 static size_t
 s_depth (size_t k)
 {
-    size_t steps = (k + S_DEEP - 1) / S_DEEP, grain = k % S_BLOCK ? 32 : S_BLOCK;
+    size_t grain = k % S_BLOCK ? 32 : S_BLOCK, most = S_DEEP / grain * grain;
+    size_t steps = (k + most - 1) / most;
     return ((k + steps - 1) / steps + grain - 1) / grain * grain;
 }
 
