@@ -77,6 +77,8 @@ s_say (s_chat_t *self, tl_speaker_t speaker, const char *text, size_t size)
 static void
 s_forget (s_chat_t *self, size_t first, size_t count)
 {
+    if (count == 0)
+        return;
     for (size_t i = first; i < first + count; i++)
         free (self->said[i].text);
     memmove (self->said + first, self->said + first + count,

@@ -93,7 +93,7 @@ grep -q '"prompt":"second"' chat.jsonl || fail "no second turn: $(cat chat.jsonl
 printf '' | generate --chat >chat.txt
 [ ! -s chat.txt ] || fail "nothing said, and answered: $(cat chat.txt)"
 #   It goes on for longer than the model reads: the oldest turns are forgotten.
-yes 'some words that are said again and again' | head -n 40 | generate --chat >chat.txt 2>err.txt
+yes 'some words, and more of them, that are said again and again, and then once more' | head -n 12 | generate --chat >chat.txt 2>err.txt
 [ -s chat.txt ] || fail "no answers: $(cat err.txt)"
 grep -q 'longer than the model reads' err.txt || fail "forgets nothing: $(cat err.txt)"
 expect 4 'system is part of a conversation' generate --prompt x --system y
