@@ -1,5 +1,5 @@
 /*  utf8: where characters begin and end, and where bytes are none. Well-formed means Unicode's table 3-7: no
-    overlong forms, no surrogates, nothing above U+10FFFF. Private to src/data.                     */
+    overlong forms, no surrogates, nothing above U+10FFFF.                                          */
 
 #ifndef TL_DATA_UTF8_H
 #define TL_DATA_UTF8_H

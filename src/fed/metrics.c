@@ -1,5 +1,6 @@
 #include "fed/metrics.h"
 
+#include "data/utf8.h"
 #include "memory.h"
 
 #include <locale.h>
@@ -37,30 +38,22 @@ static void
 s_add_point (s_buffer_t *self, uint32_t point)
 {
     char bytes[4];
-    size_t size = point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
-    static const unsigned char lead[5] = {0, 0, 0xc0, 0xe0, 0xf0};
-    for (size_t i = size; i-- > 1; point >>= 6)
-        bytes[i] = (char)(0x80 | (point & 0x3f));
-    bytes[0] = (char)(lead[size] | point);
-    s_add (self, bytes, size);
+    s_add (self, bytes, tl_utf8_write (point, bytes));
 }
 
-//  The code point at text, and how many bytes it takes; a byte that begins none is U+FFFD.
+//  The code point at text, and how many bytes it takes; what begins none is U+FFFD.
 static size_t
 s_point (const char *text, size_t size, uint32_t *point)
 {
-    const unsigned char *byte = (const unsigned char *)text;
-    size_t needed = byte[0] < 0x80 ? 1 : byte[0] < 0xe0 ? 2 : byte[0] < 0xf0 ? 3 : 4;
-    *point = needed == 1 ? byte[0] : byte[0] & (0x7fu >> needed);
-    bool well = needed <= size && byte[0] != 0xc0 && byte[0] != 0xc1 && byte[0] < 0xf5 &&
-                (byte[0] < 0x80 || byte[0] >= 0xc0);
-    for (size_t i = 1; well && i < needed; i++) {
-        well = (byte[i] & 0xc0) == 0x80;
-        *point = *point << 6 | (byte[i] & 0x3f);
+    size_t bad, length;
+    bool open;
+    if ((unsigned char)*text < 0x80) {
+        *point = (unsigned char)*text;
+        return 1;
     }
-    if (!well)
-        *point = 0xfffd;
-    return well ? needed : 1;
+    length = tl_utf8_length (text, size, &bad, &open);
+    *point = length ? tl_utf8_read (text, length) : 0xfffd;
+    return length ? length : bad;
 }
 
 //  Character classes beyond ASCII come from the C library's Unicode tables, whatever the user's locale is.
@@ -337,7 +330,7 @@ static void
 s_split (s_words_t *self, s_lexicon_t *lexicon)
 {
     const s_buffer_t *buffer = &self->buffer;
-    uint32_t point;
+    uint32_t point = 0;
     self->word = tl_alloc ((buffer->size + 1) * sizeof *self->word);
     self->count = 0;
     for (size_t at = 0, begin = 0, size; at <= buffer->size; at += size) {
