@@ -101,7 +101,8 @@ s_write_config (tl_gguf_writer_t *writer, const char *directory)
     char *path = tl_format ("%s/tokenizer_config.json", directory);
     size_t size = 0;
     char *text = tl_exists (path) ? tl_file_read (path, MAX_FILE, &size, NULL) : NULL;
-    json_t *config = text ? json_loadb (text, size, 0, NULL) : NULL;
+    //  model_max_length is often 10^30.
+    json_t *config = text ? json_loadb (text, size, JSON_DECODE_INT_AS_REAL, NULL) : NULL;
     const json_t *template = json_object_get (config, "chat_template");
     if (json_is_string (template))
         tl_gguf_put_bytes (writer, "tokenizer.chat_template", json_string_value (template),

@@ -148,8 +148,10 @@ s_write_gguf_config (const tl_part_t *part, const char *where, tl_error_t *err)
 static int
 s_write_full (const tl_part_t *part, const char *where, tl_error_t *err)
 {
-    static const char *const side[] = {"config.json", "generation_config.json", "tokenizer.model",
-                                       "ice_text.model", "tokenizer_config.json"};
+    static const char *const side[] = {"config.json",     "generation_config.json",
+                                       "tokenizer.model", "ice_text.model",
+                                       "tokenizer.json",  "vocab.json",
+                                       "merges.txt",      "tokenizer_config.json"};
     char path[PATH_MAX];
     snprintf (path, sizeof path, "%s/model.safetensors", where);
     if (s_write_tensors (part, path, err) != 0)

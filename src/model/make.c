@@ -110,6 +110,7 @@ s_copy_files (const char *from, const char *to, tl_error_t *err)
 {
     static const char *const names[] = {
         "config.json",           "tokenizer.model",        "ice_text.model",
+        "tokenizer.json",        "vocab.json",             "merges.txt",
         "tokenizer_config.json", "generation_config.json", "special_tokens_map.json"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char source[PATH_MAX], target[PATH_MAX];

@@ -71,7 +71,7 @@ fuzz_use (tl_tokenizer_t **tokenizer, int rc, const tl_error_t *err, const uint8
         tl_assert (err->code == TL_BAD_INPUT && strlen (err->text) > 20);
     else {
         tl_chat_find (*tokenizer, &(tl_hints_t){0});
-        fuzz_text (*tokenizer, data, size < 300 ? size : 300);
+        fuzz_text (*tokenizer, data, size < 64 ? size : 64);
     }
     tl_tokenizer_destroy (tokenizer);
 }

@@ -59,15 +59,17 @@ def others():
     put("config", "all", json.dumps({
         "tokenizer_class": "Qwen2Tokenizer", "name_or_path": "a/b", "add_bos_token": False,
         "model_max_length": 10 ** 30, "chat_template": [{"name": "default", "template": "<|im_start|>"}],
-        "added_tokens_decoder": {"256": added(0, "<|im_start|>", True), "257": added(0, "<|im_end|>", True),
-                                 "258": added(0, "b!", False)}}))
+        "added_tokens_decoder": {"2": added(0, "<|im_start|>", True), "3": added(0, "<|im_end|>", True),
+                                 "4": added(0, "b!", False)}}))
     put("text", "mixed", "I'm ab  12\t\n e\u0301\u00e9! 中<|im_end|><n><|blank_3|><t>\x00" + " " * 9)
     put("text", "broken", b"a\xff\xe4\xbd\xed\xa0\x80\xf0\x9f\x98b\xc3")
 
 
 def sentencepieces():
+    #  The model keeps the name of its rules.
+    rules = "rules.tsv"
     with tempfile.TemporaryDirectory() as where:
-        rules = os.path.join(where, "rules.tsv")
+        os.chdir(where)
         with open(rules, "w") as file:
             file.write("41\t61\nFF0C\t2C\n41 42\t62\n")
         for kind in ("unigram", "bpe"):
