@@ -4,7 +4,7 @@ target_link_libraries (bench_split PRIVATE tl_base PkgConfig::JANSSON)
 target_include_directories (bench_split PRIVATE ${CMAKE_SOURCE_DIR}/tests)
 set_target_properties (bench_split PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 
-add_executable (bench_engine_run bench/bench_engine_run.c bench/bench_run.c)
+add_executable (bench_engine_run bench/bench_engine_run.c bench/bench_engine_products.c bench/bench_run.c)
 target_link_libraries (bench_engine_run PRIVATE tests_rig PkgConfig::JANSSON)
 target_include_directories (bench_engine_run PRIVATE ${CMAKE_SOURCE_DIR}/tests)
 set_target_properties (bench_engine_run PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)

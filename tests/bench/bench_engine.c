@@ -117,6 +117,7 @@ static const figure_t s_figures[] = {
     {"generate_over_bandwidth", "generate $gguf 32 64", "over_bandwidth", NULL, NULL, true},
     {"linears_128_over_sgemm", "linears $hf 128", "over_sgemm.median", NULL, NULL, true},
     {"linears_1024_over_sgemm", "linears $hf 1024", "over_sgemm.median", NULL, NULL, true},
+    {"other_share_4x256", "share $hf 4 256", "other.median", NULL, NULL, true},
     {"block_fp32_over_sgemm", "block fp32 512", "over_sgemm.median", NULL, NULL, true},
     {"block_fp16_over_sgemm", "block fp16 512", "over_sgemm.median", NULL, NULL, true},
     {"block_fp32_over_torch", "block fp32 512", "seconds.median", "torch_block.py --rows 512",

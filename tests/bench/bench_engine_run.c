@@ -5,12 +5,14 @@
         generate MODEL PROMPT TOKENS           batch 1, against a plain read of as many bytes
         block fp32|fp16 ROWS                   a ChatGLM-6B-shaped block with LoRA, against its bare sgemm calls
         linears MODEL ROWS                     all linears, against bare sgemm calls on the same weights
+        share MODEL BATCH LENGTH               of a training step that is neither a linear nor an attention product
         open MODEL                             until every tensor has been found
         part MODEL client|trunk FIRST LAST ROWS   one step of front FIRST + tail LAST blocks, or of blocks [FIRST, LAST)
 
     Before them: --threads N (2), --repeats N (5). Prints one JSON object: median, least and most seconds, and what
     else belongs to the case.                                                                        */
 
+#include "bench/bench_engine_run.h"
 #include "bench/bench_run.h"
 
 #include "clock.h"
@@ -33,45 +35,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_REPEATS = 64 };
-
-typedef struct {
-    int threads;
-    size_t repeats;
-    char **words; //  after the case's name
-    int word_count;
-    size_t before;  //  bytes resident at the start
-    json_t *result; //  the object to print
-} run_t;
-
-static void
-s_fail (const char *text)
+void
+run_fail (const char *text)
 {
     fprintf (stderr, "bench_engine_run: %s\n", text);
     exit (TL_FAILED);
 }
 
-static double
-s_now (void)
+double
+run_now (void)
 {
     return (double)tl_clock_us () / 1e6;
 }
 
-static size_t
-s_count (const run_t *self, int index)
+size_t
+run_count (const run_t *self, int index)
 {
     return index < self->word_count ? strtoul (self->words[index], NULL, 10) : 0;
 }
 
-static void
-s_set (run_t *self, const char *key, double number)
+void
+run_set (run_t *self, const char *key, double number)
 {
     json_object_set_new (self->result, key, json_real (number));
 }
 
 //  Seconds of some repeats, whose median is the result's.
-static double
-s_times (run_t *self, const char *key, double *seconds, size_t count)
+double
+run_times (run_t *self, const char *key, double *seconds, size_t count)
 {
     double median = bench_quantile (seconds, count, 0.5);
     json_object_set_new (self->result, key,
@@ -80,23 +71,23 @@ s_times (run_t *self, const char *key, double *seconds, size_t count)
     return median;
 }
 
-static tl_model_t *
-s_model (const run_t *self)
+tl_model_t *
+run_model (const run_t *self)
 {
     tl_error_t err;
     tl_model_t *model = self->word_count ? tl_model_open (self->words[0], &err) : NULL;
     if (!model)
-        s_fail (self->word_count ? err.text : "which model?");
+        run_fail (self->word_count ? err.text : "which model?");
     if (strcmp (self->words[self->word_count - 1], "bf16") == 0) {
         if (!tl_bf16_name ())
-            s_fail ("this processor has no instructions for bf16");
+            run_fail ("this processor has no instructions for bf16");
         tl_model_hold (model, TL_BF16);
     }
     return model;
 }
 
-static tl_tune_t
-s_lora (void)
+tl_tune_t
+run_lora (void)
 {
     return (tl_tune_t){.method = TL_TUNE_LORA,
                        .rank = 8,
@@ -110,15 +101,8 @@ s_lora (void)
 
 //  --- micros -----------------------------------------------------------------------------------
 
-typedef struct {
-    tl_batch_t batch;
-    uint32_t *length, *context, *mask;
-    uint64_t *number;
-    int32_t *ids, *labels;
-} micro_t;
-
-static void
-s_micro_make (micro_t *self, const tl_config_t *config, size_t sequences, size_t length)
+void
+micro_make (micro_t *self, const tl_config_t *config, size_t sequences, size_t length)
 {
     size_t rows = sequences * length;
     tl_stream_t stream = {.seed = 1, .purpose = TL_DRAW_SAMPLE};
@@ -142,8 +126,8 @@ s_micro_make (micro_t *self, const tl_config_t *config, size_t sequences, size_t
                                self->mask, self->number, self->ids,    self->labels};
 }
 
-static void
-s_micro_clear (micro_t *self)
+void
+micro_clear (micro_t *self)
 {
     free (self->length);
     free (self->context);
@@ -162,7 +146,7 @@ s_update (tl_part_t *part, uint64_t labels)
     double *squares = tl_alloc ((tl_part_tensors (part) + 1) * sizeof *squares);
     tl_part_finish_gradient (part, squares);
     if (tl_part_update (part, 1 / (double)labels, 1e-4, &err) != 0)
-        s_fail (err.text);
+        run_fail (err.text);
     free (squares);
 }
 
@@ -185,50 +169,51 @@ s_set_memory (run_t *self, const tl_plan_t *plan)
 {
     double total = (double)(tl_plan_total (plan) - plan->state); //  nothing is saved here
     double peak = (double)(tl_memory_peak () - self->before);
-    s_set (self, "peak_mb", peak / 1e6);
-    s_set (self, "plan_mb", total / 1e6);
-    s_set (self, "activations_mb", (double)plan->activations / 1e6);
-    s_set (self, "workspace_mb", (double)plan->workspace / 1e6);
-    s_set (self, "memory_over_plan", peak / total);
+    run_set (self, "peak_mb", peak / 1e6);
+    run_set (self, "plan_mb", total / 1e6);
+    run_set (self, "activations_mb", (double)plan->activations / 1e6);
+    run_set (self, "workspace_mb", (double)plan->workspace / 1e6);
+    run_set (self, "memory_over_plan", peak / total);
 }
 
 static void
 s_run_train (run_t *self)
 {
     tl_error_t err;
-    tl_model_t *model = s_model (self);
+    tl_model_t *model = run_model (self);
     const tl_config_t *config = tl_model_config (model);
     tl_range_t range = {true, 0, config->blocks, true};
-    tl_tune_t tune = s_lora ();
+    tl_tune_t tune = run_lora ();
     tl_part_t *part = tl_part_new (model, &range, 1, &tune, &err);
     if (!part)
-        s_fail (err.text);
+        run_fail (err.text);
     micro_t micro;
-    size_t batch = s_count (self, 1), length = s_count (self, 2), rows = batch * length;
-    s_micro_make (&micro, config, batch, length);
-    if (tl_parts_fit (&part, 1, rows, length, rows, 1, s_count (self, 3) << 20, &err) != 0)
-        s_fail (err.text);
+    size_t batch = run_count (self, 1), length = run_count (self, 2), rows = batch * length;
+    micro_make (&micro, config, batch, length);
+    if (tl_parts_fit (&part, 1, rows, length, rows, 1, run_count (self, 3) << 20, &err) != 0)
+        run_fail (err.text);
     tl_plan_t plan;
     tl_part_plan (part, rows, length, batch, rows, 1, &plan);
     tl_segment_t *segment = tl_part_segment (part, 0);
     double seconds[MOST_REPEATS], nll = 0;
     for (size_t step = 0; step <= self->repeats; step++) {
         uint64_t labels;
-        double start = s_now ();
+        double start = run_now ();
         tl_tape_t *tape = tl_segment_forward (segment, &micro.batch, step, NULL, true);
         tl_segment_loss (segment, tape, &nll, &labels);
         tl_segment_backward (segment, tape, NULL, NULL);
         tl_tape_destroy (&tape);
         s_update (part, labels);
         if (step > 0)
-            seconds[step - 1] = s_now () - start;
+            seconds[step - 1] = run_now () - start;
         nll /= (double)labels;
     }
-    s_set (self, "tokens_per_s", (double)rows / s_times (self, "seconds", seconds, self->repeats));
-    s_set (self, "loss", nll);
+    run_set (self, "tokens_per_s",
+             (double)rows / run_times (self, "seconds", seconds, self->repeats));
+    run_set (self, "loss", nll);
     s_set_memory (self, &plan);
     s_set_hash (self, part);
-    s_micro_clear (&micro);
+    micro_clear (&micro);
     tl_part_destroy (&part);
     tl_model_destroy (&model);
 }
@@ -239,35 +224,35 @@ s_chain (tl_model_t *model)
     tl_error_t err;
     tl_chain_t *chain = tl_chain_plain (model, NULL, &err);
     if (!chain)
-        s_fail (err.text);
+        run_fail (err.text);
     return chain;
 }
 
 static void
 s_run_eval (run_t *self)
 {
-    tl_model_t *model = s_model (self);
+    tl_model_t *model = run_model (self);
     tl_chain_t *chain = s_chain (model);
     micro_t micro;
-    s_micro_make (&micro, tl_model_config (model), s_count (self, 1), s_count (self, 2));
+    micro_make (&micro, tl_model_config (model), run_count (self, 1), run_count (self, 2));
     double seconds[MOST_REPEATS], nll = 0;
     double *each = tl_alloc (micro.batch.sequences * sizeof *each);
     uint64_t labels = 0;
     for (size_t i = 0; i <= self->repeats; i++) {
-        double start = s_now ();
+        double start = run_now ();
         tl_chain_score (chain, &micro.batch, each);
         if (i > 0)
-            seconds[i - 1] = s_now () - start;
+            seconds[i - 1] = run_now () - start;
     }
-    s_set (self, "tokens_per_s",
-           (double)micro.batch.rows / s_times (self, "seconds", seconds, self->repeats));
+    run_set (self, "tokens_per_s",
+             (double)micro.batch.rows / run_times (self, "seconds", seconds, self->repeats));
     for (size_t i = 0; i < micro.batch.sequences; i++)
         nll += each[i];
     for (size_t row = 0; row < micro.batch.rows; row++)
         labels += micro.batch.labels[row] >= 0;
-    s_set (self, "loss", nll / (double)labels);
+    run_set (self, "loss", nll / (double)labels);
     free (each);
-    s_micro_clear (&micro);
+    micro_clear (&micro);
     tl_chain_destroy (&chain);
     tl_model_destroy (&model);
 }
@@ -305,14 +290,14 @@ s_bandwidth (const run_t *self, size_t bytes)
     for (size_t repeat = 0; repeat < 5; repeat++) {
         pthread_t threads[64];
         reader_t readers[64];
-        double start = s_now ();
+        double start = run_now ();
         for (int i = 0; i < self->threads; i++) {
             readers[i] = (reader_t){buffer + (size_t)i * each, each, 0};
             pthread_create (&threads[i], NULL, s_read, &readers[i]);
         }
         for (int i = 0; i < self->threads; i++)
             pthread_join (threads[i], NULL);
-        best[repeat] = (double)bytes / (s_now () - start);
+        best[repeat] = (double)bytes / (run_now () - start);
     }
     free (buffer);
     return bench_quantile (best, 5, 0.5);
@@ -321,12 +306,12 @@ s_bandwidth (const run_t *self, size_t bytes)
 static void
 s_run_generate (run_t *self)
 {
-    tl_model_t *model = s_model (self);
+    tl_model_t *model = run_model (self);
     const tl_config_t *config = tl_model_config (model);
     tl_chain_t *chain = s_chain (model);
-    size_t prompt = s_count (self, 1), tokens = s_count (self, 2), all = prompt + tokens;
+    size_t prompt = run_count (self, 1), tokens = run_count (self, 2), all = prompt + tokens;
     micro_t micro;
-    s_micro_make (&micro, config, 1, all);
+    micro_make (&micro, config, 1, all);
     tl_reading_t *reading = tl_reading_new (chain, all);
     float *logits = tl_alloc_aligned (config->vocab * 4);
     double seconds[1 << 12], start = 0;
@@ -334,66 +319,32 @@ s_run_generate (run_t *self)
     for (size_t done = 0; done < tokens && done < sizeof seconds / sizeof *seconds; done++) {
         tl_prompt_t text = {.ids = micro.ids, .count = prompt + done};
         const tl_prompt_t *so_far = &text;
-        start = s_now ();
+        start = run_now ();
         if (tl_read (&reading, &so_far, 1, logits, &err) != 0)
-            s_fail (err.text);
+            run_fail (err.text);
         size_t best = 0;
         for (size_t i = 1; i < config->vocab; i++)
             best = logits[i] > logits[best] ? i : best;
         micro.ids[prompt + done] = (int32_t)best;
-        seconds[done] = s_now () - start;
+        seconds[done] = run_now () - start;
     }
     tl_plan_t plan;
     tl_part_plan (chain->parts[0], 1, 1, 1, 1, 1, &plan);
-    double token = s_times (self, "seconds", seconds + 1, tokens - 1);
+    double token = run_times (self, "seconds", seconds + 1, tokens - 1);
     double read = s_bandwidth (self, plan.weights);
-    s_set (self, "tokens_per_s", 1 / token);
-    s_set (self, "weights_mb", (double)plan.weights / 1e6);
-    s_set (self, "read_gb_per_s", read / 1e9);
-    s_set (self, "over_bandwidth", (double)plan.weights / token / read);
+    run_set (self, "tokens_per_s", 1 / token);
+    run_set (self, "weights_mb", (double)plan.weights / 1e6);
+    run_set (self, "read_gb_per_s", read / 1e9);
+    run_set (self, "over_bandwidth", (double)plan.weights / token / read);
     tl_reading_destroy (&reading);
     free (logits);
-    s_micro_clear (&micro);
+    micro_clear (&micro);
     tl_chain_destroy (&chain);
     tl_model_destroy (&model);
 }
 
-//  --- against bare sgemm -----------------------------------------------------------------------
-
-typedef void (sgemm_t) (int order, int ta, int tb, int m, int n, int k, float alpha, const float *a,
-                        int lda, const float *b, int ldb, float beta, float *c, int ldc);
-
-enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
-
-//  The library's own function, past everything of ours.
-static sgemm_t *
-s_sgemm (void)
-{
-    void *library = dlopen ("libopenblas.so.0", RTLD_NOW | RTLD_NOLOAD);
-    sgemm_t *sgemm = NULL;
-    if (library)
-        *(void **)&sgemm = dlsym (library, "cblas_sgemm");
-    if (!sgemm)
-        s_fail ("OpenBLAS isn't loaded");
-    return sgemm;
-}
-
-static void
-s_bare (sgemm_t *sgemm, const float *w, size_t n, size_t in, size_t out, float *x, float *y)
-{
-    sgemm (ROW_MAJOR, PLAIN, TRANSPOSED, (int)n, (int)out, (int)in, 1, x, (int)in, w, (int)in, 0, y,
-           (int)out);
-}
-
-static void
-s_bare_back (sgemm_t *sgemm, const float *w, size_t n, size_t in, size_t out, float *x, float *y)
-{
-    sgemm (ROW_MAJOR, PLAIN, PLAIN, (int)n, (int)in, (int)out, 1, y, (int)out, w, (int)in, 0, x,
-           (int)in);
-}
-
-static float *
-s_floats (size_t count)
+float *
+run_floats (size_t count)
 {
     float *values = tl_alloc_aligned (count * sizeof *values);
     for (size_t i = 0; i < count; i++)
@@ -401,140 +352,14 @@ s_floats (size_t count)
     return values;
 }
 
-static void
-s_set_ratio (run_t *self, double *ratios, size_t count)
-{
-    s_times (self, "over_sgemm", ratios, count);
-}
-
-static void
-s_run_block (run_t *self)
-{
-    bool half = self->word_count && strcmp (self->words[0], "fp16") == 0;
-    size_t n = s_count (self, 1), h = 4096, f = 16384;
-    tiny_model_t spec = {.family = TL_FAMILY_CHATGLM,
-                         .vocab = 64,
-                         .hidden = h,
-                         .inner = f,
-                         .blocks = 3,
-                         .heads = 32,
-                         .kv_heads = 32,
-                         .head_dim = 128,
-                         .tied = true,
-                         .dtype = half ? TL_F16 : TL_F32,
-                         .seed = 1};
-    tl_error_t err;
-    tl_model_t *model = tiny_model_open (&spec);
-    tl_range_t range = {false, 1, 2, false};
-    tl_tune_t tune = s_lora ();
-    tl_part_t *part = tl_part_new (model, &range, 1, &tune, &err);
-    if (!part)
-        s_fail (err.text);
-    micro_t micro;
-    s_micro_make (&micro, tl_model_config (model), 1, n);
-    tl_segment_t *segment = tl_part_segment (part, 0);
-    const size_t shapes[4][2] = {{h, 3 * h}, {h, h}, {h, f}, {f, h}};
-    float *w = s_floats (h * f), *x = s_floats (n * f), *y = s_floats (n * f),
-          *d = s_floats (n * h);
-    sgemm_t *sgemm = s_sgemm ();
-    double block[MOST_REPEATS], bare[MOST_REPEATS], ratio[MOST_REPEATS];
-    for (size_t i = 0; i <= self->repeats; i++) {
-        double start = s_now ();
-        tl_tape_t *tape = tl_segment_forward (segment, &micro.batch, i, x, true);
-        tl_segment_backward (segment, tape, d, d);
-        tl_tape_destroy (&tape);
-        tl_part_zero_gradient (part);
-        double middle = s_now ();
-        for (size_t k = 0; k < 4; k++)
-            s_bare (sgemm, w, n, shapes[k][0], shapes[k][1], x, y);
-        for (size_t k = 0; k < 4; k++)
-            s_bare_back (sgemm, w, n, shapes[k][0], shapes[k][1], y, x);
-        double end = s_now ();
-        size_t at = i ? i - 1 : 0;
-        block[at] = middle - start;
-        bare[at] = end - middle;
-        ratio[at] = bare[at] / block[at];
-        for (size_t k = 0; k < n * h; k++) //  numbers of an ordinary size, whatever came out
-            d[k] = x[k] = (float)(k & 255) / 256 - 0.5f;
-        for (size_t k = n * h; k < n * f; k++)
-            x[k] = 0.25f;
-    }
-    s_times (self, "seconds", block, self->repeats);
-    s_times (self, "sgemm_seconds", bare, self->repeats);
-    s_set_ratio (self, ratio, self->repeats);
-    free (w);
-    free (x);
-    free (y);
-    free (d);
-    s_micro_clear (&micro);
-    tl_part_destroy (&part);
-    tl_model_destroy (&model);
-}
-
-static void
-s_run_linears (run_t *self)
-{
-    tl_error_t err;
-    tl_model_t *model = s_model (self);
-    const tl_config_t *config = tl_model_config (model);
-    size_t n = s_count (self, 1),
-           widest = config->inner > config->hidden ? config->inner : config->hidden;
-    float *x = s_floats (n * widest), *y = s_floats (n * widest), *w = s_floats (widest * widest);
-    double ours[MOST_REPEATS], bare[MOST_REPEATS], ratio[MOST_REPEATS];
-    sgemm_t *sgemm = s_sgemm ();
-    const tl_kernels_t *k = tl_kernels ();
-    for (size_t i = 0; i <= self->repeats; i++) {
-        double spent[2] = {0, 0};
-        for (size_t s = 0; s < tl_layout_count (config); s++) {
-            tl_slot_t slot;
-            tl_weight_t weight;
-            tl_layout_at (config, s, &slot);
-            if (!slot.linear)
-                continue;
-            size_t in = slot.columns, out = slot.rows;
-            if (tl_model_weight (model, slot.name, out, in, &weight, &err) != 0)
-                s_fail (err.text);
-            const float *plain = weight.dtype == TL_F32 ? weight.data : w;
-            float *scratch = tl_alloc_aligned (4 * (tl_linear_scratch (in, out, weight.dtype) + 1));
-            for (size_t turn = 0; turn < 2; turn++) {
-                double start = s_now ();
-                if ((turn + i) % 2 == 0) {
-                    k->linear_forward (y, x, weight.data, weight.dtype, NULL, n, in, out, 1, 0,
-                                       scratch);
-                    k->linear_backward_input (x, y, weight.data, weight.dtype, n, in, out, 1e-3, 0,
-                                              scratch);
-                } else {
-                    s_bare (sgemm, plain, n, in, out, x, y);
-                    s_bare_back (sgemm, plain, n, in, out, x, y);
-                }
-                spent[(turn + i) % 2] += s_now () - start;
-            }
-            for (size_t at = 0; at < n * in; at++)
-                x[at] = (float)(at & 255) / 256 - 0.5f;
-            free (scratch);
-        }
-        size_t at = i ? i - 1 : 0;
-        ours[at] = spent[0];
-        bare[at] = spent[1];
-        ratio[at] = spent[1] / spent[0];
-    }
-    s_times (self, "seconds", ours, self->repeats);
-    s_times (self, "sgemm_seconds", bare, self->repeats);
-    s_set_ratio (self, ratio, self->repeats);
-    free (x);
-    free (y);
-    free (w);
-    tl_model_destroy (&model);
-}
-
 //  --- large models -----------------------------------------------------------------------------
 
 static void
 s_run_open (run_t *self)
 {
-    double start = s_now ();
-    tl_model_t *model = s_model (self);
-    s_set (self, "open_s", s_now () - start);
+    double start = run_now ();
+    tl_model_t *model = run_model (self);
+    run_set (self, "open_s", run_now () - start);
     tl_model_destroy (&model);
 }
 
@@ -543,30 +368,30 @@ static void
 s_run_part (run_t *self)
 {
     tl_error_t err;
-    tl_model_t *model = s_model (self);
+    tl_model_t *model = run_model (self);
     const tl_config_t *config = tl_model_config (model);
     bool client = self->word_count > 1 && strcmp (self->words[1], "client") == 0;
-    size_t first = s_count (self, 2), last = s_count (self, 3), rows = s_count (self, 4);
+    size_t first = run_count (self, 2), last = run_count (self, 3), rows = run_count (self, 4);
     tl_range_t ranges[2] = {{false, first, last, false}};
     if (client) {
         ranges[0] = (tl_range_t){true, 0, first, false};
         ranges[1] = (tl_range_t){false, config->blocks - last, config->blocks, true};
     }
-    tl_tune_t tune = s_lora ();
+    tl_tune_t tune = run_lora ();
     tl_part_t *part = tl_part_new (model, ranges, client ? 2 : 1, &tune, &err);
     if (!part)
-        s_fail (err.text);
+        run_fail (err.text);
     micro_t micro;
-    s_micro_make (&micro, config, 4, rows / 4);
+    micro_make (&micro, config, 4, rows / 4);
     tl_plan_t plan;
     rows = micro.batch.rows;
     tl_part_plan (part, rows, rows / 4, 4, client ? rows : 0, 1, &plan);
-    float *d = s_floats (rows * config->hidden),
-          *x = client ? NULL : s_floats (rows * config->hidden);
+    float *d = run_floats (rows * config->hidden),
+          *x = client ? NULL : run_floats (rows * config->hidden);
     double seconds[MOST_REPEATS], nll;
     for (size_t i = 0; i <= self->repeats; i++) {
         uint64_t labels = 1;
-        double start = s_now ();
+        double start = run_now ();
         tl_segment_t *front = tl_part_segment (part, 0);
         tl_tape_t *tape = tl_segment_forward (front, &micro.batch, i, x, true);
         if (client) {
@@ -580,15 +405,15 @@ s_run_part (run_t *self)
         tl_segment_backward (front, tape, d, client ? NULL : d);
         tl_tape_destroy (&tape);
         s_update (part, labels);
-        seconds[i ? i - 1 : 0] = s_now () - start;
+        seconds[i ? i - 1 : 0] = run_now () - start;
         for (size_t k = 0; k < rows * config->hidden; k++)
             d[k] = (float)(k & 255) / 256 - 0.5f;
     }
-    s_times (self, "seconds", seconds, self->repeats);
+    run_times (self, "seconds", seconds, self->repeats);
     s_set_memory (self, &plan);
     free (d);
     free (x);
-    s_micro_clear (&micro);
+    micro_clear (&micro);
     tl_part_destroy (&part);
     tl_model_destroy (&model);
 }
@@ -598,9 +423,9 @@ s_run_part (run_t *self)
 static const struct {
     const char *name;
     void (*run) (run_t *self);
-} s_cases[] = {{"train", s_run_train}, {"eval", s_run_eval},       {"generate", s_run_generate},
-               {"block", s_run_block}, {"linears", s_run_linears}, {"open", s_run_open},
-               {"part", s_run_part}};
+} s_cases[] = {{"train", s_run_train}, {"eval", s_run_eval},     {"generate", s_run_generate},
+               {"block", run_block},   {"linears", run_linears}, {"share", run_share},
+               {"open", s_run_open},   {"part", s_run_part}};
 
 int
 main (int argc, char **argv)
@@ -614,10 +439,10 @@ main (int argc, char **argv)
             self.repeats = strtoul (argv[at + 1], NULL, 10);
     if (at >= argc || self.threads < 1 || self.threads > 64 || self.repeats < 1 ||
         self.repeats > MOST_REPEATS)
-        s_fail ("which case? train, eval, generate, block, linears, open or part");
+        run_fail ("which case? train, eval, generate, block, linears, open or part");
     tl_error_t err;
     if (tl_blas_open (self.threads, &err) != 0)
-        s_fail (err.text);
+        run_fail (err.text);
     self.words = argv + at + 1;
     self.word_count = argc - at - 1;
     self.result = json_pack ("{s:s}", "case", argv[at]);
@@ -629,5 +454,5 @@ main (int argc, char **argv)
             json_decref (self.result);
             return 0;
         }
-    s_fail ("no such case");
+    run_fail ("no such case");
 }

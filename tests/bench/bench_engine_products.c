@@ -1,0 +1,316 @@
+//  bench_engine_products: what linears and attention take, against bare sgemm calls and against a whole step.
+
+#include "bench/bench_engine_run.h"
+
+#include "kernels/kernels.h"
+#include "memory.h"
+#include "model/segment.h"
+#include "tiny_model.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+//  --- against bare sgemm -----------------------------------------------------------------------
+
+typedef void (sgemm_t) (int order, int ta, int tb, int m, int n, int k, float alpha, const float *a,
+                        int lda, const float *b, int ldb, float beta, float *c, int ldc);
+
+enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
+
+//  The library's own function, past everything of ours.
+static sgemm_t *
+s_sgemm (void)
+{
+    void *library = dlopen ("libopenblas.so.0", RTLD_NOW | RTLD_NOLOAD);
+    sgemm_t *sgemm = NULL;
+    if (library)
+        *(void **)&sgemm = dlsym (library, "cblas_sgemm");
+    if (!sgemm)
+        run_fail ("OpenBLAS isn't loaded");
+    return sgemm;
+}
+
+static void
+s_bare (sgemm_t *sgemm, const float *w, size_t n, size_t in, size_t out, float *x, float *y)
+{
+    sgemm (ROW_MAJOR, PLAIN, TRANSPOSED, (int)n, (int)out, (int)in, 1, x, (int)in, w, (int)in, 0, y,
+           (int)out);
+}
+
+static void
+s_bare_back (sgemm_t *sgemm, const float *w, size_t n, size_t in, size_t out, float *x, float *y)
+{
+    sgemm (ROW_MAJOR, PLAIN, PLAIN, (int)n, (int)in, (int)out, 1, y, (int)out, w, (int)in, 0, x,
+           (int)in);
+}
+
+static void
+s_set_ratio (run_t *self, double *ratios, size_t count)
+{
+    run_times (self, "over_sgemm", ratios, count);
+}
+
+void
+run_block (run_t *self)
+{
+    bool half = self->word_count && strcmp (self->words[0], "fp16") == 0;
+    size_t n = run_count (self, 1), h = 4096, f = 16384;
+    tiny_model_t spec = {.family = TL_FAMILY_CHATGLM,
+                         .vocab = 64,
+                         .hidden = h,
+                         .inner = f,
+                         .blocks = 3,
+                         .heads = 32,
+                         .kv_heads = 32,
+                         .head_dim = 128,
+                         .tied = true,
+                         .dtype = half ? TL_F16 : TL_F32,
+                         .seed = 1};
+    tl_error_t err;
+    tl_model_t *model = tiny_model_open (&spec);
+    tl_range_t range = {false, 1, 2, false};
+    tl_tune_t tune = run_lora ();
+    tl_part_t *part = tl_part_new (model, &range, 1, &tune, &err);
+    if (!part)
+        run_fail (err.text);
+    micro_t micro;
+    micro_make (&micro, tl_model_config (model), 1, n);
+    tl_segment_t *segment = tl_part_segment (part, 0);
+    const size_t shapes[4][2] = {{h, 3 * h}, {h, h}, {h, f}, {f, h}};
+    float *w = run_floats (h * f), *x = run_floats (n * f), *y = run_floats (n * f),
+          *d = run_floats (n * h);
+    sgemm_t *sgemm = s_sgemm ();
+    double block[MOST_REPEATS], bare[MOST_REPEATS], ratio[MOST_REPEATS];
+    for (size_t i = 0; i <= self->repeats; i++) {
+        double start = run_now ();
+        tl_tape_t *tape = tl_segment_forward (segment, &micro.batch, i, x, true);
+        tl_segment_backward (segment, tape, d, d);
+        tl_tape_destroy (&tape);
+        tl_part_zero_gradient (part);
+        double middle = run_now ();
+        for (size_t k = 0; k < 4; k++)
+            s_bare (sgemm, w, n, shapes[k][0], shapes[k][1], x, y);
+        for (size_t k = 0; k < 4; k++)
+            s_bare_back (sgemm, w, n, shapes[k][0], shapes[k][1], y, x);
+        double end = run_now ();
+        size_t at = i ? i - 1 : 0;
+        block[at] = middle - start;
+        bare[at] = end - middle;
+        ratio[at] = bare[at] / block[at];
+        for (size_t k = 0; k < n * h; k++) //  numbers of an ordinary size, whatever came out
+            d[k] = x[k] = (float)(k & 255) / 256 - 0.5f;
+        for (size_t k = n * h; k < n * f; k++)
+            x[k] = 0.25f;
+    }
+    run_times (self, "seconds", block, self->repeats);
+    run_times (self, "sgemm_seconds", bare, self->repeats);
+    s_set_ratio (self, ratio, self->repeats);
+    free (w);
+    free (x);
+    free (y);
+    free (d);
+    micro_clear (&micro);
+    tl_part_destroy (&part);
+    tl_model_destroy (&model);
+}
+
+void
+run_linears (run_t *self)
+{
+    tl_error_t err;
+    tl_model_t *model = run_model (self);
+    const tl_config_t *config = tl_model_config (model);
+    size_t n = run_count (self, 1),
+           widest = config->inner > config->hidden ? config->inner : config->hidden;
+    float *x = run_floats (n * widest), *y = run_floats (n * widest),
+          *w = run_floats (widest * widest);
+    double ours[MOST_REPEATS], bare[MOST_REPEATS], ratio[MOST_REPEATS];
+    sgemm_t *sgemm = s_sgemm ();
+    const tl_kernels_t *k = tl_kernels ();
+    for (size_t i = 0; i <= self->repeats; i++) {
+        double spent[2] = {0, 0};
+        for (size_t s = 0; s < tl_layout_count (config); s++) {
+            tl_slot_t slot;
+            tl_weight_t weight;
+            tl_layout_at (config, s, &slot);
+            if (!slot.linear)
+                continue;
+            size_t in = slot.columns, out = slot.rows;
+            if (tl_model_weight (model, slot.name, out, in, &weight, &err) != 0)
+                run_fail (err.text);
+            const float *plain = weight.dtype == TL_F32 ? weight.data : w;
+            float *scratch = tl_alloc_aligned (4 * (tl_linear_scratch (in, out, weight.dtype) + 1));
+            for (size_t turn = 0; turn < 2; turn++) {
+                double start = run_now ();
+                if ((turn + i) % 2 == 0) {
+                    k->linear_forward (y, x, weight.data, weight.dtype, NULL, n, in, out, 1, 0,
+                                       scratch);
+                    k->linear_backward_input (x, y, weight.data, weight.dtype, n, in, out, 1e-3, 0,
+                                              scratch);
+                } else {
+                    s_bare (sgemm, plain, n, in, out, x, y);
+                    s_bare_back (sgemm, plain, n, in, out, x, y);
+                }
+                spent[(turn + i) % 2] += run_now () - start;
+            }
+            for (size_t at = 0; at < n * in; at++)
+                x[at] = (float)(at & 255) / 256 - 0.5f;
+            free (scratch);
+        }
+        size_t at = i ? i - 1 : 0;
+        ours[at] = spent[0];
+        bare[at] = spent[1];
+        ratio[at] = spent[1] / spent[0];
+    }
+    run_times (self, "seconds", ours, self->repeats);
+    run_times (self, "sgemm_seconds", bare, self->repeats);
+    s_set_ratio (self, ratio, self->repeats);
+    free (x);
+    free (y);
+    free (w);
+    tl_model_destroy (&model);
+}
+
+//  --- share ------------------------------------------------------------------------------------
+
+//  Seconds of all linears of a step, forward and backward: the blocks' with their LoRA, and the head in its chunks.
+static double
+s_linear_seconds (tl_part_t *part, const tl_config_t *config, const tl_rows_t *rows, float *x,
+                  float *y)
+{
+    tl_segment_t *segment = tl_part_segment (part, 0);
+    tl_workspace_t *workspace = segment->context.workspace;
+    float *low = run_floats (rows->rows * 64);
+    double start = run_now ();
+    for (size_t b = 0; b < config->blocks; b++)
+        for (size_t l = 0; l < TL_LINEARS; l++) {
+            const tl_linear_t *linear = &segment->blocks[b].linear[l];
+            if (!linear->out)
+                continue;
+            bool lowest = b == 0 && l <= TL_V; //  nothing needs the gradient below them
+            tl_linear_forward (linear, rows, y, x, 0, low, workspace);
+            tl_linear_backward (linear, rows, lowest ? NULL : x, y, x, 0, low, workspace);
+            memset (x, 0, rows->rows * linear->in * sizeof *x);
+        }
+    size_t step = tl_head_chunk (config, rows->rows);
+    for (size_t first = 0; first < rows->rows; first += step) {
+        size_t rest = rows->rows - first;
+        tl_rows_t chunk = {.rows = rest < step ? rest : step};
+        float *logits = tl_workspace_take (workspace, chunk.rows * config->vocab);
+        size_t mark = tl_workspace_mark (workspace);
+        tl_linear_forward (&segment->head, &chunk, logits, x, 0, NULL, workspace);
+        tl_linear_backward (&segment->head, &chunk, x, logits, x, 0, NULL, workspace);
+        tl_workspace_release (workspace, mark);
+        tl_workspace_release (workspace, 0);
+    }
+    double seconds = run_now () - start;
+    free (low);
+    return seconds;
+}
+
+//  Seconds of all attention products of a step, forward and backward; softmax, which is in them, is timed apart and
+//  taken out.
+static double
+s_attention_seconds (const tl_config_t *config, size_t sequences, size_t length)
+{
+    const tl_kernels_t *k = tl_kernels ();
+    size_t q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim;
+    tl_attention_t shape = {.rows = length,
+                            .columns = length,
+                            .heads = config->heads,
+                            .kv_heads = config->kv_heads,
+                            .d = config->head_dim,
+                            .q_stride = q,
+                            .k_stride = kv,
+                            .v_stride = kv,
+                            .o_stride = q,
+                            .q_head = config->head_dim,
+                            .k_head = config->head_dim,
+                            .v_head = config->head_dim,
+                            .scale = 0.125};
+    float *rows[8], *lse = run_floats (config->heads * length);
+    float *scratch = run_floats (tl_attention_scratch (&shape));
+    for (size_t i = 0; i < 8; i++)
+        rows[i] = run_floats (length * q);
+    size_t calls = config->blocks * sequences;
+    double start = run_now ();
+    for (size_t i = 0; i < calls; i++) {
+        k->attention_forward (rows[0], lse, rows[1], rows[2], rows[3], &shape, scratch);
+        k->attention_backward (rows[4], rows[5], rows[6], rows[7], rows[1], rows[2], rows[3],
+                               rows[0], lse, &shape, scratch);
+    }
+    double all = run_now () - start;
+    //  Half of the scores are seen; exponentials of them are made once forward and once backward.
+    size_t columns = length / 2 + 1;
+    int32_t *targets = tl_alloc (length * config->heads * sizeof *targets);
+    float *scores = run_floats (config->heads * length * columns);
+    float *nll = run_floats (config->heads * length);
+    start = run_now ();
+    for (size_t i = 0; i < 2 * calls; i++)
+        k->cross_entropy (scores, nll, targets, config->heads * length, columns, true);
+    double softmax = run_now () - start;
+    for (size_t i = 0; i < 8; i++)
+        free (rows[i]);
+    free (lse);
+    free (scratch);
+    free (targets);
+    free (scores);
+    free (nll);
+    return all > softmax ? all - softmax : 0;
+}
+
+void
+run_share (run_t *self)
+{
+    tl_error_t err;
+    tl_model_t *model = run_model (self);
+    const tl_config_t *config = tl_model_config (model);
+    tl_range_t range = {true, 0, config->blocks, true};
+    tl_tune_t tune = run_lora ();
+    tl_part_t *part = tl_part_new (model, &range, 1, &tune, &err);
+    if (!part)
+        run_fail (err.text);
+    micro_t micro;
+    size_t sequences = run_count (self, 1), length = run_count (self, 2);
+    size_t n = sequences * length,
+           wide = config->inner > config->hidden ? config->inner : config->hidden;
+    micro_make (&micro, config, sequences, length);
+    tl_rows_t rows = {.rows = n,
+                      .sequences = sequences,
+                      .length = micro.length,
+                      .context = micro.context,
+                      .number = micro.number,
+                      .train = true};
+    float *x = run_floats (n * wide), *y = run_floats (n * wide);
+    tl_segment_t *segment = tl_part_segment (part, 0);
+    double step[MOST_REPEATS], linears[MOST_REPEATS], attention[MOST_REPEATS], other[MOST_REPEATS];
+    for (size_t i = 0; i <= self->repeats; i++) {
+        uint64_t labels;
+        double nll, start = run_now ();
+        size_t at = i ? i - 1 : 0;
+        tl_tape_t *tape = tl_segment_forward (segment, &micro.batch, i, NULL, true);
+        tl_segment_loss (segment, tape, &nll, &labels);
+        tl_segment_backward (segment, tape, NULL, NULL);
+        tl_tape_destroy (&tape);
+        double *squares = tl_alloc ((tl_part_tensors (part) + 1) * sizeof *squares);
+        tl_part_finish_gradient (part, squares);
+        if (tl_part_update (part, 1 / (double)labels, 1e-4, &err) != 0)
+            run_fail (err.text);
+        free (squares);
+        step[at] = run_now () - start;
+        linears[at] = s_linear_seconds (part, config, &rows, x, y);
+        attention[at] = s_attention_seconds (config, sequences, length);
+        other[at] = 1 - (linears[at] + attention[at]) / step[at];
+        tl_part_zero_gradient (part);
+    }
+    run_times (self, "seconds", step, self->repeats);
+    run_times (self, "linear_seconds", linears, self->repeats);
+    run_times (self, "attention_seconds", attention, self->repeats);
+    run_times (self, "other", other, self->repeats);
+    free (x);
+    free (y);
+    micro_clear (&micro);
+    tl_part_destroy (&part);
+    tl_model_destroy (&model);
+}
