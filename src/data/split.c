@@ -17,8 +17,10 @@
 
 enum {
     MOST_STAGES = 8,
-    MATCH_LIMIT =
-        1000000, //  backtracking steps of one match; the known expressions need a few per letter
+    //  Backtracking steps of one match. The known expressions need a few for each byte: a run of spaces is tried as line ends
+    //  first, and given up blank by blank.
+    MATCH_LIMIT = 1000000,
+    MATCH_LIMIT_A_BYTE = 16,
     DEPTH_LIMIT = 10000, //  of the interpreter, where there is no JIT
     HEAP_LIMIT_KB = 65536
 };
@@ -31,7 +33,7 @@ typedef struct {
 struct tl_split {
     stage_t stages[MOST_STAGES];
     size_t count;
-    pcre2_match_context *limits;
+    pcre2_match_context *limits; //  of short texts
     atomic_bool *told; //  that an expression gave up; a pointer, for a splitter is shared as const
 };
 
@@ -70,6 +72,7 @@ tl_split_destroy (tl_split_t **self_p)
 typedef struct {
     const tl_split_t *of;
     pcre2_match_data *found[MOST_STAGES];
+    pcre2_match_context *limits;
     bool gave_up;
     tl_split_fn *take;
     void *arg;
@@ -87,10 +90,10 @@ s_match (run_t *self, size_t stage, const char *text, size_t size, size_t from, 
 {
     //  text is known to be well-formed, and from to be between characters.
     int rc = pcre2_match (self->of->stages[stage].code, (PCRE2_SPTR)text, size, from,
-                          PCRE2_NO_UTF_CHECK, self->found[stage], self->of->limits);
+                          PCRE2_NO_UTF_CHECK, self->found[stage], self->limits);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
         rc = pcre2_match (self->of->stages[stage].code, (PCRE2_SPTR)text, size, from,
-                          PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, self->found[stage], self->of->limits);
+                          PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, self->found[stage], self->limits);
     if (rc < 0) {
         self->gave_up |= rc != PCRE2_ERROR_NOMATCH;
         return false;
@@ -136,12 +139,19 @@ static bool
 s_run_all (const tl_split_t *self, const char *text, size_t size, tl_split_fn *take, void *arg)
 {
     run_t run = {.of = self, .take = take, .arg = arg};
+    run.limits = pcre2_match_context_copy (self->limits);
+    if (!run.limits)
+        abort ();
+    size_t more =
+        size < UINT32_MAX / (2 * MATCH_LIMIT_A_BYTE) ? size * MATCH_LIMIT_A_BYTE : UINT32_MAX / 2;
+    pcre2_set_match_limit (run.limits, (uint32_t)(MATCH_LIMIT + more));
     for (size_t i = 0; i < self->count; i++)
         if (!(run.found[i] = pcre2_match_data_create (1, NULL)))
             abort ();
     s_run (&run, 0, text, size);
     for (size_t i = 0; i < self->count; i++)
         pcre2_match_data_free (run.found[i]);
+    pcre2_match_context_free (run.limits);
     return !run.gave_up;
 }
 
@@ -156,7 +166,7 @@ tl_split_run (const tl_split_t *self, const char *text, size_t size, tl_split_fn
 //  ---------------------------------------------------------------------------------------------
 //  Adding
 
-//  An expression that needs more than a million steps for these isn't one that splits text.
+//  An expression that needs a million steps for these isn't one that splits text.
 static bool
 s_is_bearable (const tl_split_t *self)
 {

@@ -258,6 +258,34 @@ test_known_expressions (void **state)
     tl_split_destroy (&split);
 }
 
+static void
+s_measure (void *arg, const char *piece, size_t size)
+{
+    *(size_t *)arg = size;
+}
+
+//  Runs of blanks are tried as line ends, then taken back one by one: that must not look like an expression gone wild.
+static void
+test_megabytes_of_blanks_are_one_piece (void **state)
+{
+    enum { SIZE = 1 << 22 };
+    static const char *const patterns[] = {TL_SPLIT_GPT2, TL_SPLIT_LLAMA3, TL_SPLIT_QWEN2};
+    char *blanks = tl_alloc (SIZE);
+    memset (blanks, ' ', SIZE);
+    for (int i = 0; i < 3; i++) {
+        size_t last = 0;
+        tl_split_t *split = s_split (patterns[i], NULL);
+        tl_split_run (split, blanks, SIZE, s_measure, &last);
+        assert_int_equal (last, SIZE);
+        blanks[SIZE - 1] = 'x'; //  the last blank goes with it
+        tl_split_run (split, blanks, SIZE, s_measure, &last);
+        assert_int_equal (last, 2);
+        blanks[SIZE - 1] = ' ';
+        tl_split_destroy (&split);
+    }
+    free (blanks);
+}
+
 //  What is a letter depends on the engine's version of Unicode: U+1C89 is one since 16, U+11F50 a digit since 15.
 static void
 test_versions_of_unicode (void **state)
@@ -660,6 +688,7 @@ main (void)
         TEST (test_broken_utf8_is_replaced),
         TEST (test_a_long_line_takes_no_quadratic_time),
         cmocka_unit_test (test_known_expressions),
+        cmocka_unit_test (test_megabytes_of_blanks_are_one_piece),
         cmocka_unit_test (test_versions_of_unicode),
         cmocka_unit_test (test_expressions_that_are_refused),
         TEST (test_pre_tokenizers),
