@@ -185,8 +185,9 @@ s_finish (s_run_t *self, int rc, tl_error_t *err)
         fprintf (stderr, "the adapter of the last good step, %llu, is saved in %s\n",
                  (unsigned long long)tl_local_next (self->local), adapter);
     else {
-        //  A run that was stopped goes on with --resume.
-        if (s_stop)
+        //  One that was stopped goes on with --resume, one that has ended with more train.steps.
+        if (tl_local_next (self->local) % self->topology->checkpoint.every != 0 ||
+            tl_local_next (self->local) == self->first_step)
             rc = tl_local_save (self->local, self->out, err);
         if (rc == 0)
             s_print_result (self, adapter);
@@ -212,6 +213,21 @@ s_begin (s_run_t *self, tl_error_t *err)
                                           options->site ? options->site : "");
     if (tl_mkdirs (self->out, err) != 0)
         return -1;
+    uint64_t older = 0;
+    char *adapter = tl_format ("%s/adapter", self->out);
+    bool there = tl_local_newest (self->out, &older) || tl_exists (adapter);
+    if (there && !options->resume)
+        fprintf (stderr,
+                 "replaces the run in %s, step %llu; --resume goes on with it, another --out "
+                 "keeps it\n",
+                 self->out, (unsigned long long)older);
+    bool bare = tl_exists (adapter) && options->resume && !tl_local_newest (self->out, &older);
+    free (adapter);
+    if (bare)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s holds an adapter and no save to go on from; leave --resume out to "
+                        "replace it, or give another --out",
+                        self->out);
     if (!options->resume)
         tl_local_forget (self->out);
     int found = options->resume ? tl_local_resume (self->local, self->out, err) : 0;

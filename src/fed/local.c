@@ -376,14 +376,21 @@ s_load (tl_local_t *self, const char *out, uint64_t number, tl_error_t *err)
     return 0;
 }
 
-int
-tl_local_resume (tl_local_t *self, const char *out, tl_error_t *err)
+bool
+tl_local_newest (const char *out, uint64_t *step)
 {
     size_t count;
     uint64_t *numbers = s_list_saves (out, &count);
-    uint64_t newest = count ? numbers[count - 1] : 0;
+    *step = count ? numbers[count - 1] : 0;
     free (numbers);
-    if (count == 0)
+    return count > 0;
+}
+
+int
+tl_local_resume (tl_local_t *self, const char *out, tl_error_t *err)
+{
+    uint64_t newest;
+    if (!tl_local_newest (out, &newest))
         return 0;
     if (newest > self->steps)
         return tl_fail (

@@ -47,6 +47,8 @@ int tl_local_save_adapter (const tl_local_t *self, const char *directory, tl_err
 int tl_local_save (const tl_local_t *self, const char *out, tl_error_t *err);
 //  Removes the saves under OUT: a run that begins anew must not be continued from another's.
 void tl_local_forget (const char *out);
+//  The step of the newest save under OUT; false when there is none.
+bool tl_local_newest (const char *out, uint64_t *step);
 //  Goes on from the newest save under OUT. Returns 1, or 0 when there is none, or -1.
 int tl_local_resume (tl_local_t *self, const char *out, tl_error_t *err);
 

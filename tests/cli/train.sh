@@ -77,6 +77,16 @@ expect 0 'trained' "$TRUNKLINE" make-model model.config made --trained i/adapter
   "$("$TRUNKLINE" eval --model model --adapter i/adapter --data north.eval.jsonl)" ] ||
     fail "a made model differs from its adapter"
 
+#   A run that has ended can be lengthened; an older run is named before it is replaced; an adapter alone is no run.
+"$TRUNKLINE" train t.yaml --set train.steps=5 --set train.schedule=constant --out j >/dev/null 2>&1
+"$TRUNKLINE" train t.yaml --set train.steps=8 --set train.schedule=constant --out k >/dev/null 2>&1
+expect 0 'after step 8 of 8' "$TRUNKLINE" train t.yaml --set train.steps=8 --set train.schedule=constant --out j --resume
+cmp j/adapter/adapter_model.safetensors k/adapter/adapter_model.safetensors || fail "a lengthened run differs"
+"$TRUNKLINE" train t.yaml --set train.steps=2 --out k >/dev/null 2> k.err
+grep -q 'replaces the run in k, step 8;' k.err || fail "nothing said about the older run: $(cat k.err)"
+rm -r k/step-*
+expect 4 'no save to go on from' "$TRUNKLINE" train t.yaml --set train.steps=2 --out k --resume
+
 #   Greedy is greedy; a seed is a seed; top-k 1 is greedy however hot.
 generate () {
     "$TRUNKLINE" generate --model model --adapter g/adapter --prompt 'animal 3, noun' --max-tokens 8 "$@"
