@@ -1,5 +1,6 @@
 #include "trunk_job.h"
 
+#include "actors/save.h"
 #include "base/assert.h"
 #include "kernels/kernels.h"
 #include "memory.h"
@@ -164,6 +165,17 @@ tl_trunk_job_serve (void *arg)
     free (block);
 }
 
+static int
+s_save_adapter (tl_trunk_job_t *job)
+{
+    int rc = 0;
+    char *adapter = tl_format ("%s/adapter", job->directory);
+    if (tl_part_tensors (tl_trunk_part (job->trunk)))
+        rc = tl_part_save_adapter (tl_trunk_part (job->trunk), adapter, &job->err);
+    free (adapter);
+    return rc;
+}
+
 void
 tl_trunk_job_save (void *arg)
 {
@@ -171,10 +183,24 @@ tl_trunk_job_save (void *arg)
     size_t size;
     void *state = tl_part_state_get (tl_trunk_part (job->trunk), &size);
     job->state = tl_pack_own (state, size);
-    char *adapter = tl_format ("%s/adapter", job->directory);
-    if (tl_part_tensors (tl_trunk_part (job->trunk)))
-        tl_part_save_adapter (tl_trunk_part (job->trunk), adapter, &job->err);
-    free (adapter);
+    s_save_adapter (job);
+    snprintf (job->text, sizeof job->text, "%.500s",
+              job->err.code ? job->err.text : job->directory);
+}
+
+//  Its own state of an earlier leave, or of a step the run went back behind, is no longer true.
+void
+tl_trunk_job_leave (void *arg)
+{
+    tl_trunk_job_t *job = arg;
+    size_t size;
+    void *state = tl_part_state_get (tl_trunk_part (job->trunk), &size);
+    if (s_save_adapter (job) == 0 && tl_save_same_run (job->directory, job->run, &job->err) >= 0 &&
+        tl_save_write (job->directory, job->step, state, size, &job->err) == 0) {
+        tl_save_forget_after (job->directory, job->step);
+        tl_save_prune (job->directory, job->step, 1);
+    }
+    free (state);
     snprintf (job->text, sizeof job->text, "%.500s",
               job->err.code ? job->err.text : job->directory);
 }

@@ -38,7 +38,8 @@ struct tl_trunk_job {
     uint64_t labels;
     double norm;
     char name[64];       //  serve: who asked
-    char *directory;     //  save: of the adapter; owned
+    char *directory;     //  save, leave: of the part; owned
+    uint64_t run;        //  leave: that the state belongs to
     tl_packed_t *state;  //  save: owned
     tl_assembly_t *blob; //  restore: owned, NULL: the start
     char text[512];
@@ -55,6 +56,7 @@ void tl_trunk_job_update (void *job);
 void tl_trunk_job_drop (void *job);
 void tl_trunk_job_serve (void *job);
 void tl_trunk_job_save (void *job);
+void tl_trunk_job_leave (void *job); //  adapter and state, both in directory
 void tl_trunk_job_restore (void *job);
 void tl_trunk_job_free (void *job);
 

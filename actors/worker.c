@@ -21,7 +21,7 @@ enum {
     STATE_SHIFT = 33   //  1 << that: bytes of a trunk's state, at most
 };
 
-static const char *const s_states[] = {"joining", "idle", "step", "updating", "over"};
+static const char *const s_states[] = {"joining", "idle", "step", "updating", "stopping", "over"};
 
 void
 tl_worker_end (tl_worker_t *self, int code, const char *text)
@@ -302,6 +302,7 @@ s_on_restore (tl_worker_t *self, const tl_message_t *message)
     job->blob = self->state;
     self->state = NULL;
     self->last.is = false;
+    self->held = message->step;
     tl_actor_go (self->actor, TL_WORKER_IDLE, "RESTORE");
     tl_worker_submit (self, tl_trunk_job_restore, job);
 }
@@ -312,6 +313,8 @@ static void
 s_on_message (void *arg, const tl_message_t *message, const void *payload, size_t size)
 {
     tl_worker_t *self = arg;
+    if (tl_actor_state (self->actor) >= TL_WORKER_STOPPING)
+        return;
     switch (message->type) {
     case TL_PLAN:
         tl_worker_on_plan (self, message);
@@ -348,12 +351,15 @@ static void
 s_on_ready (void *arg)
 {
     tl_worker_t *self = arg;
+    if (tl_actor_state (self->actor) >= TL_WORKER_STOPPING)
+        return;
     //  Whatever trunk we held belongs to a session that is gone: the broker restores it, and a run that never had a
     //  worker begins at the start.
     if (self->run) {
         tl_worker_void (self);
         tl_worker_submit (self, tl_trunk_job_restore, tl_worker_job (self, NULL));
     }
+    self->held = 0;
     self->run = tl_peer_run (self->peer);
     tl_actor_go (self->actor, TL_WORKER_IDLE, "session");
     tl_event ("ready", "{ss}", "name", self->name);
@@ -363,6 +369,12 @@ static void
 s_on_lost (void *arg)
 {
     tl_worker_t *self = arg;
+    if (tl_actor_state (self->actor) >= TL_WORKER_STOPPING)
+        return;
+    if (self->told) {
+        tl_worker_leave (self); //  behind the update, which nobody will hear of
+        return;
+    }
     tl_worker_void (self);
     self->last.is = false;
     while (self->requests)
@@ -376,11 +388,49 @@ s_on_end (void *arg, int code, const char *text)
     tl_worker_end (arg, code, text);
 }
 
+//  --- leaving ----------------------------------------------------------------------------------
+
+static void
+s_on_left (tl_trunk_job_t *job)
+{
+    char text[600];
+    snprintf (text, sizeof text, "saved step %llu in %.480s and left",
+              (unsigned long long)job->step, job->text);
+    tl_worker_end (job->owner, job->err.code, job->err.code ? job->err.text : text);
+}
+
+//  A trunk that never had a step of this run has nothing to save, and may not cover what lies there from one that had.
+void
+tl_worker_leave (tl_worker_t *self)
+{
+    tl_worker_void (self);
+    tl_actor_go (self->actor, TL_WORKER_STOPPING, "signal");
+    if (!self->held) {
+        tl_worker_end (self, 0, "left before a step was committed here: there is nothing to save");
+        return;
+    }
+    tl_trunk_job_t *job = tl_worker_job (self, s_on_left);
+    job->lasting = true;
+    job->step = self->held;
+    job->run = self->run;
+    job->directory = tl_strdup (self->directory);
+    tl_worker_submit (self, tl_trunk_job_leave, job);
+}
+
+//  A signal: the open step is left, what is committed is saved, then BYE. An update that is under way is a committed step as
+//  soon as it is done, and everybody is to hear of it first.
 static void
 s_on_stop (void *arg)
 {
-    //  The trunk's common saves are at the broker: nothing of ours is lost by leaving.
-    tl_worker_end (arg, 0, "left by signal");
+    tl_worker_t *self = arg;
+    if (tl_actor_state (self->actor) >= TL_WORKER_STOPPING)
+        return;
+    if (!self->run)
+        tl_worker_end (self, 0, "");
+    else if (tl_actor_state (self->actor) == TL_WORKER_UPDATING)
+        self->told = true;
+    else
+        tl_worker_leave (self);
 }
 
 static void

@@ -11,7 +11,14 @@
 #include "actors/weights.h"
 
 //  States of the actor.
-enum { TL_WORKER_JOINING, TL_WORKER_IDLE, TL_WORKER_STEP, TL_WORKER_UPDATING, TL_WORKER_OVER };
+enum {
+    TL_WORKER_JOINING,
+    TL_WORKER_IDLE,
+    TL_WORKER_STEP,
+    TL_WORKER_UPDATING,
+    TL_WORKER_STOPPING, //  it saves what it holds, and leaves
+    TL_WORKER_OVER
+};
 
 //  One member's part in one micro.
 typedef struct {
@@ -59,6 +66,8 @@ typedef struct {
     uint64_t run;
     uint64_t epoch; //  work of an older epoch is void
     uint64_t voids; //  epochs that ended with the session or the trunk, not just with a step
+    uint64_t held;  //  committed steps that the trunk holds once all submitted work is done
+    bool told;      //  to stop: when the update under way is done
     uint64_t step, round;
     tl_seat_t *seats; //  members of the open step, in plan order
     size_t seat_count, micros;
@@ -79,6 +88,7 @@ typedef struct {
 
 //  worker.c
 void tl_worker_end (tl_worker_t *self, int code, const char *text);
+void tl_worker_leave (tl_worker_t *self); //  saves what is committed as its own, then ends
 tl_trunk_job_t *tl_worker_job (tl_worker_t *self, tl_trunk_job_fn *done); //  of the open step
 void tl_worker_submit (tl_worker_t *self, tl_job_fn *run, tl_trunk_job_t *job);
 void tl_worker_send_rows (tl_worker_t *self, tl_type_t type, const tl_trunk_job_t *job,

@@ -262,12 +262,15 @@ s_close (tl_worker_t *self, uint64_t labels, double norm)
     self->last.round = self->round;
     self->last.labels = labels;
     self->last.norm = norm;
+    self->held = self->step + (labels ? 1 : 0);
     for (size_t i = 0; i < self->seat_count && labels; i++)
         if (!self->seats[i].left)
             s_send_committed (self, self->seats[i].name);
     s_send_committed (self, "broker");
     tl_worker_forget_step (self);
     tl_actor_go (self->actor, TL_WORKER_IDLE, labels ? "committed" : "nothing to commit");
+    if (self->told)
+        tl_worker_leave (self);
 }
 
 static void
@@ -306,6 +309,7 @@ s_update (tl_worker_t *self)
         job->term_count += seat->term_count;
     }
     tl_actor_go (self->actor, TL_WORKER_UPDATING, "all committed");
+    self->held = self->step + 1; //  also if the session is lost before we hear of it
     tl_worker_submit (self, tl_trunk_job_update, job);
 }
 

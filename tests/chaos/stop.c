@@ -290,6 +290,41 @@ s_worker (void)
     stage_end (&stage);
 }
 
+//  A worker that was started by itself, told to leave by either signal, at once or in the midst of a run: whatever is
+//  committed is on its own disk, adapter and state.
+static void
+s_worker_saves (void)
+{
+    case_spec_t spec = s_case (1, 100000, "batch");
+    spec.save_every = 1000; //  no common save comes first
+    for (int i = 0; i < 4; i++) {
+        stage_t *stage = stage_new (&spec);
+        part_t *make = stage_up (stage, "--set", "train.steps=0", NULL); //  makes the keys
+        stage_check (stage, part_wait (make) == 0, "code 0");
+        part_t *broker = stage_run (stage, "broker", NULL, NULL);
+        part_event (broker, "up", NULL, 0);
+        part_t *worker = stage_run (stage, "worker", "trunk", NULL);
+        part_t *client = stage_run (stage, "client", "site-0", NULL);
+        part_event (broker, "closed", "step", 10 + i);
+        part_kill (worker, i % 2 ? SIGINT : SIGTERM);
+        stage_check (stage, part_wait (worker) == 0, "the worker's code 0");
+        const char *word = strstr (part_err (worker), "saved step ");
+        stage_check (stage, word && strstr (word, " and left"), "saved ... and left");
+        long step = strtol (word + strlen ("saved step "), NULL, 10);
+        stage_check (stage, step >= 11 + i, "what it held when the signal came, or more");
+        if (s_newest (stage, "trunk") != step)
+            stage_fail (stage, "its own save is of step %ld, it said %ld",
+                        s_newest (stage, "trunk"), step);
+        s_check_adapter (stage, "trunk");
+        //  Nobody was told of more steps than it saved
+        stage_check (stage, part_count (broker, "closed") <= (size_t)step, "no step above it");
+        part_kill (broker, SIGTERM);
+        part_wait (broker);
+        part_wait (client);
+        stage_end (&stage);
+    }
+}
+
 //  All clients leave: nobody is left to train for.
 static void
 s_all_clients (void)
@@ -309,9 +344,16 @@ int
 main (int argc, char **argv)
 {
     static const stage_test_t tests[] = {
-        {"moments", s_moments}, {"keep", s_keep},     {"served", s_served},
-        {"twice", s_twice},     {"alone", s_alone},   {"down", s_down},
-        {"client", s_client},   {"worker", s_worker}, {"all_clients", s_all_clients},
+        {"moments", s_moments},
+        {"keep", s_keep},
+        {"served", s_served},
+        {"twice", s_twice},
+        {"alone", s_alone},
+        {"down", s_down},
+        {"client", s_client},
+        {"worker", s_worker},
+        {"all_clients", s_all_clients},
+        {"worker_saves", s_worker_saves},
         {NULL, NULL},
     };
     return stage_main (argc, argv, tests);
