@@ -111,6 +111,7 @@ s_on_patience (void *arg)
                   "not every part answered in time; the last common save is of step %llu",
                   (unsigned long long)tl_schedule_saved_step (self->schedule));
         self->code = TL_FAILED;
+        tl_store_end (self);
         tl_broker_end (self);
     }
 }
@@ -501,7 +502,7 @@ s_open (tl_broker_t *self, tl_error_t *err)
                                         "broker.workers", &pair, TL_BROKER_MESSAGES, err);
     sodium_memzero (&pair, sizeof pair);
     //  Only who holds the ports may remove the states of an earlier run: another broker may be serving from them.
-    return self->workers ? tl_store_open (t, err) : -1;
+    return self->workers ? tl_store_open (t, self->options.replace, err) : -1;
 }
 
 static void

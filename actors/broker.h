@@ -15,8 +15,9 @@
 #include <stdbool.h>
 
 typedef struct {
-    bool stay;   //  after the last step go on serving eval and generate until told to stop
-    bool no_zap; //  tests only: no ZAP handler, to show that nothing gets through then
+    bool stay;    //  after the last step go on serving eval and generate until told to stop
+    bool replace; //  a run that lies there may be replaced though it did not end
+    bool no_zap;  //  tests only: no ZAP handler, to show that nothing gets through then
 } tl_broker_options_t;
 
 //  Runs until the run is over (and, with stay, somebody stops it). Returns the exit code; err has the sentence.

@@ -79,12 +79,13 @@ void tl_broker_send_state (tl_broker_t *self, const tl_place_t *place, void *sta
 
 //  broker_store.c: states of the trunk as files under checkpoint.dir/name/broker, written and read off the loop
 #define TL_STORE_LIMIT ((size_t)8 << 30) //  bytes of one state
-int tl_store_open (const tl_topology_t *topology,
-                   tl_error_t *err); //  makes it, checks that it is writable, removes old states
+//  Makes it, checks that it is writable, removes old states: of a run that did not end only if replace.
+int tl_store_open (const tl_topology_t *topology, bool replace, tl_error_t *err);
 void tl_store_put (tl_broker_t *self, uint64_t step, void *state,
                    size_t size); //  takes state over; then tl_schedule_saved
 void tl_store_fetch (tl_broker_t *self, const tl_place_t *place); //  then tl_broker_send_state
 void tl_store_common (tl_broker_t *self,
                       const tl_place_t *place); //  it counts: noted, older ones pruned
+void tl_store_end (tl_broker_t *self); //  noted: the run is over, and the next may replace it
 
 #endif

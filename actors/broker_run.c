@@ -191,11 +191,32 @@ s_save (void *arg, const tl_place_t *place, bool last)
     s_to_parts (self, &save);
 }
 
+//  Names of the clients that are not here, as many as fit; returns their length.
+static size_t
+s_missing (tl_broker_t *self, char *names, size_t size)
+{
+    size_t used = 0;
+    *names = 0;
+    for (size_t i = 0; i < self->topology->client_count && used < size - 70; i++) {
+        tl_session_t *it = tl_sessions_by_client (&self->sessions, (int)i);
+        if (!it || !it->ready)
+            used += (size_t)snprintf (names + used, size - used, "%s%s", used ? ", " : "",
+                                      self->topology->clients[i].name);
+    }
+    return used;
+}
+
 static void
 s_common (void *arg, const tl_place_t *place)
 {
     tl_broker_t *self = arg;
-    tl_info ("all parts are saved at step %llu", (unsigned long long)place->step);
+    char gone[512];
+    s_missing (self, gone, sizeof gone);
+    if (*gone)
+        tl_info ("all parts that are here are saved at step %llu; not here, and without it: %s",
+                 (unsigned long long)place->step, gone);
+    else
+        tl_info ("all parts are saved at step %llu", (unsigned long long)place->step);
     tl_event ("saved", "{sI}", "step", (json_int_t)place->step);
     tl_store_common (self, place);
 }
@@ -288,6 +309,7 @@ s_done (void *arg, int code, const char *text)
              text);
     tl_event ("done", "{sIsisssf}", "steps", (json_int_t)place.step, "code", code, "text", text,
               "seconds", (double)(tl_clock_ms () - self->began) / 1000);
+    tl_store_end (self);
     bool complete = code == 0 && !*text;
     if (self->options.stay && complete)
         tl_broker_serve (self);
@@ -343,14 +365,8 @@ s_tell_readers (tl_broker_t *self)
 static void
 s_say_missing (tl_broker_t *self)
 {
-    char names[512] = "";
-    size_t used = 0;
-    for (size_t i = 0; i < self->topology->client_count && used < sizeof names - 70; i++) {
-        tl_session_t *it = tl_sessions_by_client (&self->sessions, (int)i);
-        if (!it || !it->ready)
-            used += (size_t)snprintf (names + used, sizeof names - used, "%s%s", used ? ", " : "",
-                                      self->topology->clients[i].name);
-    }
+    char names[512];
+    size_t used = s_missing (self, names, sizeof names);
     if (!tl_sessions_worker (&self->sessions))
         snprintf (names + used, sizeof names - used, "%sa worker", used ? " and " : "");
     if (*names)

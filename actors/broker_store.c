@@ -7,8 +7,10 @@
 #include "log.h"
 #include "memory.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 //  One piece of disk work.
 typedef struct {
@@ -42,13 +44,56 @@ s_free (void *arg)
     free (work);
 }
 
+//  Why the run that lies there may not be replaced: its broker died before it ended.
+static int
+s_refuse (const tl_topology_t *topology, const char *common, tl_error_t *err)
+{
+    json_error_t error;
+    json_t *place = json_load_file (common, 0, &error);
+    json_int_t step = json_integer_value (json_object_get (place, "step"));
+    json_decref (place);
+    const char *directory = topology->checkpoint.dir, *name = topology->name;
+    if (step <= 0)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s/%s holds a run that did not end, and had no common save yet; move it "
+                        "away to keep it, begin a new one with --set name=%s-2 at all parts, or "
+                        "replace it with --replace",
+                        directory, name, name);
+    return tl_fail (err, TL_BAD_INPUT,
+                    "%s/%s holds a run that did not end: its last common save is of step %lld, and "
+                    "it can't be continued by another broker; move it away to keep it, begin a "
+                    "new one with --set name=%s-2 at all parts, or replace it with --replace",
+                    directory, name, (long long)step, name);
+}
+
 int
-tl_store_open (const tl_topology_t *topology, tl_error_t *err)
+tl_store_open (const tl_topology_t *topology, bool replace, tl_error_t *err)
 {
     char *directory = tl_save_directory (topology, "broker");
-    int rc = tl_save_open (directory, err);
+    char *common = tl_format ("%s/common.json", directory);
+    char *ended = tl_format ("%s/ended", directory);
+    int rc = 0;
+    if (!replace && !tl_exists (ended) && tl_save_newest (directory, UINT64_MAX) >= 0)
+        rc = s_refuse (topology, common, err);
+    if (rc == 0)
+        rc = tl_save_open (directory, err);
+    if (rc == 0) {
+        unlink (common);
+        unlink (ended);
+    }
+    free (ended);
+    free (common);
     free (directory);
     return rc;
+}
+
+static void
+s_run_end (void *arg)
+{
+    tl_work_t *work = arg;
+    char *path = tl_format ("%s/ended", work->directory);
+    tl_file_write (path, "", 0, 0644, &work->err);
+    free (path);
 }
 
 static void
@@ -121,7 +166,7 @@ s_run_common (void *arg)
 }
 
 static void
-s_done_common (void *arg)
+s_done_note (void *arg)
 {
     tl_work_t *work = arg;
     if (work->err.code != TL_OK)
@@ -132,5 +177,12 @@ s_done_common (void *arg)
 void
 tl_store_common (tl_broker_t *self, const tl_place_t *place)
 {
-    tl_compute_submit (self->disk, s_run_common, s_done_common, s_free, s_work (self, place));
+    tl_compute_submit (self->disk, s_run_common, s_done_note, s_free, s_work (self, place));
+}
+
+void
+tl_store_end (tl_broker_t *self)
+{
+    tl_place_t place = tl_schedule_place (self->schedule);
+    tl_compute_submit (self->disk, s_run_end, s_done_note, s_free, s_work (self, &place));
 }

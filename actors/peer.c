@@ -135,6 +135,10 @@ s_on_welcome (tl_peer_t *self, const tl_message_t *message)
     if (self->phase != GREETING || message->body.welcome.session_size != sizeof self->session)
         return;
     memcpy (self->session, message->body.welcome.session, sizeof self->session);
+    if (self->run && self->run != message->run)
+        tl_warn ("the broker at %s began a new run, %s: what was trained in the run before is not "
+                 "part of it",
+                 tl_socket_endpoint (self->control), self->topology->name);
     self->run = message->run;
     self->step = message->step;
     self->ping_ms = (int64_t)message->body.welcome.ping_ms;
@@ -163,6 +167,7 @@ s_lost (tl_peer_t *self, const char *why)
     tl_warn ("session lost: %s; saying HELLO again", why);
     s_phase (self, GREETING, "lost");
     tl_link_destroy (&self->link);
+    self->broke = false;
     self->began = tl_clock_ms ();
     self->config.on_lost (self->config.arg);
     s_hello (self);

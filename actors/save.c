@@ -1,6 +1,7 @@
 #include "save.h"
 
 #include "file.h"
+#include "log.h"
 #include "memory.h"
 
 #include <dirent.h>
@@ -67,6 +68,9 @@ tl_save_open (const char *directory, tl_error_t *err)
     int rc = tl_file_write (probe, "", 0, 0644, err);
     unlink (probe);
     free (probe);
+    int64_t newest = rc == 0 ? tl_save_newest (directory, UINT64_MAX) : -1;
+    if (newest >= 0)
+        tl_info ("replaces the run saved in %s, step %lld", directory, (long long)newest);
     if (rc == 0)
         s_remove (directory, 0, UINT64_MAX);
     return rc;

@@ -465,6 +465,8 @@ s_start (tl_child_t *child, tl_error_t *err)
     argv[count++] = parent;
     if (self->options.stay && strcmp (child->role, "broker") == 0)
         argv[count++] = "--stay";
+    if (strcmp (child->role, "broker") == 0)
+        argv[count++] = "--replace"; //  whoever started us was told what is replaced
     for (size_t i = 0; i < self->options.override_count; i++) {
         argv[count++] = "--set";
         argv[count++] = self->options.overrides[i];

@@ -360,6 +360,12 @@ s_on_ready (void *arg)
         tl_worker_submit (self, tl_trunk_job_restore, tl_worker_job (self, NULL));
     }
     self->held = 0;
+    tl_error_t err;
+    if (self->run != tl_peer_run (self->peer) &&
+        tl_save_same_run (self->directory, tl_peer_run (self->peer), &err) < 0) {
+        tl_worker_end (self, TL_FAILED, err.text);
+        return;
+    }
     self->run = tl_peer_run (self->peer);
     tl_actor_go (self->actor, TL_WORKER_IDLE, "session");
     tl_event ("ready", "{ss}", "name", self->name);

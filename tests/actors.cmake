@@ -16,7 +16,7 @@ endfunction ()
 
 chaos_test (lost client_batch client_serial client_alone worker_before_a_step worker_before_a_save
             worker_after_a_save worker_again worker_scoring served_without_save
-            stop_without_worker broker supervisor)
+            stop_without_worker broker broker_again supervisor)
 chaos_test (stop moments keep served twice alone down client worker all_clients worker_saves)
 chaos_test (links cut_client cut_worker cut_short asleep broker_asleep order name_taken)
 chaos_test (refused keys other_key no_zap plain disagree other_models other_run port_in_use second_up files part_directory)

@@ -21,6 +21,7 @@
 
 typedef struct {
     bool stay;       //  --stay
+    bool replace;    //  --replace
     uint64_t parent; //  --parent
 } s_options_t;
 
@@ -118,7 +119,7 @@ s_run_role (const char *role, const char *name, const tl_topology_t *topology,
             const s_options_t *options, tl_error_t *err)
 {
     if (strcmp (role, "broker") == 0) {
-        tl_broker_options_t broker = {.stay = options->stay};
+        tl_broker_options_t broker = {.stay = options->stay, .replace = options->replace};
         return tl_broker_run (topology, &broker, err);
     }
     bool worker = strcmp (role, "worker") == 0;
@@ -162,6 +163,8 @@ static const s_options_t s_defaults;
 static const tl_option_t s_table[] = {
     {"stay", TL_OPTION_FLAG, offsetof (s_options_t, stay), NULL, 0, 0,
      "broker: after the last step go on serving eval and generate"},
+    {"replace", TL_OPTION_FLAG, offsetof (s_options_t, replace), NULL, 0, 0,
+     "broker: replace the saved run of that name though it did not end"},
     {"parent", TL_OPTION_COUNT, offsetof (s_options_t, parent), "PID", 1, 4194304,
      "end when that process, which started this one, is gone"},
     {NULL, 0, 0, NULL, 0, 0, NULL}};

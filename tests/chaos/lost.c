@@ -3,6 +3,7 @@
 
 #include "chaos/stage.h"
 
+#include "file.h"
 #include "memory.h"
 
 #include <signal.h>
@@ -297,6 +298,63 @@ s_broker (void)
     stage_end (&stage);
 }
 
+static bool
+s_has_save (const stage_t *stage, const char *part, int64_t step)
+{
+    char *path = tl_format ("%s/runs/case/%s/save-%08lld.state", stage_case (stage)->directory,
+                            part, (long long)step);
+    bool has = tl_exists (path);
+    free (path);
+    return has;
+}
+
+//  A broker that comes back to a run it can't continue touches nothing unless it is told to; and parts that outlived the
+//  old one say that another run began.
+static void
+s_broker_again (void)
+{
+    case_spec_t spec = s_case (1, 100000, "batch");
+    stage_t *stage = stage_new (&spec);
+    part_t *make = stage_up (stage, "--set", "train.steps=0", NULL); //  makes the keys
+    stage_check (stage, part_wait (make) == 0, "code 0");
+    part_t *broker = stage_run (stage, "broker", NULL, NULL);
+    part_event (broker, "up", NULL, 0);
+    part_t *worker = stage_run (stage, "worker", "trunk", NULL);
+    part_t *client = stage_run (stage, "client", "site-0", NULL);
+    part_event (broker, "saved", NULL, 0);
+    int64_t step = part_int (part_event (broker, "saved", NULL, 0), "step");
+    part_event (broker, "closed", "step", step); //  by then the save is noted
+    part_kill (broker, SIGKILL);
+    part_wait (broker);
+
+    part_t *again = stage_run (stage, "broker", NULL, NULL);
+    stage_check (stage, part_wait (again) == 4, "code 4");
+    stage_check (stage, strstr (part_err (again), "holds a run that did not end"), "a sentence");
+    stage_check (stage, strstr (part_err (again), "move it away"), "what to do");
+    stage_check (stage, s_has_save (stage, "broker", step) && s_has_save (stage, "site-0", step),
+                 "nothing removed");
+
+    again = stage_run (stage, "broker", NULL, "--replace", NULL);
+    part_log (worker, "began a new run");
+    part_log (client, "began a new run");
+    part_event (again, "closed", "step", 1);
+    stage_check (stage, strstr (part_err (again), "replaces the run saved in"),
+                 "what was replaced");
+    stage_check (stage, !strstr (part_err (worker), "goes on where it was"), "no such claim");
+    part_kill (again, SIGTERM);
+    stage_check (stage, part_wait (again) == 0, "code 0");
+    part_wait (worker);
+    part_wait (client);
+    //  This one ended: the next may begin anew
+    again = stage_run (stage, "broker", NULL, NULL);
+    part_event (again, "up", NULL, 0);
+    stage_check (stage, strstr (part_err (again), "replaces the run saved in"),
+                 "what was replaced");
+    part_kill (again, SIGTERM);
+    part_wait (again);
+    stage_end (&stage);
+}
+
 static void
 s_supervisor (void)
 {
@@ -324,6 +382,7 @@ main (int argc, char **argv)
         {"served_without_save", s_served_without_save},
         {"stop_without_worker", s_stop_without_worker},
         {"broker", s_broker},
+        {"broker_again", s_broker_again},
         {"supervisor", s_supervisor},
         {NULL, NULL},
     };
