@@ -165,15 +165,16 @@ tl_dtype_name (tl_dtype_t dtype)
 }
 
 size_t
-tl_linear_scratch (size_t in, size_t out, tl_dtype_t dtype)
+tl_attention_scratch (const tl_attention_t *shape, bool backward)
 {
-    return dtype == TL_F32 ? 0 : tl_panel_rows (in, out) * in;
-}
-
-size_t
-tl_attention_scratch (const tl_attention_t *shape)
-{
-    //  Backward has the probabilities and their gradients at once, and a number a row.
-    size_t tile = tl_tile_rows (shape);
-    return 2 * tile * shape->columns + tile;
+    if (!backward && shape->rows <= TL_FEW_ROWS)
+        return shape->columns;
+    size_t pad = TL_ATTENTION_PAD, rows = TL_ATTENTION_ROWS;
+    size_t columns = (shape->columns + pad - 1) / pad * pad, d = (shape->d + pad - 1) / pad * pad;
+    size_t packed = 2 * d * columns, half = rows * columns + rows * d;
+    if (backward) {
+        packed += d * columns;
+        half += rows * columns + rows * (d + pad) + 2 * d * columns;
+    }
+    return tl_attention_heads_at_once (shape) * (packed + 2 * half);
 }

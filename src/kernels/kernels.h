@@ -72,9 +72,8 @@ const char *tl_blas_name (void); //  the library's own name of its kernels, e.g.
 #undef TL_REAL
 #undef TL_TABLE
 
-//  Reals of scratch that linear (max over calls) and attention need; upper bounds, same for all ISAs.
-size_t tl_linear_scratch (size_t in, size_t out, tl_dtype_t dtype);
-size_t tl_attention_scratch (const tl_attention_t *shape);
+//  Reals of scratch that attention needs with as many threads as now; the same for all ISAs.
+size_t tl_attention_scratch (const tl_attention_t *shape, bool backward);
 
 const tl_kernels_t *tl_kernels (void); //  best table for this CPU; TL_ISA=base|v3|v4 pins it
 const char *tl_kernels_name (void);    //  which table that is: "base", "v3" or "v4"

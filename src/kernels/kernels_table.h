@@ -21,17 +21,15 @@ typedef struct {
     void (*rmsnorm_backward) (TL_REAL *dx, TL_REAL *dw, const TL_REAL *dy, const TL_REAL *x,
                               const TL_REAL *w, const TL_REAL *rstd, size_t n, size_t h);
 
-    //  --- linear: y = alpha * x W^T + beta_y * y (+ bias when not NULL). x [n, in], W [out, in].
-    //  The only caller of BLAS gemm beside attention. W in storage dtype: widened by panels into
-    //  scratch, which holds tl_linear_scratch (in, out, dtype) reals (may be NULL for TL_F32). Up to 4
-    //  rows (decoding) take own loops in place of gemm; so does attention_forward.
+    //  --- linear: y = alpha * x W^T + beta_y * y (+ bias when not NULL). x [n, in], W [out, in] in its
+    //  storage dtype, widened as it is packed. With beta 0 y is not read. A row's bits depend on x's row alone, not
+    //  on n, nor on the threads. Up to 4 rows (decoding) take loops of their own; so does attention_forward.
     void (*linear_forward) (TL_REAL *y, const TL_REAL *x, const void *w, tl_dtype_t dtype,
                             const TL_REAL *bias, size_t n, size_t in, size_t out, double alpha,
-                            double beta_y, TL_REAL *scratch);
+                            double beta_y);
     //  dx = alpha * dy W + beta_x * dx. dy [n, out].
     void (*linear_backward_input) (TL_REAL *dx, const TL_REAL *dy, const void *w, tl_dtype_t dtype,
-                                   size_t n, size_t in, size_t out, double alpha, double beta_x,
-                                   TL_REAL *scratch);
+                                   size_t n, size_t in, size_t out, double alpha, double beta_x);
     //  dw += alpha * dy^T x; db += column sums of dy. Either may be NULL, x as well without dw.
     void (*linear_backward_weight) (TL_REAL *dw, TL_REAL *db, const TL_REAL *dy, const TL_REAL *x,
                                     size_t n, size_t in, size_t out, double alpha);
@@ -43,7 +41,7 @@ typedef struct {
                   int direction);
 
     //  --- attention of one sequence. Scores exist for a tile of rows at a time; lse [heads, rows]
-    //  (log-sum-exp) is kept for backward. scratch: tl_attention_scratch (shape) reals.
+    //  (log-sum-exp) is kept for backward. scratch: tl_attention_scratch (shape, backward) reals.
     //  backward: dq, dk, dv have the layout of q, k, v and are ADDED to (+=); o is the forward output.
     void (*attention_forward) (TL_REAL *o, TL_REAL *lse, const TL_REAL *q, const TL_REAL *k,
                                const TL_REAL *v, const tl_attention_t *shape, TL_REAL *scratch);

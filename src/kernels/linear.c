@@ -11,7 +11,7 @@ s_rows (const real_t *x, size_t stride)
 void
 TL_KERNEL (linear_forward) (real_t *y, const real_t *x, const void *w, tl_dtype_t dtype,
                             const real_t *bias, size_t n, size_t in, size_t out, double alpha,
-                            double beta_y, real_t *scratch)
+                            double beta_y)
 {
     if (n == 0 || out == 0)
         return;
@@ -29,8 +29,7 @@ TL_KERNEL (linear_forward) (real_t *y, const real_t *x, const void *w, tl_dtype_
 
 void
 TL_KERNEL (linear_backward_input) (real_t *dx, const real_t *dy, const void *w, tl_dtype_t dtype,
-                                   size_t n, size_t in, size_t out, double alpha, double beta_x,
-                                   real_t *scratch)
+                                   size_t n, size_t in, size_t out, double alpha, double beta_x)
 {
     if (n == 0 || in == 0)
         return;

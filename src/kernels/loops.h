@@ -7,6 +7,7 @@
 
 #include "kernels/kernels.h"
 #include "kernels/blas.h"
+#include "kernels/sizes.h"
 #include "assert.h"
 
 #include <math.h>
@@ -82,7 +83,6 @@ void TL_KERNEL (widen_blocks) (real_t *out, const void *in, tl_dtype_t dtype, si
 
 //  y [n, out] = alpha * x W^T + beta_y * y for the few rows of decoding (n <= TL_FEW_ROWS), without
 //  a panel: each stored weight is read once and widened in registers.
-#define TL_FEW_ROWS 4
 void TL_KERNEL (linear_few_rows) (real_t *y, const real_t *x, const void *w, tl_dtype_t dtype,
                                   size_t n, size_t in, size_t out, real_t alpha, real_t beta_y);
 

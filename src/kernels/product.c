@@ -10,30 +10,27 @@
 #include "kernels/product.h"
 #include "kernels/loops.h"
 #include "kernels/pool.h"
+#include "kernels/tile.h"
 
-#include <xmmintrin.h>
-
-//  A tile is as large as the registers are: its sums, one row of the right side and one value of the left.
-#if defined TL_IN_DOUBLE
-enum { S_VECTOR = 32, S_TALL = 4, S_VECTORS = 3, S_DEEP = 320 }; //  pairs of registers
-#elif !defined __AVX2__
-enum { S_VECTOR = 16, S_TALL = 4, S_VECTORS = 3, S_DEEP = 320 };
-#elif !defined __AVX512F__
-enum { S_VECTOR = 32, S_TALL = 6, S_VECTORS = 2, S_DEEP = 384 };
-#else
-enum { S_VECTOR = 64, S_TALL = 8, S_VECTORS = 3, S_DEEP = 640 };
-#endif
 enum {
-    S_LANES = S_VECTOR / sizeof (real_t),
-    S_WIDE = S_LANES * S_VECTORS,
+#if defined __AVX512F__
+    S_DEEP = 640, //  values of the sum that are packed at a time, at most
+#elif defined __AVX2__
+    S_DEEP = 384,
+#else
+    S_DEEP = 320,
+#endif
+    S_TALL = TL_WIDE_TALL,
+    S_WIDE = TL_WIDE,
     S_SLIVERS = 288 / S_WIDE,        //  that a piece packs at most
     S_PADDED = (S_TALL + 3) / 4 * 4, //  rows of a tile that is turned
     S_GRAIN = 96,                    //  columns: whole slivers and, in blocks of 32, whole blocks
     S_BLOCK = 256                    //  the most values a block of weights has
 };
-typedef real_t vector_t __attribute__ ((vector_size (S_VECTOR), may_alias));
 _Static_assert(S_GRAIN % S_WIDE == 0 && 288 % S_GRAIN == 0 && S_WIDE % 4 == 0,
                "slivers fill a piece");
+
+TL_DEFINE_TILE (s_tile, S_TALL, TL_WIDE_VECTORS)
 
 //  The product as it is computed, which may be the transposed one.
 typedef struct {
@@ -87,25 +84,6 @@ s_values (const tl_side_t *side, size_t row, size_t column, size_t count, real_t
     return room + (column - first);
 }
 
-//  to [4 of ld] = the four rows' first four values, transposed.
-static inline void
-s_turn (real_t *to, size_t ld, const real_t *const rows[4])
-{
-#ifdef TL_IN_DOUBLE
-    for (size_t i = 0; i < 4; i++)
-        for (size_t j = 0; j < 4; j++)
-            to[j * ld + i] = rows[i][j];
-#else
-    __m128 a = _mm_loadu_ps (rows[0]), b = _mm_loadu_ps (rows[1]);
-    __m128 c = _mm_loadu_ps (rows[2]), d = _mm_loadu_ps (rows[3]);
-    _MM_TRANSPOSE4_PS (a, b, c, d);
-    _mm_storeu_ps (to, a);
-    _mm_storeu_ps (to + ld, b);
-    _mm_storeu_ps (to + 2 * ld, c);
-    _mm_storeu_ps (to + 3 * ld, d);
-#endif
-}
-
 //  Stored rows become columns of a sliver: to [depth, S_WIDE], zero beyond the last of count rows.
 static void
 s_pack_rows (real_t *to, const tl_side_t *side, size_t row, size_t count, size_t k, size_t depth)
@@ -116,15 +94,7 @@ s_pack_rows (real_t *to, const tl_side_t *side, size_t row, size_t count, size_t
         for (size_t i = 0; i < 4; i++)
             from[i] =
                 column + i < count ? s_values (side, row + column + i, k, depth, room[i]) : s_zeros;
-        size_t step = 0;
-        for (; step + 4 <= depth; step += 4) {
-            const real_t *const at[4] = {from[0] + step, from[1] + step, from[2] + step,
-                                         from[3] + step};
-            s_turn (to + step * S_WIDE + column, S_WIDE, at);
-        }
-        for (; step < depth; step++)
-            for (size_t i = 0; i < 4; i++)
-                to[step * S_WIDE + column + i] = from[i][step];
+        tl_turn_rows (to + column, S_WIDE, from, depth);
     }
 }
 
@@ -181,32 +151,6 @@ s_strip (const s_product_t *self, size_t row, size_t rows, size_t k, size_t dept
     return room;
 }
 
-//  tile [S_TALL, S_WIDE] = rows of a times the sliver b [depth, S_WIDE]. Not inlined: it needs every register.
-static __attribute__ ((noinline)) void
-s_tile (real_t *restrict tile, const real_t *a, size_t stride, const real_t *b, size_t depth)
-{
-    vector_t sums[S_TALL][S_VECTORS] = {{{0}}};
-#pragma GCC unroll 2
-    for (size_t k = 0; k < depth; k++) {
-        vector_t right[S_VECTORS];
-#pragma GCC unroll 4
-        for (size_t v = 0; v < S_VECTORS; v++)
-            right[v] = *(const vector_t *)(b + k * S_WIDE + v * S_LANES);
-#pragma GCC unroll 8
-        for (size_t i = 0; i < S_TALL; i++) {
-            vector_t left = a[i * stride + k] - (vector_t){0};
-#pragma GCC unroll 4
-            for (size_t v = 0; v < S_VECTORS; v++)
-                sums[i][v] += left * right[v];
-        }
-    }
-#pragma GCC unroll 8
-    for (size_t i = 0; i < S_TALL; i++)
-#pragma GCC unroll 4
-        for (size_t v = 0; v < S_VECTORS; v++)
-            *(vector_t *)(tile + i * S_WIDE + v * S_LANES) = sums[i][v];
-}
-
 //  to = alpha * from + beta * to + bias; with beta 0 to is not read.
 static inline void
 s_store_row (real_t *restrict to, const real_t *restrict from, size_t count, real_t alpha,
@@ -245,7 +189,7 @@ s_store_turned (const s_product_t *self, size_t row, size_t rows, size_t column,
         for (size_t j = 0; j < S_WIDE; j += 4) {
             const real_t *from = tile + i * S_WIDE + j;
             const real_t *const at[4] = {from, from + S_WIDE, from + 2 * S_WIDE, from + 3 * S_WIDE};
-            s_turn (turned + j * S_PADDED + i, S_PADDED, at);
+            tl_turn_4x4 (turned + j * S_PADDED + i, S_PADDED, at);
         }
     real_t *c = self->c + column * self->ldc + row;
     const real_t *bias = last && self->bias ? self->bias + row : NULL;
@@ -265,8 +209,8 @@ s_expect (const s_product_t *self, size_t row, size_t rows, size_t column, size_
             __builtin_prefetch (self->c + (column + j) * self->ldc + row, 1);
     else
         for (size_t i = 0; i < rows; i++)
-            for (size_t v = 0; v < S_VECTORS; v++)
-                __builtin_prefetch (self->c + (row + i) * self->ldc + column + v * S_LANES, 1);
+            for (size_t v = 0; v < TL_WIDE_VECTORS; v++)
+                __builtin_prefetch (self->c + (row + i) * self->ldc + column + v * TL_LANES, 1);
 }
 
 //  All tiles of a piece for one step of k, of which packed holds the right side.
@@ -283,7 +227,7 @@ s_tiles (const s_product_t *self, size_t row, size_t row_end, size_t column, siz
         for (size_t at = column; at < column_end; at += S_WIDE) {
             size_t columns = column_end - at < S_WIDE ? column_end - at : S_WIDE;
             s_expect (self, row, rows, at, columns);
-            s_tile (tile, strip, stride, packed + (at - column) * depth, depth);
+            s_tile (tile, strip, stride, packed + (at - column) * depth, S_WIDE, depth);
             if (self->turned)
                 s_store_turned (self, row, rows, at, columns, tile, beta, last);
             else

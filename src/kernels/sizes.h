@@ -1,27 +1,26 @@
-//  sizes: how big a piece linear and attention work on; functions of the shape alone, so that the same
-//  call always makes the same gemm calls.
+//  sizes: how much is worked on at a time, for the loops and for who sets their scratch aside.
 
 #ifndef TL_KERNELS_SIZES_H
 #define TL_KERNELS_SIZES_H
 
 #include "kernels/kernels.h"
+#include "kernels/pool.h"
 
-//  Output rows of a half-precision weight that are widened at a time: 1 Mi values (4 MiB).
-static inline size_t
-tl_panel_rows (size_t in, size_t out)
-{
-    size_t rows = ((size_t)1 << 20) / (in ? in : 1);
-    if (rows < 16)
-        rows = 16;
-    return rows < out ? rows : out;
-}
+enum {
+    TL_FEW_ROWS = 4,        //  rows of decoding, which have loops of their own
+    TL_ATTENTION_ROWS = 48, //  query rows whose scores exist at a time
+    TL_ATTENTION_PAD =
+        32, //  columns, and values of a head, are padded to at most a multiple of this
+    TL_ATTENTION_HEADS = 16 //  key heads at work at once, at most
+};
 
-//  Query rows whose scores exist at a time. 64 beat 32, 96, 128 and 256 at 256 rows: smaller makes gemm
-//  calls too small, larger computes columns that causal rows don't see.
+//  Key heads at work at once: each makes two pieces.
 static inline size_t
-tl_tile_rows (const tl_attention_t *shape)
+tl_attention_heads_at_once (const tl_attention_t *shape)
 {
-    return shape->rows < 64 ? shape->rows : 64;
+    size_t threads = (size_t)tl_pool_threads ();
+    size_t most = threads < TL_ATTENTION_HEADS ? threads : TL_ATTENTION_HEADS;
+    return shape->kv_heads < most ? shape->kv_heads : most;
 }
 
 #endif

@@ -106,7 +106,7 @@ s_attend_prefixed (const tl_block_t *self, tl_workspace_t *workspace, float *att
     size_t size = joined.columns * joined.k_stride, mark = tl_workspace_mark (workspace);
     float *k = tl_workspace_take (workspace, size), *v = tl_workspace_take (workspace, size);
     tl_block_join (self, k, v, qkv[1], qkv[2], shape, shape->rows);
-    float *scratch = tl_workspace_take (workspace, tl_attention_scratch (&joined));
+    float *scratch = tl_workspace_take (workspace, tl_attention_scratch (&joined, false));
     tl_kernels ()->attention_forward (attended, lse, qkv[0], k, v, &joined, scratch);
     tl_workspace_release (workspace, mark);
 }
@@ -127,7 +127,8 @@ s_attend (const tl_block_t *self, const tl_context_t *context, const tl_rows_t *
         if (self->prefix.rows)
             s_attend_prefixed (self, context->workspace, attended, lse, qkv, &shape);
         else {
-            float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&shape));
+            float *scratch =
+                tl_workspace_take (context->workspace, tl_attention_scratch (&shape, false));
             tl_kernels ()->attention_forward (attended, lse, qkv[0], qkv[1], qkv[2], &shape,
                                               scratch);
         }
@@ -153,7 +154,8 @@ s_attend_cached (const tl_context_t *context, const tl_rows_t *rows, const tl_ke
         shape.context = rows->context[i] < shape.columns ? rows->context[i] : shape.columns;
         tl_attention_t cached = s_joined (&shape, kv->prefix);
         size_t mark = tl_workspace_mark (context->workspace);
-        float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&cached));
+        float *scratch =
+            tl_workspace_take (context->workspace, tl_attention_scratch (&cached, false));
         tl_kernels ()->attention_forward (
             kept->attended + offset * shape.o_stride, kept->lse + offset * shape.heads,
             views[0] + offset * shape.q_stride, kv->k, kv->v, &cached, scratch);
@@ -417,7 +419,7 @@ s_attend_prefixed_backward (const tl_block_t *self, tl_workspace_t *workspace, f
     memset (dk, 0, size * sizeof *dk);
     memset (dv, 0, size * sizeof *dv);
     tl_block_join (self, k, v, qkv[1], qkv[2], shape, shape->rows);
-    float *scratch = tl_workspace_take (workspace, tl_attention_scratch (&joined));
+    float *scratch = tl_workspace_take (workspace, tl_attention_scratch (&joined, true));
     tl_kernels ()->attention_backward (dqkv[0], dk, dv, dattended, qkv[0], k, v, attended, lse,
                                        &joined, scratch);
     s_part (self->prefix.gradient, prefix, dqkv[1], shape->k_stride, shape->k_head, dk, shape);
@@ -447,7 +449,8 @@ s_attend_backward (const tl_block_t *self, const tl_context_t *context, const tl
             s_attend_prefixed_backward (self, context->workspace, dqkv, dattended + o, qkv,
                                         attended, lse, &shape);
         else {
-            float *scratch = tl_workspace_take (context->workspace, tl_attention_scratch (&shape));
+            float *scratch =
+                tl_workspace_take (context->workspace, tl_attention_scratch (&shape, true));
             tl_kernels ()->attention_backward (dqkv[0], dqkv[1], dqkv[2], dattended + o, qkv[0],
                                                qkv[1], qkv[2], attended, lse, &shape, scratch);
         }

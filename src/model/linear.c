@@ -54,8 +54,7 @@ s_reduced (const tl_linear_t *self, size_t n)
 size_t
 tl_linear_room (const tl_linear_t *self, size_t n)
 {
-    return s_reduced (self, n) ? tl_bf16_scratch (n, self->in, self->out)
-                               : tl_linear_scratch (self->in, self->out, self->dtype);
+    return s_reduced (self, n) ? tl_bf16_scratch (n, self->in, self->out) : 0;
 }
 
 void
@@ -69,7 +68,7 @@ tl_linear_forward (const tl_linear_t *self, const tl_rows_t *rows, float *y, con
         tl_bf16_forward (y, x, self->weight, self->bias, n, self->in, self->out, 1, beta, scratch);
     else
         k->linear_forward (y, x, self->weight, self->dtype, self->bias, n, self->in, self->out, 1,
-                           beta, scratch);
+                           beta);
     tl_workspace_release (workspace, mark);
     if (self->rank == 0)
         return;
@@ -79,9 +78,8 @@ tl_linear_forward (const tl_linear_t *self, const tl_rows_t *rows, float *y, con
         s_draw (self, rows, keep);
     }
     const float *dropped = s_dropped (self, rows, x, keep, workspace);
-    k->linear_forward (low, dropped, self->a, TL_F32, NULL, n, self->in, self->rank, 1, 0, NULL);
-    k->linear_forward (y, low, self->b, TL_F32, NULL, n, self->rank, self->out, self->scaling, 1,
-                       NULL);
+    k->linear_forward (low, dropped, self->a, TL_F32, NULL, n, self->in, self->rank, 1, 0);
+    k->linear_forward (y, low, self->b, TL_F32, NULL, n, self->rank, self->out, self->scaling, 1);
     tl_workspace_release (workspace, mark);
 }
 
@@ -100,15 +98,14 @@ s_lora_backward (const tl_linear_t *self, const tl_rows_t *rows, float *dx, cons
     float *dlow = tl_workspace_take (workspace, n * self->rank);
     k->linear_backward_weight (self->b_gradient, NULL, dy, low, n, self->rank, self->out,
                                self->scaling);
-    k->linear_backward_input (dlow, dy, self->b, TL_F32, n, self->rank, self->out, self->scaling, 0,
-                              NULL);
+    k->linear_backward_input (dlow, dy, self->b, TL_F32, n, self->rank, self->out, self->scaling,
+                              0);
     k->linear_backward_weight (self->a_gradient, NULL, dlow, dropped, n, self->in, self->rank, 1);
     if (dx && !keep)
-        k->linear_backward_input (dx, dlow, self->a, TL_F32, n, self->in, self->rank, 1, 1, NULL);
+        k->linear_backward_input (dx, dlow, self->a, TL_F32, n, self->in, self->rank, 1, 1);
     else if (dx) {
         float *through = (float *)dropped; //  not needed any more, and ours when keep is
-        k->linear_backward_input (through, dlow, self->a, TL_F32, n, self->in, self->rank, 1, 0,
-                                  NULL);
+        k->linear_backward_input (through, dlow, self->a, TL_F32, n, self->in, self->rank, 1, 0);
         k->multiply (through, through, keep, n * self->in);
         k->add (dx, through, 1, n * self->in);
     }
@@ -131,7 +128,7 @@ tl_linear_backward (const tl_linear_t *self, const tl_rows_t *rows, float *dx, c
             tl_bf16_backward_input (dx, dy, self->weight, n, self->in, self->out, 1, beta, scratch);
         else
             k->linear_backward_input (dx, dy, self->weight, self->dtype, n, self->in, self->out, 1,
-                                      beta, scratch);
+                                      beta);
         tl_workspace_release (workspace, mark);
     }
     if (self->rank > 0)

@@ -58,7 +58,7 @@ s_attention (const tl_config_t *config, const tl_block_t *block, size_t longest,
                             .d = config->head_dim,
                             .q_stride = width,
                             .o_stride = width};
-    return tl_padded (tl_attention_scratch (&shape)) +
+    return tl_padded (tl_attention_scratch (&shape, backward)) +
            (prefix == 0 ? 0 : (backward ? 4 : 2) * joined);
 }
 

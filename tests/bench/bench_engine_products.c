@@ -140,14 +140,11 @@ run_linears (run_t *self)
             if (tl_model_weight (model, slot.name, out, in, &weight, &err) != 0)
                 run_fail (err.text);
             const float *plain = weight.dtype == TL_F32 ? weight.data : w;
-            float *scratch = tl_alloc_aligned (4 * (tl_linear_scratch (in, out, weight.dtype) + 1));
             for (size_t turn = 0; turn < 2; turn++) {
                 double start = run_now ();
                 if ((turn + i) % 2 == 0) {
-                    k->linear_forward (y, x, weight.data, weight.dtype, NULL, n, in, out, 1, 0,
-                                       scratch);
-                    k->linear_backward_input (x, y, weight.data, weight.dtype, n, in, out, 1e-3, 0,
-                                              scratch);
+                    k->linear_forward (y, x, weight.data, weight.dtype, NULL, n, in, out, 1, 0);
+                    k->linear_backward_input (x, y, weight.data, weight.dtype, n, in, out, 1e-3, 0);
                 } else {
                     s_bare (sgemm, plain, n, in, out, x, y);
                     s_bare_back (sgemm, plain, n, in, out, x, y);
@@ -156,7 +153,6 @@ run_linears (run_t *self)
             }
             for (size_t at = 0; at < n * in; at++)
                 x[at] = (float)(at & 255) / 256 - 0.5f;
-            free (scratch);
         }
         size_t at = i ? i - 1 : 0;
         ours[at] = spent[0];
@@ -230,7 +226,7 @@ s_attention_seconds (const tl_config_t *config, size_t sequences, size_t length)
                             .v_head = config->head_dim,
                             .scale = 0.125};
     float *rows[8], *lse = run_floats (config->heads * length);
-    float *scratch = run_floats (tl_attention_scratch (&shape));
+    float *scratch = run_floats (tl_attention_scratch (&shape, true));
     for (size_t i = 0; i < 8; i++)
         rows[i] = run_floats (length * q);
     size_t calls = config->blocks * sequences;

@@ -56,14 +56,12 @@ s_linears (const tl_kernels_t *k, float **b, tl_dtype_t dtype)
     for (size_t i = 0; i < 4; i++) {
         size_t in = shapes[i][0], out = shapes[i][1];
         char name[64];
-        float *scratch = tl_alloc_aligned ((1 + tl_linear_scratch (in, out, dtype)) * 4);
         snprintf (name, sizeof name, "linear %zu -> %zu %s", in, out, tl_dtype_name (dtype));
         TIME (name, false, in * out,
-              k->linear_forward (b[0], b[1], b[7], dtype, NULL, ROWS, in, out, 1, 0, scratch));
+              k->linear_forward (b[0], b[1], b[7], dtype, NULL, ROWS, in, out, 1, 0));
         snprintf (name, sizeof name, "  its dx");
         TIME (name, false, in * out,
-              k->linear_backward_input (b[0], b[1], b[7], dtype, ROWS, in, out, 1, 0, scratch));
-        free (scratch);
+              k->linear_backward_input (b[0], b[1], b[7], dtype, ROWS, in, out, 1, 0));
     }
 }
 
@@ -111,9 +109,9 @@ s_beside (const tl_kernels_t *k, float **b)
     TIME ("narrow bf16", true, BIG, tl_narrow (b[0], b[4], TL_BF16, BIG));
     TIME ("narrow fp16", true, BIG, tl_narrow (b[0], b[4], TL_F16, BIG));
     TIME ("linear 576 -> 1536, one row, bf16", true, BIG,
-          k->linear_forward (b[0], b[1], b[7], TL_BF16, NULL, 1, HIDDEN, INNER, 1, 0, NULL));
+          k->linear_forward (b[0], b[1], b[7], TL_BF16, NULL, 1, HIDDEN, INNER, 1, 0));
     TIME ("linear 576 -> 1536, one row, fp32", true, BIG,
-          k->linear_forward (b[0], b[1], b[4], TL_F32, NULL, 1, HIDDEN, INNER, 1, 0, NULL));
+          k->linear_forward (b[0], b[1], b[4], TL_F32, NULL, 1, HIDDEN, INNER, 1, 0));
     static float keep[ROWS * HIDDEN];
     tl_stream_t stream = {.seed = 1, .purpose = TL_DRAW_DROPOUT};
     TIME ("dropout mask", true, ROWS * HIDDEN,
@@ -141,7 +139,7 @@ main (int argc, char **argv)
     s_linears (k, b, TL_BF16);
     tl_attention_t shape = {ROWS, ROWS,   HEADS, KV,   HEAD, QKV, QKV,
                             QKV,  HIDDEN, HEAD,  HEAD, HEAD, 0,   1 / sqrt (HEAD)};
-    float *scratch = tl_alloc_aligned (tl_attention_scratch (&shape) * sizeof (float));
+    float *scratch = tl_alloc_aligned (tl_attention_scratch (&shape, true) * sizeof (float));
     float *q = b[1], *keys = q + HEADS * HEAD, *v = keys + KV * HEAD, *grad = b[2];
     TIME ("attention forward", false, ROWS * ROWS / 2 * HEADS,
           k->attention_forward (b[0], b[3], q, keys, v, &shape, scratch));

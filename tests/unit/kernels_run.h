@@ -36,11 +36,11 @@ static void
 PART (linear) (const TABLE *k, s_record_t *record, REAL **b)
 {
     REAL *out = b[0], *out2 = b[1];
-    k->linear_forward (out, b[3], b[4], TL_F32, b[5], N, IN, OUT, 1, 0, b[9]);
+    k->linear_forward (out, b[3], b[4], TL_F32, b[5], N, IN, OUT, 1, 0);
     s_keep (record, "linear_forward", out, sizeof (REAL), N * OUT);
-    k->linear_forward (out, b[3], b[4], TL_F32, b[5], 3, IN, OUT, 1, 1, b[9]);
+    k->linear_forward (out, b[3], b[4], TL_F32, b[5], 3, IN, OUT, 1, 1);
     s_keep (record, "linear_forward, few rows", out, sizeof (REAL), 3 * OUT);
-    k->linear_backward_input (out, b[3], b[4], TL_F32, N, IN, OUT, 2, 0, b[9]);
+    k->linear_backward_input (out, b[3], b[4], TL_F32, N, IN, OUT, 2, 0);
     s_keep (record, "linear_backward_input", out, sizeof (REAL), N * IN);
     k->linear_backward_weight (out, out2, b[3], b[4], N, IN, OUT, 1);
     s_keep (record, "linear_backward_weight", out, sizeof (REAL), IN * OUT);
@@ -63,7 +63,7 @@ PART (attention) (const TABLE *k, s_record_t *record, REAL **b)
 {
     REAL *out = b[0], *out2 = b[1], *out3 = b[2];
     tl_attention_t shape = {T, T, 4, 2, D, 4 * D, 2 * D, 2 * D, 4 * D, D, D, D, 5, 1 / sqrt (D)};
-    REAL *scratch = b[9];
+    REAL *scratch = calloc (tl_attention_scratch (&shape, true), sizeof (REAL));
     k->attention_forward (out, out2, b[3], b[4], b[5], &shape, scratch);
     s_keep (record, "attention_forward", out, sizeof (REAL), T * 4 * D);
     s_keep (record, "attention lse", out2, sizeof (REAL), 4 * T);
@@ -74,6 +74,7 @@ PART (attention) (const TABLE *k, s_record_t *record, REAL **b)
     shape.rows = 2;
     k->attention_forward (out, out2, b[3], b[4], b[5], &shape, scratch);
     s_keep (record, "attention_forward, few rows", out, sizeof (REAL), 2 * 4 * D);
+    free (scratch);
 }
 
 static void

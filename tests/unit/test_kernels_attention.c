@@ -171,7 +171,7 @@ test_double_equals_the_referee (void **state)
         s_place_t *at = &t.place;
         double *o = tests_new_f64 (t.outs, 3, 1), *dx = tests_new_f64 (at->count, 4, 1);
         double *lse = tests_new_f64 (t.rows, 6, 1);
-        double *scratch = tests_new_f64 (tl_attention_scratch (&at->shape), 7, 1);
+        double *scratch = tests_new_f64 (tl_attention_scratch (&at->shape, true), 7, 1);
         k->attention_forward (o, lse, t.x + at->q, t.x + at->k, t.x + at->v, &at->shape, scratch);
         k->attention_backward (dx + at->q, dx + at->k, dx + at->v, t.d_o, t.x + at->q, t.x + at->k,
                                t.x + at->v, o, lse, &at->shape, scratch);
@@ -190,7 +190,7 @@ s_float_case (const tl_kernels_t *k, const s_case_t *c)
     float *x = tests_new_f32 (at->count, 1, 1), *d_o = tests_new_f32 (t.outs, 2, 1);
     float *o = tests_new_f32 (t.outs, 3, 1), *dx = tests_new_f32 (at->count, 4, 1);
     float *lse = tests_new_f32 (t.rows, 6, 1);
-    float *scratch = tests_new_f32 (tl_attention_scratch (&at->shape), 7, 1);
+    float *scratch = tests_new_f32 (tl_attention_scratch (&at->shape, true), 7, 1);
     k->attention_forward (o, lse, x + at->q, x + at->k, x + at->v, &at->shape, scratch);
     k->attention_backward (dx + at->q, dx + at->k, dx + at->v, d_o, x + at->q, x + at->k, x + at->v,
                            o, lse, &at->shape, scratch);
@@ -221,7 +221,7 @@ test_huge_scores_stay_finite (void **state)
     tests_fill_f32 (q, T * D, 1, 70);
     tests_fill_f32 (v, T * D, 2, 1);
     tl_attention_t shape = {T, T, 1, 1, D, D, D, D, D, D, D, D, 0, 1 / sqrt (8)};
-    float *scratch = tests_new_f32 (tl_attention_scratch (&shape), 1, 1);
+    float *scratch = tests_new_f32 (tl_attention_scratch (&shape, true), 1, 1);
     k->attention_forward (o, lse, q, q, v, &shape, scratch);
     k->attention_backward (dq, dk, dv, v, q, q, v, o, lse, &shape, scratch);
     assert_true (k->all_finite (o, T * D) && k->all_finite (lse, T));

@@ -39,9 +39,9 @@ test_linear (void **state)
         const tl_kernels_t *k = tl_kernels_of (tests_isas[isa]);
         if (!k)
             continue;
-        k->linear_forward (y, x, w, TL_F32, b, 2, 64, 32, 1, 0, NULL);
+        k->linear_forward (y, x, w, TL_F32, b, 2, 64, 32, 1, 0);
         s_close ("linear, two rows", y, y2, 64, 2e-6);
-        k->linear_forward (y, x1, w, TL_F32, b, 1, 64, 32, 1, 0, NULL);
+        k->linear_forward (y, x1, w, TL_F32, b, 1, 64, 32, 1, 0);
         s_close ("linear, one row", y, y1, 32, 2e-6);
     }
     free (data);

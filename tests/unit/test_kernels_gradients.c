@@ -129,7 +129,7 @@ s_linear_value (void *context)
 {
     s_linear_t *c = context;
     tl_kernels_f64 ()->linear_forward (c->y, c->x, c->w, TL_BF16, c->bias, c->rows, IN, OUT, 0.75,
-                                       0, NULL);
+                                       0);
     return s_dot (c->y, c->up, c->rows * OUT);
 }
 
@@ -145,7 +145,7 @@ test_linear (void **state)
         tests_fill_f64 (c.bias, OUT, 3, 1);
         tests_fill_f64 (c.up, ROWS * OUT, 4, 1);
         s_kernels_t *k = tl_kernels_f64 ();
-        k->linear_backward_input (dx, c.up, c.w, TL_BF16, rows, IN, OUT, 0.75, 0, NULL);
+        k->linear_backward_input (dx, c.up, c.w, TL_BF16, rows, IN, OUT, 0.75, 0);
         k->linear_backward_weight (dw, db, c.up, c.x, rows, IN, OUT, 0.75);
         s_check ("linear dx", s_linear_value, &c, c.x, dx, rows * IN);
         s_check ("linear dw", s_linear_value, &c, c.w, dw, OUT * IN);
@@ -264,7 +264,7 @@ test_attention (void **state)
         c.shape =
             (tl_attention_t){n[0],     n[1],     n[2], n[3], d, n[2] * d, n[3] * d,
                              n[3] * d, n[2] * d, d,    d,    d, n[5],     1 / sqrt ((double)d)};
-        c.scratch = tests_new_f64 (tl_attention_scratch (&c.shape), 1, 1);
+        c.scratch = tests_new_f64 (tl_attention_scratch (&c.shape, true), 1, 1);
         tests_fill_f64 (c.q, MOST, 1, 1);
         tests_fill_f64 (c.k, MOST, 2, 1);
         tests_fill_f64 (c.v, MOST, 3, 1);

@@ -37,7 +37,6 @@ s_one_forward (const tl_kernels_t *k, s_shape_t s, tl_dtype_t dtype, double alph
     void *stored = s_store (w, s.in * s.out, dtype);
     float *x = tests_new_f32 (s.n * s.in, 3, 1), *bias = tests_new_f32 (s.out, 4, 1);
     float *y = tests_new_f32 (s.n * s.out, 2, 1);
-    float *scratch = tests_new_f32 (tl_linear_scratch (s.in, s.out, dtype), 5, 1);
     if (beta == 0)
         for (size_t i = 0; i < s.n * s.out; i++)
             y[i] = NAN; //  must not be read
@@ -48,10 +47,9 @@ s_one_forward (const tl_kernels_t *k, s_shape_t s, tl_dtype_t dtype, double alph
                 sum += (double)x[row * s.in + i] * w[o * s.in + i];
             *to = alpha * sum + beta * *to + (with_bias ? bias[o] : 0);
         }
-    k->linear_forward (y, x, stored, dtype, with_bias ? bias : NULL, s.n, s.in, s.out, alpha, beta,
-                       scratch);
+    k->linear_forward (y, x, stored, dtype, with_bias ? bias : NULL, s.n, s.in, s.out, alpha, beta);
     tests_close_f32 ("linear_forward", y, expected, s.n * s.out, 3e-6);
-    free (w), free (expected), free (stored), free (x), free (bias), free (y), free (scratch);
+    free (w), free (expected), free (stored), free (x), free (bias), free (y);
 }
 
 static void
@@ -75,7 +73,6 @@ s_one_backward_input (const tl_kernels_t *k, s_shape_t s, tl_dtype_t dtype, doub
     double *w = tests_new_f64 (s.in * s.out, 1, 0.3), *expected = tests_new_f64 (s.n * s.in, 2, 1);
     void *stored = s_store (w, s.in * s.out, dtype);
     float *dy = tests_new_f32 (s.n * s.out, 3, 1), *dx = tests_new_f32 (s.n * s.in, 2, 1);
-    float *scratch = tests_new_f32 (tl_linear_scratch (s.in, s.out, dtype), 5, 1);
     if (beta == 0)
         for (size_t i = 0; i < s.n * s.in; i++)
             dx[i] = NAN;
@@ -85,9 +82,9 @@ s_one_backward_input (const tl_kernels_t *k, s_shape_t s, tl_dtype_t dtype, doub
         for (size_t o = 0; o < s.out; o++)
             for (size_t i = 0; i < s.in; i++)
                 expected[row * s.in + i] += alpha * dy[row * s.out + o] * w[o * s.in + i];
-    k->linear_backward_input (dx, dy, stored, dtype, s.n, s.in, s.out, alpha, beta, scratch);
+    k->linear_backward_input (dx, dy, stored, dtype, s.n, s.in, s.out, alpha, beta);
     tests_close_f32 ("linear_backward_input", dx, expected, s.n * s.in, 3e-6);
-    free (w), free (expected), free (stored), free (dy), free (dx), free (scratch);
+    free (w), free (expected), free (stored), free (dy), free (dx);
 }
 
 static void
@@ -126,12 +123,28 @@ test_backward (void **state)
 }
 
 static void
-test_panels_change_nothing_but_memory (void **state)
+test_rows_and_threads_dont_matter (void **state)
 {
-    //  The scratch of a big weight is bounded, whatever the vocabulary.
-    assert_true (tl_linear_scratch (4096, 150000, TL_BF16) <= (size_t)1 << 20);
-    assert_int_equal (tl_linear_scratch (4096, 150000, TL_F32), 0);
-    assert_int_equal (tl_linear_scratch (8, 4, TL_F16), 32);
+    //  Rows 8 .. 28 of a call are what a call of these rows alone gives, with any number of threads.
+    enum { N = 300, IN = 200, OUT = 310, FIRST = 8, SOME = 20 };
+    const tl_kernels_t *k = tl_kernels ();
+    float *x = tests_new_f32 (N * IN, 1, 1), *w = tests_new_f32 (IN * OUT, 2, 1);
+    float *dy = tests_new_f32 (N * OUT, 3, 1);
+    float *all = tests_new_f32 (N * OUT, 4, 1), *some = tests_new_f32 (N * OUT, 5, 1);
+    tl_error_t err;
+    for (int threads = 1; threads <= 3; threads++) {
+        assert_int_equal (tl_blas_open (threads, &err), 0);
+        k->linear_forward (all, x, w, TL_F32, NULL, N, IN, OUT, 1, 0);
+        assert_int_equal (tl_blas_open (1, &err), 0);
+        k->linear_forward (some, x + FIRST * IN, w, TL_F32, NULL, SOME, IN, OUT, 1, 0);
+        assert_memory_equal (some, all + FIRST * OUT, SOME * OUT * sizeof *some);
+        assert_int_equal (tl_blas_open (threads, &err), 0);
+        k->linear_backward_input (all, dy, w, TL_F32, N, IN, OUT, 1, 0);
+        assert_int_equal (tl_blas_open (1, &err), 0);
+        k->linear_backward_input (some, dy + FIRST * OUT, w, TL_F32, SOME, IN, OUT, 1, 0);
+        assert_memory_equal (some, all + FIRST * IN, SOME * IN * sizeof *some);
+    }
+    free (x), free (w), free (dy), free (all), free (some);
 }
 
 static void
@@ -141,12 +154,12 @@ test_the_same_call_gives_the_same_bits (void **state)
     enum { N = 33, IN = 130, OUT = 70 };
     float *x = tests_new_f32 (N * IN + 8, 1, 1), *w = tests_new_f32 (IN * OUT, 2, 1);
     float first[N * OUT], second[N * OUT];
-    k->linear_forward (first, x, w, TL_F32, NULL, N, IN, OUT, 1, 0, NULL);
-    k->linear_forward (second, x, w, TL_F32, NULL, N, IN, OUT, 1, 0, NULL);
+    k->linear_forward (first, x, w, TL_F32, NULL, N, IN, OUT, 1, 0);
+    k->linear_forward (second, x, w, TL_F32, NULL, N, IN, OUT, 1, 0);
     assert_memory_equal (first, second, sizeof first);
     //  Nor does it matter where the rows start in memory.
     memmove (x + 3, x, N * IN * sizeof *x);
-    k->linear_forward (second, x + 3, w, TL_F32, NULL, N, IN, OUT, 1, 0, NULL);
+    k->linear_forward (second, x + 3, w, TL_F32, NULL, N, IN, OUT, 1, 0);
     assert_memory_equal (first, second, sizeof first);
     free (x), free (w);
 }
@@ -157,7 +170,7 @@ main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_forward),
         cmocka_unit_test (test_backward),
-        cmocka_unit_test (test_panels_change_nothing_but_memory),
+        cmocka_unit_test (test_rows_and_threads_dont_matter),
         cmocka_unit_test (test_the_same_call_gives_the_same_bits),
     };
     return cmocka_run_group_tests (tests, tests_open_blas, NULL);
