@@ -314,6 +314,7 @@ s_on_saved (tl_site_job_t *job)
 static void
 s_on_restored (tl_site_job_t *job)
 {
+    tl_event ("restored", "{sI}", "step", (json_int_t)job->step);
     s_answer (job, TL_RESTORED);
 }
 

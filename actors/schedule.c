@@ -94,6 +94,9 @@ s_done (tl_schedule_t *self)
 {
     if (self->state == TL_RUN_DONE)
         return;
+    //  Steps since the last common save went with the worker that held the trunk.
+    if (!self->worker && self->worker_used)
+        self->place = self->common;
     s_go (self, TL_RUN_DONE, "end");
     self->actions.done (self->arg, self->code, self->why);
 }

@@ -15,9 +15,18 @@
 
 enum { REDRAW_MS = 100, LOG_MS = 10000 };
 
-//  One client, as far as it told.
+//  A step of one client, kept because the run may go back behind it.
+typedef struct {
+    uint64_t step, labels;
+    double loss;
+} tl_past_t;
+
+//  One client, as far as it told. Steps that the run went back behind don't count; their time and bytes were spent all the
+//  same.
 typedef struct {
     const char *name;
+    tl_past_t *past; //  [steps] of room
+    size_t room;
     uint64_t steps;          //  committed
     uint64_t labels;         //  label tokens trained on
     double first_loss, loss; //  of its first and latest step
@@ -65,6 +74,8 @@ tl_board_destroy (tl_board_t **self_p)
     if (!self)
         return;
     json_decref (self->memory);
+    for (size_t i = 0; i < self->topology->client_count; i++)
+        free (self->lines[i].past);
     free (self->lines);
     free (self);
     *self_p = NULL;
@@ -177,6 +188,44 @@ tl_board_line (tl_board_t *self, const char *text)
 
 //  --- events -----------------------------------------------------------------------------------
 
+//  The client's steps from that one on are not, or not any more, part of the run.
+static void
+s_go_back (tl_line_t *line, uint64_t step)
+{
+    while (line->steps && line->past[line->steps - 1].step >= step)
+        line->labels -= line->past[--line->steps].labels;
+    line->loss = line->steps ? line->past[line->steps - 1].loss : 0;
+}
+
+static void
+s_all_go_back (tl_board_t *self, uint64_t step)
+{
+    for (size_t i = 0; i < self->topology->client_count; i++)
+        s_go_back (&self->lines[i], step);
+    self->closed = self->closed < step ? self->closed : step;
+}
+
+//  A step that comes again replaces what was told of it before: parts' pipes are not in step with each other.
+static void
+s_keep (tl_line_t *line, const json_t *event)
+{
+    uint64_t step = s_count (event, "step");
+    s_go_back (line, step);
+    if (line->steps == line->room) {
+        line->room = 2 * line->room + 64;
+        tl_past_t *wider = tl_alloc (line->room * sizeof *wider);
+        if (line->steps)
+            memcpy (wider, line->past, line->steps * sizeof *wider);
+        free (line->past);
+        line->past = wider;
+    }
+    line->loss = s_real (event, "loss");
+    line->past[line->steps++] = (tl_past_t){step, s_count (event, "labels"), line->loss};
+    line->labels += s_count (event, "labels");
+    if (line->steps == 1)
+        line->first_loss = line->loss;
+}
+
 static void
 s_on_step (tl_board_t *self, tl_line_t *line, const json_t *event)
 {
@@ -189,11 +238,8 @@ s_on_step (tl_board_t *self, tl_line_t *line, const json_t *event)
     self->trained_s = s_elapsed (self);
     if (self->up_s == 0)
         self->up_s = self->trained_s;
-    line->loss = s_real (event, "loss");
-    if (line->steps++ == 0)
-        line->first_loss = line->loss;
+    s_keep (line, event);
     line->rate = line->rate > 0 ? 0.8 * line->rate + 0.2 * rate : rate;
-    line->labels += s_count (event, "labels");
     line->seconds += seconds;
     line->bytes += s_count (event, "bytes");
     s_draw (self);
@@ -226,7 +272,13 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
         self->lines[index].held_out = s_count (event, "labels");
         s_draw (self);
     } else if (strcmp (name, "closed") == 0)
-        self->closed++;
+        self->closed = s_count (event, "step") + 1;
+    else if (strcmp (name, "restore") == 0)
+        s_all_go_back (self, s_count (event, "step"));
+    else if (strcmp (name, "restored") == 0 && index >= 0)
+        s_go_back (&self->lines[index], s_count (event, "step"));
+    else if (strcmp (name, "done") == 0)
+        s_all_go_back (self, s_count (event, "steps"));
     else if (strcmp (name, "memory") == 0)
         s_on_memory (self, part, event);
     else if (strcmp (name, "serving") == 0) {

@@ -119,6 +119,33 @@ s_client_alone (void)
 //  --- worker
 
 //  One client, fp32: whatever was lost is repeated bit for bit.
+//  The summary counts steps and label tokens of the run, not those that it went back behind.
+static void
+s_check_summary (const stage_t *stage, const part_t *up, int64_t steps)
+{
+    char *path = tl_format ("%s/runs/case/summary.json", stage_case (stage)->directory);
+    json_error_t error;
+    json_t *summary = json_load_file (path, 0, &error);
+    free (path);
+    if (!summary)
+        stage_fail (stage, "summary.json: %s", error.text);
+    int64_t *labels = tl_alloc ((size_t)(steps + 1) * sizeof *labels), sum = 0;
+    for (size_t i = 0; part_at (up, i); i++)
+        if (part_is (part_at (up, i), "step") && part_int (part_at (up, i), "step") < steps)
+            labels[part_int (part_at (up, i), "step")] = part_int (part_at (up, i), "labels");
+    for (int64_t i = 0; i < steps; i++)
+        sum += labels[i];
+    if (part_int (summary, "steps") != steps || part_int (summary, "trunk_steps") != steps)
+        stage_fail (stage, "the summary has %lld steps, %lld of the trunk; expected %lld",
+                    (long long)part_int (summary, "steps"),
+                    (long long)part_int (summary, "trunk_steps"), (long long)steps);
+    if (part_int (summary, "labels") != sum)
+        stage_fail (stage, "the summary has %lld label tokens, expected %lld",
+                    (long long)part_int (summary, "labels"), (long long)sum);
+    free (labels);
+    json_decref (summary);
+}
+
 static void
 s_worker_at (uint64_t step, uint64_t back_to)
 {
@@ -157,6 +184,7 @@ s_worker_at (uint64_t step, uint64_t back_to)
     }
     stage_check (stage, repeated >= STEPS && (!back_to || repeated <= STEPS + 5),
                  "at most checkpoint.every steps again");
+    s_check_summary (stage, up, STEPS);
     stage_check (stage, stage_same (stage, "trunk"), "the same trunk at the end");
     stage_check (stage, stage_same (stage, "site-0"), "the same front and tail at the end");
     stage_end (&stage);
@@ -278,6 +306,9 @@ s_stop_without_worker (void)
     part_kill (up, SIGTERM);
     part_wait (up);
     stage_check (stage, stage_ms () - began < 5000, "the end within seconds");
+    int64_t steps = part_int (part_event (up, "done", NULL, 0), "steps");
+    stage_check (stage, steps > 0 && steps % 5 == 0, "what is left is the common save");
+    s_check_summary (stage, up, steps);
     stage_end (&stage);
 }
 
