@@ -59,6 +59,78 @@ s_remove (const char *directory, uint64_t first, uint64_t last)
     free (steps);
 }
 
+//  Of which step the adapter in directory is.
+static char *
+s_adapter_step (const char *directory)
+{
+    return tl_format ("%s/adapter.step", directory);
+}
+
+//  What lies there is of no known step from now on.
+static void
+s_forget_adapter (const char *directory)
+{
+    char *path = s_adapter_step (directory);
+    unlink (path);
+    free (path);
+}
+
+int
+tl_save_adapter (const tl_part_t *part, const char *directory, uint64_t step, tl_error_t *err)
+{
+    if (!tl_part_tensors (part))
+        return 0;
+    //  In this order: a note that is there is true, whenever we are killed.
+    s_forget_adapter (directory);
+    char *adapter = tl_format ("%s/adapter", directory), *path = s_adapter_step (directory);
+    char *text = tl_format ("%llu\n", (unsigned long long)step);
+    int rc = tl_part_save_adapter (part, adapter, err);
+    if (rc == 0)
+        rc = tl_file_write (path, text, strlen (text), 0644, err);
+    free (text);
+    free (path);
+    free (adapter);
+    return rc;
+}
+
+//  -1: not known.
+static int64_t
+s_read_step (const char *directory)
+{
+    char *path = s_adapter_step (directory);
+    tl_error_t none;
+    char *text = tl_exists (path) ? tl_file_read (path, 64, NULL, &none) : NULL;
+    unsigned long long step;
+    bool good = text && sscanf (text, "%18llu", &step) == 1;
+    free (text);
+    free (path);
+    return good ? (int64_t)step : -1;
+}
+
+static char *
+s_read_run (const char *directory)
+{
+    char *path = tl_format ("%s/run", directory);
+    tl_error_t none;
+    char *run = tl_exists (path) ? tl_file_read (path, 64, NULL, &none) : NULL;
+    free (path);
+    return run;
+}
+
+bool
+tl_save_agree (const char *directory, const char *other, int64_t *steps)
+{
+    steps[0] = s_read_step (directory);
+    steps[1] = s_read_step (other);
+    if (steps[0] < 0 || steps[1] < 0)
+        return true;
+    char *run = s_read_run (directory), *other_run = s_read_run (other);
+    bool agree = steps[0] == steps[1] && (!run || !other_run || strcmp (run, other_run) == 0);
+    free (run);
+    free (other_run);
+    return agree;
+}
+
 int
 tl_save_open (const char *directory, tl_error_t *err)
 {
@@ -71,8 +143,10 @@ tl_save_open (const char *directory, tl_error_t *err)
     int64_t newest = rc == 0 ? tl_save_newest (directory, UINT64_MAX) : -1;
     if (newest >= 0)
         tl_info ("replaces the run saved in %s, step %lld", directory, (long long)newest);
-    if (rc == 0)
+    if (rc == 0) {
         s_remove (directory, 0, UINT64_MAX);
+        s_forget_adapter (directory);
+    }
     return rc;
 }
 

@@ -5,6 +5,7 @@
 #define TL_SAVE_H
 
 #include "error.h"
+#include "model/model.h"
 #include "topology/topology.h"
 
 //  checkpoint.dir/name/part; the caller frees.
@@ -21,6 +22,10 @@ int tl_save_write (const char *directory, uint64_t step, const void *state, size
 void *tl_save_read (const char *directory, uint64_t step, size_t *size, tl_error_t *err);
 //  Newest saved step <= limit, or -1.
 int64_t tl_save_newest (const char *directory, uint64_t limit);
+//  The part's adapter as directory/adapter, with its step noted beside it. A part that trains nothing saves none.
+int tl_save_adapter (const tl_part_t *part, const char *directory, uint64_t step, tl_error_t *err);
+//  False if that adapter and other's are known to be of different steps or runs; steps [2] are then those steps.
+bool tl_save_agree (const char *directory, const char *other, int64_t *steps);
 //  Removes states of later steps: the run went back to step, and makes them anew.
 void tl_save_forget_after (const char *directory, uint64_t step);
 //  Keeps the newest keep states up to step (at least that of step itself) and anything newer.

@@ -146,11 +146,7 @@ void
 tl_site_job_save (void *arg)
 {
     tl_site_job_t *job = arg;
-    int rc = 0;
-    char *adapter = tl_format ("%s/adapter", job->directory);
-    if (tl_part_tensors (tl_site_part (job->site)))
-        rc = tl_part_save_adapter (tl_site_part (job->site), adapter, &job->err);
-    free (adapter);
+    int rc = tl_save_adapter (tl_site_part (job->site), job->directory, job->step, &job->err);
     size_t size;
     void *state = tl_site_state_get (job->site, &size);
     if (rc == 0)

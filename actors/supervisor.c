@@ -64,11 +64,12 @@ struct tl_supervisor {
     tl_child_t *children;
     size_t count;
     FILE *log;
-    int grace;    //  timer: after it everybody is told to stop; 0: none
-    bool waiting; //  parts are started when the broker of this machine is up
-    bool began;   //  a step was committed
-    bool over;    //  the broker said that the run is done, or ended
-    bool serving; //  it said that it goes on serving: a worker is still needed
+    int grace;     //  timer: after it everybody is told to stop; 0: none
+    bool waiting;  //  parts are started when the broker of this machine is up
+    bool began;    //  a step was committed
+    int64_t saved; //  step of the last common save, 0: none
+    bool over;     //  the broker said that the run is done, or ended
+    bool serving;  //  it said that it goes on serving: a worker is still needed
     int code;
     char text[1100]; //  why code is not 0
 };
@@ -122,6 +123,8 @@ s_on_event_line (tl_child_t *child, const char *line)
                 s_start_others (self);
             self->over |= strcmp (name, "done") == 0;
             self->began |= strcmp (name, "closed") == 0;
+            if (strcmp (name, "saved") == 0)
+                self->saved = json_integer_value (json_object_get (event, "step"));
             self->serving =
                 (self->serving || strcmp (name, "serving") == 0) && strcmp (name, "ending") != 0;
         }
@@ -324,8 +327,15 @@ static void
 s_broker_died (tl_supervisor_t *self, bool clean, int code, const char *text)
 {
     self->over = true;
+    char save[64] = "there is no common save", whole[1400];
+    if (self->saved)
+        snprintf (save, sizeof save, "the last common save is of step %lld",
+                  (long long)self->saved);
+    snprintf (whole, sizeof whole,
+              "%.500s; %s, in %.280s/%.100s, and adapters there may be of different steps", text,
+              save, self->topology->checkpoint.dir, self->topology->name);
     if (!clean)
-        s_fail (self, code, text);
+        s_fail (self, code, self->began ? whole : text);
     s_wind_up (self, clean ? BYE_MS : 1);
 }
 

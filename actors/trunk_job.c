@@ -168,12 +168,7 @@ tl_trunk_job_serve (void *arg)
 static int
 s_save_adapter (tl_trunk_job_t *job)
 {
-    int rc = 0;
-    char *adapter = tl_format ("%s/adapter", job->directory);
-    if (tl_part_tensors (tl_trunk_part (job->trunk)))
-        rc = tl_part_save_adapter (tl_trunk_part (job->trunk), adapter, &job->err);
-    free (adapter);
-    return rc;
+    return tl_save_adapter (tl_trunk_part (job->trunk), job->directory, job->step, &job->err);
 }
 
 void

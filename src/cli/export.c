@@ -169,6 +169,7 @@ s_find_saved (s_export_t *self, tl_error_t *err)
     if (tl_worker_trains (topology, self->model) &&
         s_add_saved (self, topology->workers[0].name, err) != 0)
         return -1;
+    tl_site_warn_of_steps (topology, (size_t)client);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include "actors/save.h"
 #include "file.h"
+#include "log.h"
 #include "memory.h"
 
 #include <stdlib.h>
@@ -70,10 +71,27 @@ s_load (const tl_topology_t *topology, const char *name, tl_part_t *part, tl_err
     return rc;
 }
 
+void
+tl_site_warn_of_steps (const tl_topology_t *topology, size_t client)
+{
+    const char *site = topology->clients[client].name, *worker = topology->workers[0].name;
+    char *mine = tl_save_directory (topology, site), *trunk = tl_save_directory (topology, worker);
+    int64_t steps[2];
+    if (!tl_save_agree (mine, trunk, steps))
+        tl_warn ("%s saved its adapter at step %lld%s, %s at step %lld: together they are no state "
+                 "the run ever was in, and may do worse; a run that ends in order saves all parts "
+                 "at one step",
+                 site, (long long)steps[0], steps[0] == steps[1] ? " of another run" : "", worker,
+                 (long long)steps[1]);
+    free (trunk);
+    free (mine);
+}
+
 int
 tl_site_load_saved (const tl_topology_t *topology, size_t client, tl_chain_t *chain,
                     tl_error_t *err)
 {
+    tl_site_warn_of_steps (topology, client);
     return s_load (topology, topology->clients[client].name, chain->parts[0], err) ||
                    s_load (topology, topology->workers[0].name, chain->parts[1], err)
                ? -1

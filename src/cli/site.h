@@ -52,6 +52,8 @@ int tl_site_check (const tl_site_options_t *options, const char *verb, bool topo
 //  Index of the client that --site names, or of the only one; -1 and a sentence.
 int tl_site_index (const tl_site_options_t *options, const tl_topology_t *topology,
                    const char *verb, tl_error_t *err);
+//  Says in the log if the adapters that the client and the worker saved here are of different steps or runs.
+void tl_site_warn_of_steps (const tl_topology_t *topology, size_t client);
 //  chain is of tl_chain_split: puts the client's and the trunk's saved adapters into it.
 int tl_site_load_saved (const tl_topology_t *topology, size_t client, tl_chain_t *chain,
                         tl_error_t *err);

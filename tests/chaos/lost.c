@@ -320,11 +320,12 @@ s_broker (void)
     case_spec_t spec = s_case (2, 5000, "batch");
     stage_t *stage = stage_new (&spec);
     part_t *up = stage_up (stage, NULL);
-    part_event (up, "closed", "step", 7);
+    part_event (up, "saved", "step", 5);
     int64_t began = stage_ms ();
     kill (part_child (up, "broker", ""), SIGKILL);
     stage_check (stage, part_wait (up) == 1, "code 1");
     stage_check (stage, strstr (part_err (up), "broker was killed by signal 9"), "a sentence");
+    stage_check (stage, strstr (part_err (up), "the last common save is of step "), "what is left");
     stage_check (stage, stage_ms () - began < 8000, "the end within seconds");
     stage_end (&stage);
 }

@@ -274,6 +274,15 @@ s_client (void)
     s_check_adapter (stage, "site-1");
     stage_check (stage, s_newest (stage, "site-1") >= 11, "its save bears the step it holds");
     stage_check (stage, s_newest (stage, "site-0") == 300, "the others' is of the end");
+    //  Who joins its part with the trunk of the end is told of the steps
+    part_t *ask =
+        stage_verb (stage, "generate", "--saved", "--site", "site-1", "--prompt", "a", NULL);
+    stage_check (stage, part_wait (ask) == 0, "an answer");
+    stage_check (stage, strstr (part_err (ask), "site-1 saved its adapter at step "), "its step");
+    stage_check (stage, strstr (part_err (ask), "trunk at step 300"), "the trunk's");
+    ask = stage_verb (stage, "generate", "--saved", "--site", "site-0", "--prompt", "a", NULL);
+    stage_check (stage, part_wait (ask) == 0, "an answer");
+    stage_check (stage, !strstr (part_err (ask), "at step"), "nothing to warn of");
     stage_end (&stage);
 }
 
