@@ -156,15 +156,17 @@ static inline void
 s_store_row (real_t *restrict to, const real_t *restrict from, size_t count, real_t alpha,
              real_t beta, const real_t *restrict bias)
 {
-    if (beta != 0)
-        for (size_t i = 0; i < count; i++)
-            to[i] = alpha * from[i] + beta * to[i];
-    else
-        for (size_t i = 0; i < count; i++)
-            to[i] = alpha * from[i];
-    if (bias)
-        for (size_t i = 0; i < count; i++)
-            to[i] += bias[i];
+    size_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        tl_four_t sum = alpha * *(const tl_four_t *)(from + i);
+        if (beta != 0)
+            sum += beta * *(const tl_four_t *)(to + i);
+        if (bias)
+            sum += *(const tl_four_t *)(bias + i);
+        *(tl_four_t *)(to + i) = sum;
+    }
+    for (; i < count; i++)
+        to[i] = alpha * from[i] + (beta != 0 ? beta * to[i] : 0) + (bias ? bias[i] : 0);
 }
 
 static inline void
@@ -174,10 +176,10 @@ s_store (const s_product_t *self, size_t row, size_t rows, size_t column, size_t
     real_t *c = self->c + row * self->ldc + column;
     const real_t *bias = last && self->bias ? self->bias + column : NULL;
     for (size_t i = 0; i < rows; i++)
-        if (columns == S_WIDE)
-            s_store_row (c + i * self->ldc, tile + i * S_WIDE, S_WIDE, self->alpha, beta, bias);
-        else
+        if (columns < S_WIDE || beta != 0 || bias)
             s_store_row (c + i * self->ldc, tile + i * S_WIDE, columns, self->alpha, beta, bias);
+        else
+            s_store_row (c + i * self->ldc, tile + i * S_WIDE, S_WIDE, self->alpha, 0, NULL);
 }
 
 static inline void
@@ -194,10 +196,10 @@ s_store_turned (const s_product_t *self, size_t row, size_t rows, size_t column,
     real_t *c = self->c + column * self->ldc + row;
     const real_t *bias = last && self->bias ? self->bias + row : NULL;
     for (size_t j = 0; j < columns; j++)
-        if (rows == S_TALL)
-            s_store_row (c + j * self->ldc, turned + j * S_PADDED, S_TALL, self->alpha, beta, bias);
-        else
+        if (rows < S_TALL || beta != 0 || bias)
             s_store_row (c + j * self->ldc, turned + j * S_PADDED, rows, self->alpha, beta, bias);
+        else
+            s_store_row (c + j * self->ldc, turned + j * S_PADDED, S_TALL, self->alpha, 0, NULL);
 }
 
 //  A tile's place is on its way into the cache while the tile is computed.
@@ -213,21 +215,42 @@ s_expect (const s_product_t *self, size_t row, size_t rows, size_t column, size_
                 __builtin_prefetch (self->c + (row + i) * self->ldc + column + v * TL_LANES, 1);
 }
 
-//  All tiles of a piece for one step of k, of which packed holds the right side.
+//  What a piece works on: rows and columns of the product as it is computed.
+typedef struct {
+    size_t row, row_end, column, column_end;
+} s_range_t;
+
+//  Packs the right side's step.
 static void
-s_tiles (const s_product_t *self, size_t row, size_t row_end, size_t column, size_t column_end,
-         size_t k, size_t depth, const real_t *packed)
+s_pack (const s_product_t *self, const s_range_t *range, size_t k, size_t depth, real_t *packed)
+{
+    const tl_side_t *side = &self->right;
+    size_t width = range->column_end - range->column;
+    if (!side->transposed) {
+        s_pack_columns (packed, side, range->column, width, k, depth);
+        return;
+    }
+    for (size_t first = 0; first < width; first += S_WIDE) {
+        size_t count = width - first < S_WIDE ? width - first : S_WIDE;
+        s_pack_rows (packed + first * depth, side, range->column + first, count, k, depth);
+    }
+}
+
+//  All tiles of a piece for one step of k.
+static void
+s_tiles (const s_product_t *self, const s_range_t *range, size_t k, size_t depth,
+         const real_t *packed)
 {
     _Alignas(64) real_t room[S_TALL * (S_DEEP + 2 * S_BLOCK)], tile[S_PADDED * S_WIDE] = {0};
     real_t beta = k ? 1 : self->beta;
     bool last = k + depth == self->k;
-    for (; row < row_end; row += S_TALL) {
-        size_t rows = row_end - row < S_TALL ? row_end - row : S_TALL, stride;
+    for (size_t row = range->row; row < range->row_end; row += S_TALL) {
+        size_t rows = range->row_end - row < S_TALL ? range->row_end - row : S_TALL, stride;
         const real_t *strip = s_strip (self, row, rows, k, depth, room, &stride);
-        for (size_t at = column; at < column_end; at += S_WIDE) {
-            size_t columns = column_end - at < S_WIDE ? column_end - at : S_WIDE;
+        for (size_t at = range->column; at < range->column_end; at += S_WIDE) {
+            size_t columns = range->column_end - at < S_WIDE ? range->column_end - at : S_WIDE;
             s_expect (self, row, rows, at, columns);
-            s_tile (tile, strip, stride, packed + (at - column) * depth, S_WIDE, depth);
+            s_tile (tile, strip, stride, packed + (at - range->column) * depth, S_WIDE, depth);
             if (self->turned)
                 s_store_turned (self, row, rows, at, columns, tile, beta, last);
             else
@@ -241,21 +264,17 @@ s_piece (void *arg, size_t index)
 {
     const s_product_t *self = arg;
     _Alignas(64) real_t packed[S_DEEP * S_SLIVERS * S_WIDE];
-    size_t column = index % self->n_pieces * self->n_step,
-           row = index / self->n_pieces * self->m_step;
-    size_t column_end = self->n - column < self->n_step ? self->n : column + self->n_step;
-    size_t row_end = self->m - row < self->m_step ? self->m : row + self->m_step;
-    size_t step = s_depth (self->k);
+    size_t column = index % self->n_pieces * self->n_step;
+    size_t row = index / self->n_pieces * self->m_step, step = s_depth (self->k);
+    s_range_t range = {.row = row,
+                       .row_end = self->m - row < self->m_step ? self->m : row + self->m_step,
+                       .column = column,
+                       .column_end =
+                           self->n - column < self->n_step ? self->n : column + self->n_step};
     for (size_t k = 0; k < self->k; k += step) {
         size_t depth = self->k - k < step ? self->k - k : step;
-        if (!self->right.transposed)
-            s_pack_columns (packed, &self->right, column, column_end - column, k, depth);
-        else
-            for (size_t at = column; at < column_end; at += S_WIDE) {
-                size_t count = column_end - at < S_WIDE ? column_end - at : S_WIDE;
-                s_pack_rows (packed + (at - column) * depth, &self->right, at, count, k, depth);
-            }
-        s_tiles (self, row, row_end, column, column_end, k, depth, packed);
+        s_pack (self, &range, k, depth, packed);
+        s_tiles (self, &range, k, depth, packed);
     }
 }
 
@@ -265,20 +284,28 @@ s_divide (size_t count, size_t by)
     return (count + by - 1) / by;
 }
 
-//  Pieces: as few as the stack's room for packing allows, but a multiple of the threads.
+//  Cuts the columns so that a piece's packing fits its stack, columns and rows so that the last thread is done soonest.
 static void
 s_cut (s_product_t *self)
 {
-    size_t threads = (size_t)tl_pool_threads (), widest = S_SLIVERS * S_WIDE;
-    size_t pieces = s_divide (self->n, widest);
-    size_t even = s_divide (pieces, threads) * threads;
-    if (s_divide (self->n, even) >= S_GRAIN / 2)
-        pieces = even;
-    self->n_step = s_divide (s_divide (self->n, pieces), S_GRAIN) * S_GRAIN;
+    enum { S_PACKING = 2 }; //  packing a sliver takes as long as so many tiles
+    size_t threads = (size_t)tl_pool_threads (), strips = s_divide (self->m, S_TALL);
+    //  Pieces of whole blocks, where weights come in blocks and lie side by side.
+    size_t grain = s_plain (&self->right) || self->right.transposed ? S_WIDE : S_GRAIN;
+    size_t grains = s_divide (self->n, grain), least = s_divide (self->n, S_SLIVERS * S_WIDE);
+    size_t best = SIZE_MAX;
+    for (size_t pieces = least; pieces < least + threads && pieces <= grains; pieces++)
+        for (size_t cuts = 1; cuts <= threads && cuts <= strips; cuts++) {
+            size_t wide = s_divide (grains, pieces), tall = s_divide (strips, cuts);
+            size_t rounds = s_divide (s_divide (grains, wide) * s_divide (strips, tall), threads);
+            size_t time = rounds * wide * (tall + S_PACKING);
+            if (time >= best)
+                continue;
+            best = time;
+            self->n_step = wide * grain;
+            self->m_step = tall * S_TALL;
+        }
     self->n_pieces = s_divide (self->n, self->n_step);
-    size_t strips = s_divide (self->m, S_TALL);
-    size_t cuts = self->n_pieces % threads ? threads : 1;
-    self->m_step = s_divide (strips, cuts < strips ? cuts : strips) * S_TALL;
 }
 
 void

@@ -64,19 +64,31 @@ typedef real_t tl_vector_t
         _Pragma ("GCC unroll 2") for (size_t k = 0; k < depth; k++)                                \
         {                                                                                          \
             tl_vector_t right[vectors];                                                            \
-            _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++) right[v] =               \
-                *(const tl_vector_t *)(b + k * b_stride + v * TL_LANES);                           \
+            _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++)                          \
+            {                                                                                      \
+                right[v] = *(const tl_vector_t *)(b + k * b_stride + v * TL_LANES);                \
+            }                                                                                      \
             _Pragma ("GCC unroll 16") for (size_t i = 0; i < tall; i++)                            \
             {                                                                                      \
                 tl_vector_t left = a[i * a_stride + k] - (tl_vector_t){0};                         \
-                _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++) sums[i][v] +=        \
-                    left * right[v];                                                               \
+                _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++)                      \
+                {                                                                                  \
+                    sums[i][v] += left * right[v];                                                 \
+                }                                                                                  \
             }                                                                                      \
         }                                                                                          \
         _Pragma ("GCC unroll 16") for (size_t i = 0; i < tall; i++)                                \
-                _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++) *                    \
-            (tl_vector_t *)(out + (i * vectors + v) * TL_LANES) = sums[i][v];                      \
+        {                                                                                          \
+            _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++)                          \
+            {                                                                                      \
+                *(tl_vector_t *)(out + (i * vectors + v) * TL_LANES) = sums[i][v];                 \
+            }                                                                                      \
+        }                                                                                          \
     }
+
+//  Four values that lie beside each other.
+typedef real_t tl_four_t
+    __attribute__ ((vector_size (4 * sizeof (real_t)), aligned (sizeof (real_t)), may_alias));
 
 //  to [4, to_stride apart] = the first four values of four rows, turned.
 static inline void
