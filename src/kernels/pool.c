@@ -23,7 +23,7 @@ static struct {
     pthread_mutex_t lock; //  held by who runs, or opens
     _Atomic int threads;  //  that a run may use
     int started;          //  helpers there are
-    //  Of the run: written before its ticket, read after.
+    //  Of the run: written while the ticket gives out nothing, read before a piece is taken.
     _Atomic (tl_pool_fn *) fn;
     _Atomic (void *) arg;
     _Atomic size_t count;
@@ -78,13 +78,13 @@ s_work (uint32_t generation)
         uint64_t ticket = atomic_load (&s_pool.ticket);
         if ((uint32_t)(ticket >> 32) != generation)
             return;
-        tl_pool_fn *fn = atomic_load_explicit (&s_pool.fn, memory_order_relaxed);
-        void *arg = atomic_load_explicit (&s_pool.arg, memory_order_relaxed);
-        size_t count = atomic_load_explicit (&s_pool.count, memory_order_relaxed);
+        tl_pool_fn *fn = atomic_load_explicit (&s_pool.fn, memory_order_acquire);
+        void *arg = atomic_load_explicit (&s_pool.arg, memory_order_acquire);
+        size_t count = atomic_load_explicit (&s_pool.count, memory_order_acquire);
         size_t index = (uint32_t)ticket;
         if (index >= count)
             return;
-        //  Also fails when what was just read belongs to a later run.
+        //  Also fails when what was just read belongs to a later run: that one took the ticket away before it wrote any.
         if (!atomic_compare_exchange_strong (&s_pool.ticket, &ticket, ticket + 1))
             continue;
         fn (arg, index);
@@ -142,11 +142,14 @@ static void
 s_run (size_t count, tl_pool_fn *fn, void *arg)
 {
     uint32_t generation = atomic_load (&s_pool.bell) + 1;
-    atomic_store_explicit (&s_pool.fn, fn, memory_order_relaxed);
-    atomic_store_explicit (&s_pool.arg, arg, memory_order_relaxed);
-    atomic_store_explicit (&s_pool.count, count, memory_order_relaxed);
+    uint64_t ticket = (uint64_t)generation << 32;
+    //  A helper may still be looking at the last run's ticket: with our count it would see a piece more there.
+    atomic_exchange (&s_pool.ticket, ticket | UINT32_MAX);
+    atomic_store_explicit (&s_pool.fn, fn, memory_order_release);
+    atomic_store_explicit (&s_pool.arg, arg, memory_order_release);
+    atomic_store_explicit (&s_pool.count, count, memory_order_release);
     atomic_store_explicit (&s_pool.done, 0, memory_order_relaxed);
-    atomic_store (&s_pool.ticket, (uint64_t)generation << 32);
+    atomic_store (&s_pool.ticket, ticket);
     atomic_store (&s_pool.bell, generation);
     if (atomic_load (&s_pool.asleep))
         s_wake (&s_pool.bell);

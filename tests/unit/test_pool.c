@@ -40,6 +40,22 @@ test_many_short_runs (void **state)
     }
 }
 
+//  Runs of unequal counts, each in a hurry after the other: a helper that still looks at the last one must not take a
+//  piece of the next one from it. Where that goes wrong the caller waits for ever.
+static void
+test_runs_of_unequal_counts (void **state)
+{
+    static const size_t counts[] = {2, 7, 3, 8, 2, 5};
+    unsigned char marks[8];
+    for (size_t run = 0; run < 100 * RUNS; run++) {
+        size_t count = counts[run % (sizeof counts / sizeof *counts)];
+        memset (marks, 0, sizeof marks);
+        tl_pool_run (count, s_mark, marks);
+        for (size_t i = 0; i < sizeof marks; i++)
+            assert_int_equal (marks[i], i < count);
+    }
+}
+
 static void
 s_nest (void *arg, size_t index)
 {
@@ -86,6 +102,7 @@ main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_every_piece_once),
         cmocka_unit_test (test_many_short_runs),
+        cmocka_unit_test (test_runs_of_unequal_counts),
         cmocka_unit_test (test_runs_inside_a_piece),
         cmocka_unit_test (test_two_callers_at_once),
     };
