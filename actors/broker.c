@@ -17,6 +17,8 @@
 enum {
     BURST = 256, //  packets taken from one socket in one turn of the loop
     TICK_MS = 250,
+    FLUSH_MS = 1000,       //  what was told is in run.db within that
+    METRICS_MS = 10000,    //  between its figures
     CONTROL_WINDOW = 1024, //  messages: HWM of the control socket
     REATTACH_MS = 3000,    //  a broken connection must be back within that
     BYE_MS = 3000,         //  a peer that doesn't hang up delays the end by no more than this
@@ -111,7 +113,6 @@ s_on_patience (void *arg)
                   "not every part answered in time; the last common save is of step %llu",
                   (unsigned long long)tl_schedule_saved_step (self->schedule));
         self->code = TL_FAILED;
-        tl_store_end (self);
         tl_broker_end (self);
     }
 }
@@ -135,6 +136,15 @@ s_on_signal (void *arg)
 }
 
 void
+tl_broker_unwritable (tl_broker_t *self, const char *why)
+{
+    tl_error ("%s", why);
+    if (!self->stop_timer)
+        self->stop_timer = tl_actor_timer (self->actor, STOP_MS, 1, s_on_patience, self);
+    tl_schedule_stop (self->schedule, false, TL_FAILED, why);
+}
+
+void
 tl_broker_serve (tl_broker_t *self)
 {
     tl_actor_go (self->actor, SERVING, "stay");
@@ -145,7 +155,7 @@ tl_broker_serve (tl_broker_t *self)
     tl_event ("serving", "{}");
 }
 
-//  Out, when everybody has heard the BYE and hung up. A connection that we close may take along what its peer has not read
+//  Out, when everybody has heard the BYE and hung up, and all is on the disk. A connection that we close may take along what its peer has not read
 //  yet (so libzmq does it with ZMQ_IMMEDIATE), hence it is for them to close.
 static void
 s_end_when_left (tl_broker_t *self)
@@ -155,7 +165,8 @@ s_end_when_left (tl_broker_t *self)
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
         if (it->control.attached)
             return;
-    tl_actor_end (self->actor, self->code);
+    if (tl_compute_pending (self->disk) == 0)
+        tl_actor_end (self->actor, self->code);
 }
 
 static void
@@ -220,6 +231,7 @@ s_on_sequenced (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
 {
     size_t size = packet->has_payload ? zmq_msg_size (&packet->payload) : 0;
     session->bytes += size;
+    self->payload += size;
     switch (tl_link_receive (session->link, message, size)) {
     case TL_LINK_NEW:
         if (message->type != TL_CREDIT)
@@ -419,6 +431,7 @@ s_on_disk (void *arg)
 {
     tl_broker_t *self = arg;
     tl_compute_collect (self->disk);
+    s_end_when_left (self);
 }
 
 //  Whoever lives but takes nothing of what it is sent would hold up all others for ever, and what waits for it would pile
@@ -436,6 +449,29 @@ s_stuck (const tl_broker_t *self, tl_session_t *session, int64_t now)
            (session->role != TL_ROLE_WORKER && pending > 2 * session->granted_messages + SPARE);
 }
 
+//  What goes to run.db though nobody told it: figures, and what has been told, now and then.
+static void
+s_note (tl_broker_t *self, int64_t now)
+{
+    if (now - self->measured >= METRICS_MS) {
+        self->measured = now;
+        size_t peers = 0, waiting = 0;
+        for (const tl_session_t *it = self->sessions.first; it; it = it->next) {
+            peers += it->ready;
+            waiting += it->link ? tl_link_pending (it->link) : 0;
+        }
+        tl_ledger_add (self->ledger, "metrics",
+                       json_pack ("{sIsIsIsI}", "peers", (json_int_t)peers, "payload_bytes",
+                                  (json_int_t)self->payload, "waiting_messages",
+                                  (json_int_t)waiting, "refused",
+                                  (json_int_t)(self->refused_plain + self->refused_other)));
+    }
+    if (now - self->flushed >= FLUSH_MS) {
+        self->flushed = now;
+        tl_ledger_flush (self->ledger);
+    }
+}
+
 static void
 s_on_tick (void *arg)
 {
@@ -446,6 +482,7 @@ s_on_tick (void *arg)
     //  If it was us who slept, what the others said in the meantime is still to be read.
     bool slept = now - self->ticked > expire / 2;
     self->ticked = now;
+    s_note (self, now);
     tl_outsiders_tick (self->outsiders, now);
     tl_session_t *next;
     for (tl_session_t *it = self->sessions.first; it; it = next) {
@@ -502,7 +539,7 @@ s_open (tl_broker_t *self, tl_error_t *err)
                                         "broker.workers", &pair, TL_BROKER_MESSAGES, err);
     sodium_memzero (&pair, sizeof pair);
     //  Only who holds the ports may remove the states of an earlier run: another broker may be serving from them.
-    return self->workers ? tl_store_open (t, self->options.replace, err) : -1;
+    return self->workers ? tl_store_open (self, err) : -1;
 }
 
 static void
@@ -526,6 +563,25 @@ s_watch (tl_broker_t *self)
     tl_actor_timer (self->actor, TICK_MS, 0, s_on_tick, self);
 }
 
+//  At the start, or where the run goes on.
+static void
+s_schedule (tl_broker_t *self)
+{
+    const tl_topology_t *t = self->topology;
+    tl_schedule_config_t config = {.serial = t->schedule.mode == TL_MODE_SERIAL,
+                                   .clients = t->client_count,
+                                   .rounds = t->train.steps,
+                                   .save_every = t->checkpoint.every,
+                                   .begin = self->options.resume ? &self->begin : NULL,
+                                   .expected = self->expected,
+                                   .ended = self->ended};
+    self->schedule = tl_schedule_new (&config, &tl_broker_actions, self);
+    if (self->options.resume)
+        tl_info ("the run goes on at step %llu, round %llu of %llu",
+                 (unsigned long long)self->begin.step, (unsigned long long)self->begin.round,
+                 (unsigned long long)t->train.steps);
+}
+
 int
 tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options, tl_error_t *err)
 {
@@ -539,30 +595,40 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     self->context = zmq_ctx_new ();
     zmq_ctx_set (self->context, ZMQ_BLOCKY, 0);
     zmq_ctx_set (self->context, ZMQ_IO_THREADS, topology->broker.threads);
-    randombytes_buf (&self->run, sizeof self->run);
     tl_agreements_make (&self->agreements, topology, TL_AGREE_ALL);
-    tl_schedule_config_t config = {.serial = topology->schedule.mode == TL_MODE_SERIAL,
-                                   .clients = topology->client_count,
-                                   .rounds = topology->train.steps,
-                                   .save_every = topology->checkpoint.every};
     self->committed = tl_alloc (topology->client_count * sizeof *self->committed);
     self->past = tl_alloc (topology->client_count * sizeof *self->past);
-    self->schedule = tl_schedule_new (&config, &tl_broker_actions, self);
     int code = TL_BAD_INPUT;
     if (s_open (self, err) == 0) {
+        s_schedule (self);
         s_watch (self);
         tl_info ("up: control %s, clients %s, workers %s", tl_socket_endpoint (self->control),
                  tl_socket_endpoint (self->clients), tl_socket_endpoint (self->workers));
         tl_event ("up", "{ss}", "name", topology->name);
+        if (self->ended) {
+            self->over = true;
+            tl_broker_serve (self);
+        }
         code = tl_actor_run (self->actor, err);
         if (code && *self->text)
             tl_fail (err, code, "%s", self->text);
     } else if (err->code)
         code = err->code;
+    for (const tl_session_t *it = self->sessions.first; it && self->ledger; it = it->next)
+        tl_ledger_add (self->ledger, "traffic",
+                       json_pack ("{sssssI}", "role", tl_role_name (it->role), "name", it->label,
+                                  "bytes", (json_int_t)it->bytes));
     tl_sessions_clear (&self->sessions);
-    //  The last common save may not be noted yet.
+    //  What was told last is to be in run.db, too.
+    tl_ledger_flush (self->ledger);
     tl_compute_finish (self->disk);
+    if (self->ledger && code == 0 && tl_ledger_why_not (self->ledger)) {
+        code = TL_FAILED;
+        tl_fail (err, code, "%s", tl_ledger_why_not (self->ledger));
+    }
     tl_compute_destroy (&self->disk);
+    tl_ledger_destroy (&self->ledger);
+    tl_rundb_destroy (&self->db);
     tl_assembly_destroy (&self->state);
     tl_socket_destroy (&self->control);
     tl_socket_destroy (&self->clients);
@@ -575,6 +641,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_actor_destroy (&self->actor);
     free (self->committed);
     free (self->past);
+    free (self->expected);
     free (self);
     return code;
 }

@@ -4,7 +4,7 @@
     broker.c          sockets, liveness, status, stopping
     broker_admit.c    who may come in: HELLO, ATTACH, refusals
     broker_run.c      the schedule's actions and the run's messages
-    broker_store.c    saved states of the trunk                                                    */
+    broker_store.c    run.db and saved states of the trunk                                                 */
 
 #ifndef TL_BROKER_H
 #define TL_BROKER_H
@@ -16,7 +16,8 @@
 
 typedef struct {
     bool stay;    //  after the last step go on serving eval and generate until told to stop
-    bool replace; //  a run that lies there may be replaced though it did not end
+    bool replace; //  a run that lies there may be replaced though it isn't over
+    bool resume;  //  the run that lies there goes on from its newest common save
     bool no_zap;  //  tests only: no ZAP handler, to show that nothing gets through then
 } tl_broker_options_t;
 

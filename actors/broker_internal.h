@@ -7,6 +7,7 @@
 #include "actors/agreement.h"
 #include "actors/broker.h"
 #include "actors/compute.h"
+#include "actors/ledger.h"
 #include "actors/schedule.h"
 #include "actors/session.h"
 #include "messages/tensor_wire.h"
@@ -33,9 +34,19 @@ typedef struct {
     tl_agreements_t agreements;
     tl_sessions_t sessions;
     tl_schedule_t *schedule;
-    tl_compute_t *disk;        //  writes saved states off the loop
+    tl_compute_t *disk;        //  writes run.db and saved states off the loop
+    tl_rundb_t *db;            //  until the ledger has it
+    tl_ledger_t *ledger;       //  into run.db
+    tl_place_t begin;          //  of a run that goes on: where
+    bool *expected;            //  [clients] whom it waits for there; NULL: all
+    bool ended;                //  and it was over there
     tl_assembly_t *state;      //  the trunk's state that is coming in, or NULL
-    uint64_t run;              //  id of this run, random
+    uint64_t run;              //  id of this run, random, not 0
+    uint64_t payload;          //  bytes that came from all sessions
+    uint64_t closed_payload;   //  of that, when the last step was closed
+    uint64_t step_rows;        //  of activations of the open step
+    size_t step_members;       //  clients in it
+    int64_t step_began;        //  monotonic ms
     uint64_t refused_plain;    //  peers without a key
     uint64_t refused_other;    //  peers that take another broker's key for ours
     tl_outsiders_t *outsiders; //  what the log says of them
@@ -47,7 +58,8 @@ typedef struct {
     bool over;       //  the schedule is done
     int code;        //  exit code of the run
     char text[1024]; //  its last sentence
-    int64_t began, ticked; //  monotonic ms; of the last tick
+    int64_t began, ticked;     //  monotonic ms; of the last tick
+    int64_t flushed, measured; //  when events, and figures, last went to run.db
 } tl_broker_t;
 
 //  broker_admit.c
@@ -65,6 +77,7 @@ void tl_broker_dismiss (tl_broker_t *self, tl_session_t *session); //  BYE: the 
 //  broker.c
 void tl_broker_serve (tl_broker_t *self); //  the run is over; eval and generate go on
 void tl_broker_end (tl_broker_t *self);
+void tl_broker_unwritable (tl_broker_t *self, const char *why); //  run.db can't be: the run stops
 
 //  broker_run.c
 extern const tl_schedule_actions_t tl_broker_actions;
@@ -77,15 +90,17 @@ void tl_broker_released (void *session, uint64_t token); //  link callback: what
 //  STATE (unless state is NULL) and RESTORE to the worker.
 void tl_broker_send_state (tl_broker_t *self, const tl_place_t *place, void *state, size_t size);
 
-//  broker_store.c: states of the trunk as files under checkpoint.dir/name/broker, written and read off the loop
+//  broker_store.c: run.db, and states of the trunk as files under checkpoint.dir/name/broker, written off the loop
 #define TL_STORE_LIMIT ((size_t)8 << 30) //  bytes of one state
-//  Makes it, checks that it is writable, removes old states: of a run that did not end only if replace.
-int tl_store_open (const tl_topology_t *topology, bool replace, tl_error_t *err);
+//  Begins the run's directory, or finds in it where the run goes on: run, begin, expected, ended. Whatever is told from
+//  then on is in run.db. -1 and a sentence: a run that isn't over is there and neither option was given, for example.
+int tl_store_open (tl_broker_t *self, tl_error_t *err);
+void tl_store_agreed (tl_broker_t *self,
+                      const tl_agreement_t *agreed); //  who comes back must agree
 void tl_store_put (tl_broker_t *self, uint64_t step, void *state,
                    size_t size); //  takes state over; then tl_schedule_saved
 void tl_store_fetch (tl_broker_t *self, const tl_place_t *place); //  then tl_broker_send_state
 void tl_store_common (tl_broker_t *self,
-                      const tl_place_t *place); //  it counts: noted, older ones pruned
-void tl_store_end (tl_broker_t *self); //  noted: the run is over, and the next may replace it
+                      const tl_place_t *place); //  it counts: noted, then told, older ones pruned
 
 #endif

@@ -108,6 +108,9 @@ s_plan (void *arg, uint64_t step, uint64_t round, const size_t *members, size_t 
 {
     tl_broker_t *self = arg;
     tl_member_t *list = tl_alloc (count * sizeof *list);
+    self->step_began = tl_clock_ms ();
+    self->step_members = count;
+    self->step_rows = 0;
     for (size_t i = 0; i < count; i++)
         list[i] = (tl_member_t){self->topology->clients[members[i]].name, members[i]};
     tl_message_t plan;
@@ -217,7 +220,6 @@ s_common (void *arg, const tl_place_t *place)
                  (unsigned long long)place->step, gone);
     else
         tl_info ("all parts are saved at step %llu", (unsigned long long)place->step);
-    tl_event ("saved", "{sI}", "step", (json_int_t)place->step);
     tl_store_common (self, place);
 }
 
@@ -307,10 +309,10 @@ s_done (void *arg, int code, const char *text)
     snprintf (self->text, sizeof self->text, "%s", text);
     tl_info ("run over after %llu steps%s%s", (unsigned long long)place.step, *text ? ": " : "",
              text);
-    tl_event ("done", "{sIsisssf}", "steps", (json_int_t)place.step, "code", code, "text", text,
-              "seconds", (double)(tl_clock_ms () - self->began) / 1000);
-    tl_store_end (self);
     bool complete = code == 0 && !*text;
+    tl_event ("done", "{sIsisssfsb}", "steps", (json_int_t)place.step, "code", code, "text", text,
+              "seconds", (double)(tl_clock_ms () - self->began) / 1000, "complete", complete);
+    tl_ledger_flush (self->ledger);
     if (self->options.stay && complete)
         tl_broker_serve (self);
     else
@@ -449,6 +451,8 @@ s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
     case TL_GRADIENT:
     case TL_COMMIT:
         if (worker && s_timely (self, session, message)) {
+            if (message->type == TL_ACTIVATION && message->body.activation.tensor.offset == 0)
+                self->step_rows += message->body.activation.tensor.rows;
             s_relay (self, session, worker, message, payload);
             return true;
         }
@@ -513,9 +517,13 @@ s_on_closed (tl_broker_t *self, const tl_message_t *message)
 {
     uint64_t labels = message->body.committed.labels;
     if (labels)
-        tl_event ("closed", "{sIsIsIsf}", "step", (json_int_t)message->step, "round",
+        tl_event ("closed", "{sIsIsIsfsfsIsIsI}", "step", (json_int_t)message->step, "round",
                   (json_int_t)message->round, "labels", (json_int_t)labels, "norm",
-                  message->body.committed.norm);
+                  message->body.committed.norm, "seconds",
+                  (double)(tl_clock_ms () - self->step_began) / 1000, "members",
+                  (json_int_t)self->step_members, "rows", (json_int_t)self->step_rows, "bytes",
+                  (json_int_t)(self->payload - self->closed_payload));
+    self->closed_payload = self->payload;
     tl_schedule_closed (self->schedule, message->step, labels);
 }
 

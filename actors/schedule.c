@@ -14,6 +14,7 @@ static const char *const s_states[] = {"waiting",   "step",      "saving",
 
 typedef struct {
     bool live;        //  joined and not left
+    bool expected;    //  the first step waits for it
     bool member;      //  of the open step
     bool saving;      //  its SAVED of the pending save is awaited
     bool restoring;   //  its RESTORED is awaited
@@ -38,7 +39,8 @@ struct tl_schedule {
     bool worker;        //  joined
     bool worker_used;   //  a worker has held the trunk of this run: its loss costs a restore
     bool worker_saving, worker_restoring;
-    bool started;  //  all clients were there once
+    bool started;  //  all clients that are expected were there once
+    bool resuming; //  and then all parts go back to where the run goes on
     bool stopping; //  after the open step: last save and done
     int futile;    //  times in a row that the open step came to nothing though everybody was there
     int code;      //  of done
@@ -47,6 +49,7 @@ struct tl_schedule {
 };
 
 static void s_next (tl_schedule_t *self);
+static void s_go_back (tl_schedule_t *self, const char *why);
 
 tl_schedule_t *
 tl_schedule_new (const tl_schedule_config_t *config, const tl_schedule_actions_t *actions,
@@ -58,7 +61,16 @@ tl_schedule_new (const tl_schedule_config_t *config, const tl_schedule_actions_t
     self->actions = *actions;
     self->arg = arg;
     self->seats = tl_alloc (config->clients * sizeof *self->seats);
+    for (size_t i = 0; i < config->clients; i++)
+        self->seats[i].expected = !config->expected || config->expected[i];
     self->pending_good = true;
+    if (config->begin) {
+        self->place = self->common = *config->begin;
+        self->resuming = self->worker_used = true;
+        self->state = config->ended ? TL_RUN_DONE : TL_RUN_WAITING;
+    }
+    self->config.begin = NULL; //  the caller's
+    self->config.expected = NULL;
     return self;
 }
 
@@ -87,6 +99,15 @@ s_live (const tl_schedule_t *self)
     for (size_t i = 0; i < self->config.clients; i++)
         live += self->seats[i].live;
     return live;
+}
+
+static bool
+s_all_here (const tl_schedule_t *self)
+{
+    for (size_t i = 0; i < self->config.clients; i++)
+        if (self->seats[i].expected && !self->seats[i].live)
+            return false;
+    return true;
 }
 
 static void
@@ -217,13 +238,14 @@ s_next (tl_schedule_t *self)
         return;
     }
     //  Without a worker nothing that counts can be saved; a run of no steps, too, begins when all were here.
-    if (!self->worker || (!s_live (self) && !complete) ||
-        (!self->started && s_live (self) < self->config.clients)) {
+    if (!self->worker || (!s_live (self) && !complete) || (!self->started && !s_all_here (self))) {
         s_go (self, TL_RUN_WAITING, "somebody is missing");
         return;
     }
     self->started = true;
-    if (complete)
+    if (self->resuming)
+        s_go_back (self, "the run goes on");
+    else if (complete)
         s_last_save (self);
     else
         s_open_step (self);
@@ -336,22 +358,12 @@ tl_schedule_left (tl_schedule_t *self, size_t client)
         tl_schedule_finished (self, client);
 }
 
-void
-tl_schedule_worker_join (tl_schedule_t *self)
+//  All parts take the newest common save. Who isn't here does when it comes.
+static void
+s_go_back (tl_schedule_t *self, const char *why)
 {
-    self->worker = true;
-    if (self->state == TL_RUN_DONE && self->worker_used) {
-        self->worker_restoring = true;
-        self->actions.restore (self->arg, &self->common, "a new worker serves the finished run");
-    }
-    if (self->state != TL_RUN_WAITING)
-        return;
-    if (!self->worker_used) {
-        s_next (self);
-        return;
-    }
-    //  The trunk was lost with the worker that held it: everybody goes back to what all have.
-    s_go (self, TL_RUN_RESTORING, "worker is back");
+    s_go (self, TL_RUN_RESTORING, why);
+    self->resuming = false;
     self->place = self->common;
     self->worker_restoring = true;
     for (size_t i = 0; i < self->config.clients; i++) {
@@ -361,7 +373,25 @@ tl_schedule_worker_join (tl_schedule_t *self)
             seat->back_to = self->common.step;
         seat->behind |= !seat->live;
     }
-    self->actions.restore (self->arg, &self->common, "the worker that held the trunk was lost");
+    self->actions.restore (self->arg, &self->common, why);
+}
+
+void
+tl_schedule_worker_join (tl_schedule_t *self)
+{
+    self->worker = true;
+    if (self->state == TL_RUN_DONE && self->worker_used) {
+        self->worker_restoring = true;
+        self->resuming = false;
+        self->actions.restore (self->arg, &self->common, "a new worker serves the finished run");
+    }
+    if (self->state != TL_RUN_WAITING)
+        return;
+    //  Else the trunk was lost with the worker that held it: everybody goes back to what all have.
+    if (!self->worker_used || self->resuming)
+        s_next (self);
+    else
+        s_go_back (self, "the worker that held the trunk was lost");
 }
 
 //  A save without the trunk doesn't count; whatever the clients still say of it is ignored.
@@ -516,7 +546,7 @@ tl_schedule_saved_step (const tl_schedule_t *self)
 bool
 tl_schedule_serves (const tl_schedule_t *self)
 {
-    return self->worker && !self->worker_restoring;
+    return self->worker && !self->worker_restoring && !self->resuming;
 }
 
 bool

@@ -14,19 +14,23 @@
 
 enum { TL_SCHEDULE_CLIENTS = 4096 };
 
-typedef struct {
-    bool serial;         //  else batch
-    size_t clients;      //  in the topology, <= TL_SCHEDULE_CLIENTS
-    uint64_t rounds;     //  train.steps
-    uint64_t save_every; //  committed steps between common saves; 0: only at the end
-} tl_schedule_config_t;
-
 //  A place in the run: what a common save must remember beside the parts' own states.
 typedef struct {
     uint64_t step;  //  committed steps so far
     uint64_t round; //  rounds begun so far in which turn is counted
     uint64_t turn;  //  serial: index of the client whose turn is next
 } tl_place_t;
+
+typedef struct {
+    bool serial;         //  else batch
+    size_t clients;      //  in the topology, <= TL_SCHEDULE_CLIENTS
+    uint64_t rounds;     //  train.steps
+    uint64_t save_every; //  committed steps between common saves; 0: only at the end
+    //  A run that goes on: all parts go back to this common save before anything else. NULL: a new run.
+    const tl_place_t *begin;
+    const bool *expected; //  [clients] whom the first step waits for; NULL: all
+    bool ended;           //  it was over at that place: nothing is left but to serve it
+} tl_schedule_config_t;
 
 typedef struct {
     //  The step opens: members are client indices, ascending.
