@@ -51,11 +51,15 @@ static const tl_choice_t s_joins[] = {
     {"window", 0, "a step waits for every live client in this version; use all"},
     {NULL, 0, NULL}};
 
-static const tl_choice_t s_federations[] = {
-    {"personal", 0, NULL},
-    {"average", 0, "client adapters are not averaged in this version; use personal"},
-    {"sync", 0, "client gradients are not summed in this version; use personal"},
-    {NULL, 0, NULL}};
+static const tl_choice_t s_federations[] = {{"personal", TL_CLIENTS_PERSONAL, NULL},
+                                            {"average", TL_CLIENTS_AVERAGE, NULL},
+                                            {"sync", TL_CLIENTS_SYNC, NULL},
+                                            {NULL, 0, NULL}};
+
+static const tl_choice_t s_servers[] = {{"none", TL_SERVER_NONE, NULL},
+                                        {"avgm", TL_SERVER_AVGM, NULL},
+                                        {"adam", TL_SERVER_ADAM, NULL},
+                                        {NULL, 0, NULL}};
 
 static const tl_choice_t s_wires[] = {{"fp32", TL_WIRE_F32, NULL},
                                       {"bf16", TL_WIRE_BF16, NULL},
@@ -178,16 +182,40 @@ static const tl_setting_t s_keys[] = {
     {"schedule.hysteresis", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
      "belongs to mode: auto, which is not in this version; remove it", NULL},
 
-    {"federate", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the key clients",
-     "{clients: personal}", "how adapters of several owners come together", NULL},
-    {"federate.clients", TL_SETTING_ONLY, 0, 0, 0, "personal", "personal", NULL,
-     "every client keeps a front and tail of its own", s_federations},
-    {"federate.every", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
-     "belongs to averaging, which is not in this version; remove it", NULL},
-    {"federate.quorum", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
-     "belongs to averaging, which is not in this version; remove it", NULL},
-    {"federate.deadline_s", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
-     "belongs to averaging, which is not in this version; remove it", NULL},
+    {"federate", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with keys like clients and every",
+     "{clients: average, every: 20}", "how adapters of several owners come together", NULL},
+    {"federate.clients", TL_SETTING_CHOICE, OF (federate.clients), 0, 0, "personal",
+     "personal, average or sync", NULL,
+     "fronts and tails: each client's own, their mean after every period, or one gradient of all "
+     "at every step",
+     s_federations},
+    {"federate.every", TL_SETTING_COUNT, OF (federate.every), 1, COUNTED, "20",
+     "a whole number of at least 1", NULL,
+     "rounds of a period, at whose end what is apart is averaged", NULL},
+    {"federate.quorum", TL_SETTING_COUNT, OF (federate.quorum), 1, 65536, "1",
+     "a whole number from 1 to 65536", NULL, "parts that an average needs at least", NULL},
+    {"federate.deadline_s", TL_SETTING_REAL, OF (federate.deadline), 0, 1e6, "0",
+     "a number of seconds, at least 0", NULL,
+     "an average goes on after so long without those that are missing; 0: it waits for all that "
+     "are here",
+     NULL},
+    {"federate.proximal", TL_SETTING_REAL, OF (federate.proximal), 0, 1e6, "0",
+     "a number of at least 0", NULL,
+     "FedProx: what is averaged is held to where its period began by so much; 0: it is not", NULL},
+    {"federate.server", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the key optimizer",
+     "{optimizer: avgm}", "what is made of the mean of a period", NULL},
+    {"federate.server.optimizer", TL_SETTING_CHOICE, OF (federate.server.optimizer), 0, 0, "none",
+     "none, avgm or adam", NULL,
+     "none: the mean itself (FedAvg); else momentum or Adam over what the period changed",
+     s_servers},
+    {"federate.server.lr", TL_SETTING_REAL, OF (federate.server.lr), 0, 1e3, "0",
+     "a number of at least 0", NULL, "its learning rate; 0: 1 with avgm, 0.01 with adam", NULL},
+    {"federate.server.momentum", TL_SETTING_REAL, OF (federate.server.momentum), 0, BELOW_ONE,
+     "0.9", "a number from 0 to below 1", NULL, "its average of changes", NULL},
+    {"federate.server.beta2", TL_SETTING_REAL, OF (federate.server.beta2), 0, BELOW_ONE, "0.99",
+     "a number from 0 to below 1", NULL, "adam's average of their squares", NULL},
+    {"federate.server.eps", TL_SETTING_REAL, OF (federate.server.eps), DBL_MIN, 1, "1e-3",
+     "a number above 0, at most 1", NULL, "adam's guard against division by 0", NULL},
 
     {"wire", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the key dtype", "{dtype: bf16}",
      "what crosses the network", NULL},
@@ -252,6 +280,11 @@ static const tl_setting_t s_keys[] = {
      NULL},
     {"broker.threads", TL_SETTING_INTEGER, OF (broker.threads), 1, 64, "1",
      "a whole number from 1 to 64", NULL, "threads that encrypt and move bytes", NULL},
+
+    {"aggregator", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the key host",
+     "{host: localhost}", "who averages, where the settings need it", NULL},
+    {"aggregator.host", TL_SETTING_TEXT, OF (aggregator.host), 0, 0, "localhost", "a host name",
+     NULL, "machine that runs it", NULL},
 
     {"workers", TL_SETTING_PEERS, OF (workers), 0, 0, NULL, "a list of workers",
      "[{name: trunk-1}]", "who computes the trunk", NULL},

@@ -32,6 +32,14 @@ tl_topology_worker (const tl_topology_t *self, const char *name)
     return -1;
 }
 
+bool
+tl_topology_aggregates (const tl_topology_t *self)
+{
+    bool several = self->worker_count > 1 && self->client_count > 1 &&
+                   self->schedule.mode != TL_MODE_SERIAL && self->schedule.mode != TL_MODE_BATCH;
+    return several || self->federate.clients != TL_CLIENTS_PERSONAL;
+}
+
 //  A complaint at the value under path, or at the nearest thing above it that was written.
 #define s_complain(self, root, path, err, ...)                                                     \
     tl_schema_complain ((self)->source, s_place (root, path), false, path, err, __VA_ARGS__)
@@ -66,9 +74,9 @@ s_check_names (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err
         size_t at = worker ? i : i - self->worker_count;
         const char *name = worker ? self->workers[at].name : self->clients[at].name;
         snprintf (path, sizeof path, "%s.%zu.name", worker ? "workers" : "clients", at);
-        if (strcmp (name, "broker") == 0)
+        if (strcmp (name, "broker") == 0 || strcmp (name, "aggregator") == 0)
             return s_complain (self, root, path, err,
-                               "the name 'broker' is the broker's own; choose another");
+                               "the name '%s' is the %s's own; choose another", name, name);
     }
     return 0;
 }
@@ -120,6 +128,47 @@ s_check_train (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err
                            "%lld ms is not after the PING at %lld ms; use at least twice as much",
                            (long long)self->liveness.expire_ms, (long long)self->liveness.ping_ms);
     return 0;
+}
+
+//  How clients come together, and with what that goes together.
+static int
+s_check_federation (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
+{
+    bool sync = self->federate.clients == TL_CLIENTS_SYNC;
+    if (sync && self->schedule.mode != TL_MODE_BATCH)
+        return s_complain (self, root, "federate.clients", err,
+                           "sync makes one gradient of all clients of a step, which only "
+                           "schedule.mode batch has; set that, or federate.clients: average");
+    if (sync && self->federate.proximal > 0)
+        return s_complain (self, root, "federate.proximal", err,
+                           "with federate.clients sync nobody drifts apart, so there is nothing to "
+                           "hold; remove it");
+    bool averages = tl_topology_aggregates (self) && !sync;
+    const char *idle = self->federate.proximal > 0                         ? "proximal"
+                       : self->federate.server.optimizer != TL_SERVER_NONE ? "server.optimizer"
+                                                                           : NULL;
+    if (idle && !averages) {
+        char path[48];
+        snprintf (path, sizeof path, "federate.%s", idle);
+        return s_complain (self, root, path, err,
+                           "nothing is averaged with these settings; remove it, or set "
+                           "federate.clients: average");
+    }
+    if (self->federate.quorum > self->client_count)
+        return s_complain (self, root, "federate.quorum", err,
+                           "%zu parts can't come from %zu client%s; use at most that",
+                           self->federate.quorum, self->client_count,
+                           self->client_count == 1 ? "" : "s");
+    return 0;
+}
+
+//  0 stands for what is usual with the optimizer.
+static void
+s_settle (tl_topology_t *self)
+{
+    tl_server_spec_t *server = &self->federate.server;
+    if (server->lr == 0)
+        server->lr = server->optimizer == TL_SERVER_ADAM ? 0.01 : 1;
 }
 
 static int
@@ -174,6 +223,8 @@ s_check_addresses (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t 
         bool elsewhere = false;
         for (size_t w = 0; i != 1 && w < self->worker_count; w++)
             elsewhere |= strcmp (self->workers[w].host, self->broker.host) != 0;
+        if (i != 1 && tl_topology_aggregates (self))
+            elsewhere |= strcmp (self->aggregator.host, self->broker.host) != 0;
         for (size_t c = 0; i != 2 && c < self->client_count; c++)
             elsewhere |= strcmp (self->clients[c].host, self->broker.host) != 0;
         if (elsewhere && s_is_loopback (addresses[i]))
@@ -191,7 +242,7 @@ s_check (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
 {
     if (s_check_names (self, root, err) != 0 || s_check_workers (self, root, err) != 0 ||
         s_check_split (self, root, err) != 0 || s_check_parts (self, root, err) != 0 ||
-        s_check_train (self, root, err) != 0)
+        s_check_train (self, root, err) != 0 || s_check_federation (self, root, err) != 0)
         return -1;
     return s_check_addresses (self, root, err);
 }
@@ -217,6 +268,8 @@ tl_topology_read (const char *path, const char *const *overrides, size_t count, 
         self->source = tl_strdup (path);
         rc = tl_schema_read (self, root, err);
     }
+    if (rc == 0)
+        s_settle (self);
     if (rc == 0)
         rc = s_check (self, root, err);
     if (rc != 0)

@@ -246,13 +246,6 @@ test_not_in_this_version (void **state)
         ":6:18: schedule.mode: 'fanout': several trunk replicas are not in this version; use "
         "serial or batch");
     s_refused (
-        GOOD "federate: {every: 20}\n", NULL,
-        ":6:12: federate.every: belongs to averaging, which is not in this version; remove it");
-    s_refused (
-        GOOD "federate: {clients: sync}\n", NULL,
-        ":6:21: federate.clients: 'sync': client gradients are not summed in this version; use "
-        "personal");
-    s_refused (
         GOOD "privacy: {noise: 0.5}\n", NULL,
         ":6:18: privacy.noise: expected 0: noise on hidden rows is not in this version, found "
         "'0.5'; write for example 'noise: 0'");
@@ -265,6 +258,40 @@ test_not_in_this_version (void **state)
                      "privacy: {noise: 0.0, clip: 0}\n",
                 NULL, 0);
     tl_topology_destroy (&self);
+}
+
+static void
+test_federation (void **state)
+{
+    tl_topology_t *self = s_good (GOOD, NULL, 0);
+    assert_int_equal (self->federate.clients, TL_CLIENTS_PERSONAL);
+    assert_int_equal (self->federate.every, 20);
+    assert_false (tl_topology_aggregates (self));
+    tl_topology_destroy (&self);
+    self = s_good (GOOD "federate: {clients: average, every: 5, deadline_s: 1.5, proximal: 0.1, "
+                        "server: {optimizer: adam}}\naggregator: {host: localhost}\n",
+                   NULL, 0);
+    assert_int_equal (self->federate.clients, TL_CLIENTS_AVERAGE);
+    assert_true (self->federate.deadline == 1.5 && self->federate.server.lr == 0.01);
+    assert_true (tl_topology_aggregates (self));
+    tl_topology_destroy (&self);
+    s_refused (GOOD "schedule: {mode: serial}\nfederate: {clients: sync}\n", NULL,
+               ":7:21: federate.clients: sync makes one gradient of all clients of a step, which "
+               "only schedule.mode batch has; set that, or federate.clients: average");
+    s_refused (GOOD "schedule: {mode: batch}\nfederate: {proximal: 0.1}\n", NULL,
+               ":7:22: federate.proximal: nothing is averaged with these settings; remove it, or "
+               "set federate.clients: average");
+    s_refused (GOOD "federate: {server: {optimizer: avgm}}\nschedule: {mode: batch}\n", NULL,
+               ":6:32: federate.server.optimizer: nothing is averaged with these settings; remove "
+               "it, or set federate.clients: average");
+    s_refused (GOOD "federate: {clients: sync, proximal: 1}\nschedule: {mode: batch}\n", NULL,
+               ":6:37: federate.proximal: with federate.clients sync nobody drifts apart, so there "
+               "is nothing to hold; remove it");
+    s_refused (GOOD "federate: {quorum: 9}\n", NULL,
+               ":6:20: federate.quorum: 9 parts can't come from 1 client; use at most that");
+    s_refused (GOOD, "clients.0.name=aggregator",
+               "--set clients.0.name: the name 'aggregator' is the aggregator's own; choose "
+               "another");
 }
 
 static void
@@ -413,12 +440,19 @@ int
 main (void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test (test_defaults),       cmocka_unit_test (test_overrides),
-        cmocka_unit_test (test_bad_overrides),  cmocka_unit_test (test_not_yaml),
-        cmocka_unit_test (test_keys),           cmocka_unit_test (test_values),
-        cmocka_unit_test (test_contradictions), cmocka_unit_test (test_not_in_this_version),
-        cmocka_unit_test (test_prefixes),       cmocka_unit_test (test_bit_flips),
-        cmocka_unit_test (test_nearest),        cmocka_unit_test (test_values_can_be_written),
+        cmocka_unit_test (test_defaults),
+        cmocka_unit_test (test_overrides),
+        cmocka_unit_test (test_bad_overrides),
+        cmocka_unit_test (test_not_yaml),
+        cmocka_unit_test (test_keys),
+        cmocka_unit_test (test_values),
+        cmocka_unit_test (test_federation),
+        cmocka_unit_test (test_contradictions),
+        cmocka_unit_test (test_not_in_this_version),
+        cmocka_unit_test (test_prefixes),
+        cmocka_unit_test (test_bit_flips),
+        cmocka_unit_test (test_nearest),
+        cmocka_unit_test (test_values_can_be_written),
     };
     return cmocka_run_group_tests_name ("topology", tests, s_set_up, s_tear_down);
 }
