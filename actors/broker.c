@@ -62,14 +62,14 @@ s_peers (tl_broker_t *self)
 static void
 s_on_status (tl_broker_t *self, tl_session_t *session)
 {
-    tl_place_t place = tl_schedule_place (self->schedule);
+    tl_place_t place = tl_scheduler_place (self->scheduler);
     json_t *report = json_pack (
         "{sssssIsIsIsIsfsos{sIsIsIsI}}", "run", self->topology->name, "state",
         tl_actor_state (self->actor) == SERVING ? "serving"
-                                                : tl_schedule_state_name (self->schedule),
+                                                : tl_scheduler_state_name (self->scheduler),
         "step", (json_int_t)place.step, "round", (json_int_t)place.round, "rounds",
         (json_int_t)self->topology->train.steps, "saved_step",
-        (json_int_t)tl_schedule_saved_step (self->schedule), "seconds",
+        (json_int_t)tl_scheduler_saved_step (self->scheduler), "seconds",
         (double)(tl_clock_ms () - self->began) / 1000, "peers", s_peers (self), "refused",
         "unknown_key", (json_int_t)(self->zap ? tl_zap_refused_unknown (self->zap) : 0),
         "wrong_role", (json_int_t)(self->zap ? tl_zap_refused_role (self->zap) : 0), "plain_text",
@@ -105,11 +105,11 @@ s_on_patience (void *arg)
         self->hurried = true;
         tl_warn ("the open step doesn't end: giving it up");
         self->stop_timer = tl_actor_timer (self->actor, STOP_MS, 1, s_on_patience, self);
-        tl_schedule_stop (self->schedule, true, 0, "stopped while a step was open");
+        tl_scheduler_stop (self->scheduler, true, 0, "stopped while a step was open");
     } else {
         snprintf (self->text, sizeof self->text,
                   "not every part answered in time; the last common save is of step %llu",
-                  (unsigned long long)tl_schedule_saved_step (self->schedule));
+                  (unsigned long long)tl_scheduler_saved_step (self->scheduler));
         self->code = TL_FAILED;
         tl_store_end (self);
         tl_broker_end (self);
@@ -125,7 +125,7 @@ s_stop (tl_broker_t *self, const char *why)
     }
     if (!self->stop_timer)
         self->stop_timer = tl_actor_timer (self->actor, STOP_MS, 1, s_on_patience, self);
-    tl_schedule_stop (self->schedule, false, 0, why);
+    tl_scheduler_stop (self->scheduler, false, 0, why);
 }
 
 static void
@@ -541,13 +541,13 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     zmq_ctx_set (self->context, ZMQ_IO_THREADS, topology->broker.threads);
     randombytes_buf (&self->run, sizeof self->run);
     tl_agreements_make (&self->agreements, topology, TL_AGREE_ALL);
-    tl_schedule_config_t config = {.serial = topology->schedule.mode == TL_MODE_SERIAL,
+    tl_scheduler_config_t config = {.serial = topology->schedule.mode == TL_MODE_SERIAL,
                                    .clients = topology->client_count,
                                    .rounds = topology->train.steps,
                                    .save_every = topology->checkpoint.every};
     self->committed = tl_alloc (topology->client_count * sizeof *self->committed);
     self->past = tl_alloc (topology->client_count * sizeof *self->past);
-    self->schedule = tl_schedule_new (&config, &tl_broker_actions, self);
+    self->scheduler = tl_scheduler_new (&config, &tl_broker_actions, self);
     int code = TL_BAD_INPUT;
     if (s_open (self, err) == 0) {
         s_watch (self);
@@ -570,7 +570,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_zap_destroy (&self->zap);
     tl_outsiders_destroy (&self->outsiders);
     zmq_ctx_term (self->context);
-    tl_schedule_destroy (&self->schedule);
+    tl_scheduler_destroy (&self->scheduler);
     tl_agreements_clear (&self->agreements);
     tl_actor_destroy (&self->actor);
     free (self->committed);

@@ -263,7 +263,7 @@ s_welcome (tl_broker_t *self, const tl_session_t *session)
 {
     tl_message_t welcome;
     tl_message_init (&welcome, TL_WELCOME);
-    welcome.step = tl_schedule_place (self->schedule).step;
+    welcome.step = tl_scheduler_place (self->scheduler).step;
     welcome.body.welcome.session = session->id;
     welcome.body.welcome.session_size = sizeof session->id;
     welcome.body.welcome.ping_ms = (uint64_t)self->topology->liveness.ping_ms;

@@ -7,7 +7,7 @@
 #include "actors/agreement.h"
 #include "actors/broker.h"
 #include "actors/compute.h"
-#include "actors/schedule.h"
+#include "scheduler/scheduler.h"
 #include "actors/session.h"
 #include "messages/tensor_wire.h"
 #include "net/zap.h"
@@ -32,7 +32,7 @@ typedef struct {
     tl_socket_t *control, *clients, *workers;
     tl_agreements_t agreements;
     tl_sessions_t sessions;
-    tl_schedule_t *schedule;
+    tl_scheduler_t *scheduler;
     tl_compute_t *disk;        //  writes saved states off the loop
     tl_assembly_t *state;      //  the trunk's state that is coming in, or NULL
     uint64_t run;              //  id of this run, random
@@ -67,7 +67,7 @@ void tl_broker_serve (tl_broker_t *self); //  the run is over; eval and generate
 void tl_broker_end (tl_broker_t *self);
 
 //  broker_run.c
-extern const tl_schedule_actions_t tl_broker_actions;
+extern const tl_scheduler_actions_t tl_broker_actions;
 //  A new message in order on session's link; payload may be moved away. Released when nobody needs it any more.
 void tl_broker_on_run (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
                        zmq_msg_t *payload);
@@ -82,7 +82,7 @@ void tl_broker_send_state (tl_broker_t *self, const tl_place_t *place, void *sta
 //  Makes it, checks that it is writable, removes old states: of a run that did not end only if replace.
 int tl_store_open (const tl_topology_t *topology, bool replace, tl_error_t *err);
 void tl_store_put (tl_broker_t *self, uint64_t step, void *state,
-                   size_t size); //  takes state over; then tl_schedule_saved
+                   size_t size); //  takes state over; then tl_scheduler_saved
 void tl_store_fetch (tl_broker_t *self, const tl_place_t *place); //  then tl_broker_send_state
 void tl_store_common (tl_broker_t *self,
                       const tl_place_t *place); //  it counts: noted, older ones pruned

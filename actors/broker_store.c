@@ -107,7 +107,7 @@ static void
 s_done_put (void *arg)
 {
     tl_work_t *work = arg;
-    tl_schedule_saved (work->broker->schedule, work->place.step, work->err.code == TL_OK,
+    tl_scheduler_saved (work->broker->scheduler, work->place.step, work->err.code == TL_OK,
                        work->err.text);
     s_free (work);
 }
@@ -139,7 +139,7 @@ s_done_fetch (void *arg)
     else if (work->state)
         tl_broker_send_state (work->broker, &work->place, work->state, work->size);
     else
-        tl_schedule_restored (work->broker->schedule, false, work->err.text);
+        tl_scheduler_restored (work->broker->scheduler, false, work->err.text);
     s_free (work);
 }
 
@@ -183,6 +183,6 @@ tl_store_common (tl_broker_t *self, const tl_place_t *place)
 void
 tl_store_end (tl_broker_t *self)
 {
-    tl_place_t place = tl_schedule_place (self->schedule);
+    tl_place_t place = tl_scheduler_place (self->scheduler);
     tl_compute_submit (self->disk, s_run_end, s_done_note, s_free, s_work (self, &place));
 }

@@ -1,4 +1,4 @@
-#include "schedule.h"
+#include "scheduler.h"
 
 #include "base/assert.h"
 #include "error.h"
@@ -26,9 +26,9 @@ enum {
     MOST_FUTILE = 3
 }; //  times in a row that a step may come to nothing though everybody is there
 
-struct tl_schedule {
-    tl_schedule_config_t config;
-    tl_schedule_actions_t actions;
+struct tl_scheduler {
+    tl_scheduler_config_t config;
+    tl_scheduler_actions_t actions;
     void *arg;
     tl_run_state_t state;
     tl_place_t place;   //  of the next step to open; place.step is the open one in TL_RUN_STEP
@@ -46,14 +46,14 @@ struct tl_schedule {
     tl_seat_t *seats; //  [config.clients]
 };
 
-static void s_next (tl_schedule_t *self);
+static void s_next (tl_scheduler_t *self);
 
-tl_schedule_t *
-tl_schedule_new (const tl_schedule_config_t *config, const tl_schedule_actions_t *actions,
+tl_scheduler_t *
+tl_scheduler_new (const tl_scheduler_config_t *config, const tl_scheduler_actions_t *actions,
                  void *arg)
 {
-    tl_assert (config->clients > 0 && config->clients <= TL_SCHEDULE_CLIENTS);
-    tl_schedule_t *self = tl_alloc (sizeof *self);
+    tl_assert (config->clients > 0 && config->clients <= TL_SCHEDULER_CLIENTS);
+    tl_scheduler_t *self = tl_alloc (sizeof *self);
     self->config = *config;
     self->actions = *actions;
     self->arg = arg;
@@ -63,7 +63,7 @@ tl_schedule_new (const tl_schedule_config_t *config, const tl_schedule_actions_t
 }
 
 void
-tl_schedule_destroy (tl_schedule_t **self_p)
+tl_scheduler_destroy (tl_scheduler_t **self_p)
 {
     if (*self_p) {
         free ((*self_p)->seats);
@@ -73,7 +73,7 @@ tl_schedule_destroy (tl_schedule_t **self_p)
 }
 
 static void
-s_go (tl_schedule_t *self, tl_run_state_t state, const char *event)
+s_go (tl_scheduler_t *self, tl_run_state_t state, const char *event)
 {
     if (state != self->state)
         tl_debug ("run: %s: %s -> %s", event, s_states[self->state], s_states[state]);
@@ -81,7 +81,7 @@ s_go (tl_schedule_t *self, tl_run_state_t state, const char *event)
 }
 
 static size_t
-s_live (const tl_schedule_t *self)
+s_live (const tl_scheduler_t *self)
 {
     size_t live = 0;
     for (size_t i = 0; i < self->config.clients; i++)
@@ -90,7 +90,7 @@ s_live (const tl_schedule_t *self)
 }
 
 static void
-s_done (tl_schedule_t *self)
+s_done (tl_scheduler_t *self)
 {
     if (self->state == TL_RUN_DONE)
         return;
@@ -104,7 +104,7 @@ s_done (tl_schedule_t *self)
 //  --- saves ------------------------------------------------------------------------------------
 
 static bool
-s_awaits_save (const tl_schedule_t *self)
+s_awaits_save (const tl_scheduler_t *self)
 {
     bool awaits = self->worker_saving;
     for (size_t i = 0; i < self->config.clients; i++)
@@ -113,7 +113,7 @@ s_awaits_save (const tl_schedule_t *self)
 }
 
 static void
-s_finish (tl_schedule_t *self)
+s_finish (tl_scheduler_t *self)
 {
     s_go (self, TL_RUN_FINISHING, "saved");
     size_t asked = 0;
@@ -126,7 +126,7 @@ s_finish (tl_schedule_t *self)
 
 //  Every part that was asked and is still here has answered.
 static void
-s_save_complete (tl_schedule_t *self)
+s_save_complete (tl_scheduler_t *self)
 {
     if (self->pending_good) {
         self->common = self->pending;
@@ -136,7 +136,7 @@ s_save_complete (tl_schedule_t *self)
 }
 
 static void
-s_save_answered (tl_schedule_t *self, bool *awaited, uint64_t step, bool good, const char *why)
+s_save_answered (tl_scheduler_t *self, bool *awaited, uint64_t step, bool good, const char *why)
 {
     if (self->state != TL_RUN_SAVING || step != self->pending.step || !*awaited)
         return;
@@ -154,7 +154,7 @@ s_save_answered (tl_schedule_t *self, bool *awaited, uint64_t step, bool good, c
 
 //  No step opens until it is common, so that whatever is lost is never more than save_every steps.
 static void
-s_save (tl_schedule_t *self, bool last, const char *event)
+s_save (tl_scheduler_t *self, bool last, const char *event)
 {
     s_go (self, TL_RUN_SAVING, event);
     self->pending = self->place;
@@ -167,7 +167,7 @@ s_save (tl_schedule_t *self, bool last, const char *event)
 
 //  The newest step becomes common, unless it can't be saved; then the run is over.
 static void
-s_last_save (tl_schedule_t *self)
+s_last_save (tl_scheduler_t *self)
 {
     bool failed = !self->pending_good && self->pending.step == self->place.step;
     if (self->common.step != self->place.step && !failed)
@@ -181,9 +181,9 @@ s_last_save (tl_schedule_t *self)
 //  --- steps ------------------------------------------------------------------------------------
 
 static void
-s_open_step (tl_schedule_t *self)
+s_open_step (tl_scheduler_t *self)
 {
-    size_t members[TL_SCHEDULE_CLIENTS], count = 0;
+    size_t members[TL_SCHEDULER_CLIENTS], count = 0;
     size_t first = self->config.serial ? self->place.turn : 0;
     for (size_t i = first; i < self->config.clients; i++)
         if (self->seats[i].live) {
@@ -209,7 +209,7 @@ s_open_step (tl_schedule_t *self)
 
 //  What comes after a step, a join or a restore.
 static void
-s_next (tl_schedule_t *self)
+s_next (tl_scheduler_t *self)
 {
     bool complete = self->place.round >= self->config.rounds;
     if (self->stopping) {
@@ -232,7 +232,7 @@ s_next (tl_schedule_t *self)
 //  The open step changed nothing. Whoever left took its part with it and the next try is another one; but if everybody
 //  is there, it would be the same for ever.
 static void
-s_came_to_nothing (tl_schedule_t *self)
+s_came_to_nothing (tl_scheduler_t *self)
 {
     bool someone = false;
     for (size_t i = 0; i < self->config.clients; i++)
@@ -250,7 +250,7 @@ s_came_to_nothing (tl_schedule_t *self)
 }
 
 void
-tl_schedule_closed (tl_schedule_t *self, uint64_t step, uint64_t labels)
+tl_scheduler_closed (tl_scheduler_t *self, uint64_t step, uint64_t labels)
 {
     if (self->state != TL_RUN_STEP || step != self->place.step)
         return;
@@ -279,7 +279,7 @@ tl_schedule_closed (tl_schedule_t *self, uint64_t step, uint64_t labels)
 //  --- who is here ------------------------------------------------------------------------------
 
 void
-tl_schedule_join (tl_schedule_t *self, size_t client)
+tl_scheduler_join (tl_scheduler_t *self, size_t client)
 {
     tl_seat_t *seat = &self->seats[client];
     seat->live = true;
@@ -292,7 +292,7 @@ tl_schedule_join (tl_schedule_t *self, size_t client)
 }
 
 static void
-s_restored_one (tl_schedule_t *self, bool *awaited, bool good, const char *why)
+s_restored_one (tl_scheduler_t *self, bool *awaited, bool good, const char *why)
 {
     if (!*awaited)
         return;
@@ -319,7 +319,7 @@ s_restored_one (tl_schedule_t *self, bool *awaited, bool good, const char *why)
 }
 
 void
-tl_schedule_left (tl_schedule_t *self, size_t client)
+tl_scheduler_left (tl_scheduler_t *self, size_t client)
 {
     tl_seat_t *seat = &self->seats[client];
     if (!seat->live)
@@ -333,11 +333,11 @@ tl_schedule_left (tl_schedule_t *self, size_t client)
     s_save_answered (self, &seat->saving, self->pending.step, true, "");
     s_restored_one (self, &seat->restoring, true, "");
     if (self->state == TL_RUN_FINISHING)
-        tl_schedule_finished (self, client);
+        tl_scheduler_finished (self, client);
 }
 
 void
-tl_schedule_worker_join (tl_schedule_t *self)
+tl_scheduler_worker_join (tl_scheduler_t *self)
 {
     self->worker = true;
     if (self->state == TL_RUN_DONE && self->worker_used) {
@@ -366,7 +366,7 @@ tl_schedule_worker_join (tl_schedule_t *self)
 
 //  A save without the trunk doesn't count; whatever the clients still say of it is ignored.
 static void
-s_lose_save (tl_schedule_t *self)
+s_lose_save (tl_scheduler_t *self)
 {
     self->worker_saving = false;
     for (size_t i = 0; i < self->config.clients; i++)
@@ -376,7 +376,7 @@ s_lose_save (tl_schedule_t *self)
 }
 
 void
-tl_schedule_worker_left (tl_schedule_t *self)
+tl_scheduler_worker_left (tl_scheduler_t *self)
 {
     if (!self->worker)
         return;
@@ -415,32 +415,32 @@ tl_schedule_worker_left (tl_schedule_t *self)
 //  --- answers of parts -------------------------------------------------------------------------
 
 void
-tl_schedule_saved (tl_schedule_t *self, uint64_t step, bool good, const char *why)
+tl_scheduler_saved (tl_scheduler_t *self, uint64_t step, bool good, const char *why)
 {
     s_save_answered (self, &self->worker_saving, step, good, why);
 }
 
 void
-tl_schedule_client_saved (tl_schedule_t *self, size_t client, uint64_t step, bool good,
+tl_scheduler_client_saved (tl_scheduler_t *self, size_t client, uint64_t step, bool good,
                           const char *why)
 {
     s_save_answered (self, &self->seats[client].saving, step, good, why);
 }
 
 void
-tl_schedule_restored (tl_schedule_t *self, bool good, const char *why)
+tl_scheduler_restored (tl_scheduler_t *self, bool good, const char *why)
 {
     s_restored_one (self, &self->worker_restoring, good, why);
 }
 
 void
-tl_schedule_client_restored (tl_schedule_t *self, size_t client, bool good, const char *why)
+tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, bool good, const char *why)
 {
     s_restored_one (self, &self->seats[client].restoring, good, why);
 }
 
 void
-tl_schedule_finished (tl_schedule_t *self, size_t client)
+tl_scheduler_finished (tl_scheduler_t *self, size_t client)
 {
     if (self->state != TL_RUN_FINISHING)
         return;
@@ -452,7 +452,7 @@ tl_schedule_finished (tl_schedule_t *self, size_t client)
 }
 
 void
-tl_schedule_stop (tl_schedule_t *self, bool hurry, int code, const char *why)
+tl_scheduler_stop (tl_scheduler_t *self, bool hurry, int code, const char *why)
 {
     if (self->state == TL_RUN_DONE)
         return;
@@ -490,43 +490,43 @@ tl_schedule_stop (tl_schedule_t *self, bool hurry, int code, const char *why)
 //  --- questions --------------------------------------------------------------------------------
 
 tl_run_state_t
-tl_schedule_state (const tl_schedule_t *self)
+tl_scheduler_state (const tl_scheduler_t *self)
 {
     return self->state;
 }
 
 const char *
-tl_schedule_state_name (const tl_schedule_t *self)
+tl_scheduler_state_name (const tl_scheduler_t *self)
 {
     return s_states[self->state];
 }
 
 tl_place_t
-tl_schedule_place (const tl_schedule_t *self)
+tl_scheduler_place (const tl_scheduler_t *self)
 {
     return self->place;
 }
 
 uint64_t
-tl_schedule_saved_step (const tl_schedule_t *self)
+tl_scheduler_saved_step (const tl_scheduler_t *self)
 {
     return self->common.step;
 }
 
 bool
-tl_schedule_serves (const tl_schedule_t *self)
+tl_scheduler_serves (const tl_scheduler_t *self)
 {
     return self->worker && !self->worker_restoring;
 }
 
 bool
-tl_schedule_member (const tl_schedule_t *self, size_t client)
+tl_scheduler_member (const tl_scheduler_t *self, size_t client)
 {
     return self->state == TL_RUN_STEP && self->seats[client].member;
 }
 
 bool
-tl_schedule_open (const tl_schedule_t *self, uint64_t step)
+tl_scheduler_open (const tl_scheduler_t *self, uint64_t step)
 {
     return self->state == TL_RUN_STEP && self->place.step == step;
 }
