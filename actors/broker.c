@@ -283,8 +283,7 @@ s_on_disconnected (tl_broker_t *self, const tl_socket_t *socket, int fd)
     for (tl_session_t *it = self->sessions.first; it && fd >= 0; it = next) {
         next = it->next;
         tl_road_t *road = control ? &it->control : &it->data;
-        if (road->fd != fd ||
-            (!control && (it->role == TL_ROLE_WORKER) != (socket == self->workers)))
+        if (road->fd != fd || (!control && tl_role_behind (it->role) != (socket == self->workers)))
             continue;
         tl_debug ("%s connection of %s broke", control ? "control" : "data", it->label);
         tl_road_close (road);
@@ -433,7 +432,7 @@ s_stuck (const tl_broker_t *self, tl_session_t *session, int64_t now)
         session->moved = now;
     }
     return now - session->moved > 2 * self->topology->liveness.expire_ms ||
-           (session->role != TL_ROLE_WORKER && pending > 2 * session->granted_messages + SPARE);
+           (!tl_role_behind (session->role) && pending > 2 * session->granted_messages + SPARE);
 }
 
 static void
@@ -471,7 +470,7 @@ s_on_tick (void *arg)
             }
             if (it->link && it->data.attached && !tl_link_attached (it->link))
                 //  It was told that messages are missing, or could not be sent one: it is to attach again
-                tl_broker_invalid (self, it->role == TL_ROLE_WORKER ? self->workers : self->clients,
+                tl_broker_invalid (self, tl_role_behind (it->role) ? self->workers : self->clients,
                                    &it->data.routing, false, "messages are missing: attach again");
             else if (it->link)
                 tl_link_tick (it->link, true);
@@ -542,9 +541,9 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     randombytes_buf (&self->run, sizeof self->run);
     tl_agreements_make (&self->agreements, topology, TL_AGREE_ALL);
     tl_scheduler_config_t config = {.serial = topology->schedule.mode == TL_MODE_SERIAL,
-                                   .clients = topology->client_count,
-                                   .rounds = topology->train.steps,
-                                   .save_every = topology->checkpoint.every};
+                                    .clients = topology->client_count,
+                                    .rounds = topology->train.steps,
+                                    .save_every = topology->checkpoint.every};
     self->committed = tl_alloc (topology->client_count * sizeof *self->committed);
     self->past = tl_alloc (topology->client_count * sizeof *self->past);
     self->scheduler = tl_scheduler_new (&config, &tl_broker_actions, self);

@@ -58,7 +58,7 @@ s_link_send (void *arg, const void *envelope, size_t size, zmq_msg_t *payload)
 {
     tl_session_t *session = arg;
     tl_broker_t *self = session->owner;
-    tl_socket_t *socket = session->role == TL_ROLE_WORKER ? self->workers : self->clients;
+    tl_socket_t *socket = tl_role_behind (session->role) ? self->workers : self->clients;
     if (!session->data.attached)
         return -1;
     return tl_socket_send (socket, &session->data.routing, envelope, size, payload);
@@ -123,6 +123,7 @@ s_role (const tl_packet_t *packet, const char *asked, tl_role_t *role, const cha
     } s_roles[] = {{"client", "client/", TL_ROLE_CLIENT},
                    {"reader", "client/", TL_ROLE_READER},
                    {"worker", "worker/", TL_ROLE_WORKER},
+                   {"aggregator", "aggregator/", TL_ROLE_AGGREGATOR},
                    {"admin", "admin/", TL_ROLE_ADMIN}};
     for (size_t i = 0; i < sizeof s_roles / sizeof *s_roles; i++)
         if (strcmp (asked, s_roles[i].asked) == 0 &&
@@ -159,6 +160,8 @@ static int
 s_check_listed (tl_broker_t *self, tl_role_t role, const char *name, int *index,
                 tl_refusal_t *refusal)
 {
+    if (role == TL_ROLE_AGGREGATOR && tl_topology_aggregates (self->topology))
+        return 0;
     *index = role == TL_ROLE_WORKER ? tl_topology_worker (self->topology, name)
                                     : tl_topology_client (self->topology, name);
     if (*index >= 0)
@@ -239,7 +242,7 @@ static bool
 s_make_room (tl_broker_t *self, const tl_message_t *message, tl_role_t role, const char *name,
              tl_refusal_t *refusal)
 {
-    tl_session_t *old = role == TL_ROLE_CLIENT || role == TL_ROLE_WORKER
+    tl_session_t *old = role == TL_ROLE_CLIENT || tl_role_behind (role)
                             ? tl_sessions_by_role (&self->sessions, role, name)
                             : NULL;
     if (!old)

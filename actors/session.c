@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const s_roles[] = {"client", "worker", "reader", "admin"};
+static const char *const s_roles[] = {"client", "worker", "reader", "aggregator", "admin"};
 
 const char *
 tl_role_name (tl_role_t role)

@@ -8,7 +8,7 @@
 #include "net/link.h"
 #include "net/socket.h"
 
-typedef enum { TL_ROLE_CLIENT, TL_ROLE_WORKER, TL_ROLE_READER, TL_ROLE_ADMIN } tl_role_t;
+typedef enum { TL_ROLE_CLIENT, TL_ROLE_WORKER, TL_ROLE_READER, TL_ROLE_AGGREGATOR, TL_ROLE_ADMIN } tl_role_t;
 
 //  One of a session's two connections.
 typedef struct {
@@ -77,5 +77,11 @@ tl_session_t *tl_sessions_by_last_route (tl_sessions_t *self, const zmq_msg_t *r
 void tl_road_attach (tl_road_t *self, const zmq_msg_t *routing, int fd);
 void tl_road_close (tl_road_t *self);
 const char *tl_role_name (tl_role_t role);
+//  Its data connection is to broker.workers.
+static inline bool
+tl_role_behind (tl_role_t role)
+{
+    return role == TL_ROLE_WORKER || role == TL_ROLE_AGGREGATOR;
+}
 
 #endif
