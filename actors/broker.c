@@ -254,10 +254,11 @@ s_dispatch (tl_broker_t *self, tl_socket_t *socket, tl_message_t *message, tl_pa
         tl_broker_on_attach (self, message, packet, socket);
         return;
     }
-    tl_session_t *session = tl_sessions_by_route (&self->sessions, control, &packet->routing);
+    tl_session_t *session =
+        tl_sessions_by_route (&self->sessions, control, packet->user, &packet->routing);
     if (!session && control && message->type == TL_BYE)
-        session = tl_sessions_by_last_route (&self->sessions, &packet->routing);
-    if (!session || strcmp (session->user, packet->user) != 0) {
+        session = tl_sessions_by_last_route (&self->sessions, packet->user, &packet->routing);
+    if (!session) {
         tl_broker_invalid (self, socket, &packet->routing, false,
                            "this connection is not attached");
         return;
@@ -542,9 +543,9 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     randombytes_buf (&self->run, sizeof self->run);
     tl_agreements_make (&self->agreements, topology, TL_AGREE_ALL);
     tl_scheduler_config_t config = {.serial = topology->schedule.mode == TL_MODE_SERIAL,
-                                   .clients = topology->client_count,
-                                   .rounds = topology->train.steps,
-                                   .save_every = topology->checkpoint.every};
+                                    .clients = topology->client_count,
+                                    .rounds = topology->train.steps,
+                                    .save_every = topology->checkpoint.every};
     self->committed = tl_alloc (topology->client_count * sizeof *self->committed);
     self->past = tl_alloc (topology->client_count * sizeof *self->past);
     self->scheduler = tl_scheduler_new (&config, &tl_broker_actions, self);
