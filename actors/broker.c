@@ -254,10 +254,11 @@ s_dispatch (tl_broker_t *self, tl_socket_t *socket, tl_message_t *message, tl_pa
         tl_broker_on_attach (self, message, packet, socket);
         return;
     }
-    tl_session_t *session = tl_sessions_by_route (&self->sessions, control, &packet->routing);
+    tl_session_t *session =
+        tl_sessions_by_route (&self->sessions, control, packet->user, &packet->routing);
     if (!session && control && message->type == TL_BYE)
-        session = tl_sessions_by_last_route (&self->sessions, &packet->routing);
-    if (!session || strcmp (session->user, packet->user) != 0) {
+        session = tl_sessions_by_last_route (&self->sessions, packet->user, &packet->routing);
+    if (!session) {
         tl_broker_invalid (self, socket, &packet->routing, false,
                            "this connection is not attached");
         return;

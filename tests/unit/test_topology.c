@@ -390,6 +390,53 @@ test_nearest (void **state)
     assert_null (tl_nearest ("", words, 3));
 }
 
+#define SYNTHETIC                                                                                  \
+    "version: 1\nname: t\n"                                                                        \
+    "model: {synthetic: {hidden: 64}}\n"                                                           \
+    "workers: [{name: w, compute: {synthetic: {base_ms: 20, us_per_row: 10}}}]\n"                  \
+    "clients: [{name: s, count: 20, compute: {synthetic: {rows: 8}}},\n"                           \
+    "          {name: slow, compute: {synthetic: {base_ms: 5, changes_at: 9, changes_by: 4}}}]\n"
+
+//  Without a model nothing computes, and one entry may stand for many clients.
+static void
+test_synthetic (void **state)
+{
+    tl_topology_t *self = s_good (SYNTHETIC, NULL, 0);
+    assert_true (self->model.synthetic && !self->model.path);
+    assert_int_equal (self->model.hidden, 64);
+    assert_true (self->workers[0].synthetic.is && self->workers[0].synthetic.base_ms == 20);
+    assert_true (self->workers[0].synthetic.us_per_row == 10);
+    assert_int_equal (self->client_count, 21);
+    assert_string_equal (self->clients[0].name, "s-01");
+    assert_string_equal (self->clients[19].name, "s-20");
+    assert_int_equal (self->clients[19].synthetic.rows, 8);
+    assert_int_equal (tl_topology_client (self, "s-07"), 6);
+    assert_int_equal (tl_topology_client (self, "s"), -1);
+    assert_int_equal (self->clients[20].synthetic.rows, 256);
+    assert_int_equal (self->clients[20].synthetic.changes_at, 9);
+    assert_true (self->clients[20].synthetic.changes_by == 4);
+    tl_topology_destroy (&self);
+    s_refused (SYNTHETIC, "clients.2={name: real, data: d.jsonl}",
+               "--set clients.2: clients.2.compute.synthetic: model.synthetic leaves nothing to "
+               "compute; write compute: {synthetic: {base_ms: 20}} here too, or give a model.path");
+    s_refused (SYNTHETIC, "clients.1.compute.synthetic.rows=512",
+               "--set clients.1.compute.synthetic.rows: 512 rows are one sequence, and "
+               "train.max_length is 256; raise that or use fewer");
+    s_refused (SYNTHETIC, "clients.1.name=s-07",
+               "--set clients.1.name: the name 's-07' is taken by another peer; choose a name of "
+               "its own");
+    s_refused (SYNTHETIC, "model.path=m",
+               ":3:9: model.synthetic: a topology has a model or a synthetic one; "
+               "remove it or model.path");
+    s_refused (GOOD, "clients.0.count=2",
+               "--set clients.0.count: 2 alike can only be synthetic; give each its own entry, or "
+               "'compute: {synthetic: {}}'");
+    s_refused (GOOD, "workers.0.compute={synthetic: {}}",
+               "--set workers.0.compute: workers.0.compute.synthetic: a part that computes nothing "
+               "does not go with a model; write model: {synthetic: {hidden: 256}} and make all "
+               "parts synthetic, or remove it");
+}
+
 //  What the settings hold, written out and read again, is what they held.
 static void
 test_values_can_be_written (void **state)
@@ -452,6 +499,7 @@ main (void)
         cmocka_unit_test (test_prefixes),
         cmocka_unit_test (test_bit_flips),
         cmocka_unit_test (test_nearest),
+        cmocka_unit_test (test_synthetic),
         cmocka_unit_test (test_values_can_be_written),
     };
     return cmocka_run_group_tests_name ("topology", tests, s_set_up, s_tear_down);
