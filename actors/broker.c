@@ -64,14 +64,14 @@ s_peers (tl_broker_t *self)
 static void
 s_on_status (tl_broker_t *self, tl_session_t *session)
 {
-    tl_place_t place = tl_schedule_place (self->schedule);
+    tl_place_t place = tl_scheduler_place (self->scheduler);
     json_t *report = json_pack (
         "{sssssIsIsIsIsfsos{sIsIsIsI}}", "run", self->topology->name, "state",
         tl_actor_state (self->actor) == SERVING ? "serving"
-                                                : tl_schedule_state_name (self->schedule),
+                                                : tl_scheduler_state_name (self->scheduler),
         "step", (json_int_t)place.step, "round", (json_int_t)place.round, "rounds",
         (json_int_t)self->topology->train.steps, "saved_step",
-        (json_int_t)tl_schedule_saved_step (self->schedule), "seconds",
+        (json_int_t)tl_scheduler_saved_step (self->scheduler), "seconds",
         (double)(tl_clock_ms () - self->began) / 1000, "peers", s_peers (self), "refused",
         "unknown_key", (json_int_t)(self->zap ? tl_zap_refused_unknown (self->zap) : 0),
         "wrong_role", (json_int_t)(self->zap ? tl_zap_refused_role (self->zap) : 0), "plain_text",
@@ -107,11 +107,11 @@ s_on_patience (void *arg)
         self->hurried = true;
         tl_warn ("the open step doesn't end: giving it up");
         self->stop_timer = tl_actor_timer (self->actor, STOP_MS, 1, s_on_patience, self);
-        tl_schedule_stop (self->schedule, true, 0, "stopped while a step was open");
+        tl_scheduler_stop (self->scheduler, true, 0, "stopped while a step was open");
     } else {
         snprintf (self->text, sizeof self->text,
                   "not every part answered in time; the last common save is of step %llu",
-                  (unsigned long long)tl_schedule_saved_step (self->schedule));
+                  (unsigned long long)tl_scheduler_saved_step (self->scheduler));
         self->code = TL_FAILED;
         tl_broker_end (self);
     }
@@ -126,7 +126,7 @@ s_stop (tl_broker_t *self, const char *why)
     }
     if (!self->stop_timer)
         self->stop_timer = tl_actor_timer (self->actor, STOP_MS, 1, s_on_patience, self);
-    tl_schedule_stop (self->schedule, false, 0, why);
+    tl_scheduler_stop (self->scheduler, false, 0, why);
 }
 
 static void
@@ -141,7 +141,7 @@ tl_broker_unwritable (tl_broker_t *self, const char *why)
     tl_error ("%s", why);
     if (!self->stop_timer)
         self->stop_timer = tl_actor_timer (self->actor, STOP_MS, 1, s_on_patience, self);
-    tl_schedule_stop (self->schedule, false, TL_FAILED, why);
+    tl_scheduler_stop (self->scheduler, false, TL_FAILED, why);
 }
 
 void
@@ -266,10 +266,11 @@ s_dispatch (tl_broker_t *self, tl_socket_t *socket, tl_message_t *message, tl_pa
         tl_broker_on_attach (self, message, packet, socket);
         return;
     }
-    tl_session_t *session = tl_sessions_by_route (&self->sessions, control, &packet->routing);
+    tl_session_t *session =
+        tl_sessions_by_route (&self->sessions, control, packet->user, &packet->routing);
     if (!session && control && message->type == TL_BYE)
-        session = tl_sessions_by_last_route (&self->sessions, &packet->routing);
-    if (!session || strcmp (session->user, packet->user) != 0) {
+        session = tl_sessions_by_last_route (&self->sessions, packet->user, &packet->routing);
+    if (!session) {
         tl_broker_invalid (self, socket, &packet->routing, false,
                            "this connection is not attached");
         return;
@@ -295,8 +296,7 @@ s_on_disconnected (tl_broker_t *self, const tl_socket_t *socket, int fd)
     for (tl_session_t *it = self->sessions.first; it && fd >= 0; it = next) {
         next = it->next;
         tl_road_t *road = control ? &it->control : &it->data;
-        if (road->fd != fd ||
-            (!control && (it->role == TL_ROLE_WORKER) != (socket == self->workers)))
+        if (road->fd != fd || (!control && tl_role_behind (it->role) != (socket == self->workers)))
             continue;
         tl_debug ("%s connection of %s broke", control ? "control" : "data", it->label);
         tl_road_close (road);
@@ -446,7 +446,7 @@ s_stuck (const tl_broker_t *self, tl_session_t *session, int64_t now)
         session->moved = now;
     }
     return now - session->moved > 2 * self->topology->liveness.expire_ms ||
-           (session->role != TL_ROLE_WORKER && pending > 2 * session->granted_messages + SPARE);
+           (!tl_role_behind (session->role) && pending > 2 * session->granted_messages + SPARE);
 }
 
 //  What goes to run.db though nobody told it: figures, and what has been told, now and then.
@@ -508,7 +508,7 @@ s_on_tick (void *arg)
             }
             if (it->link && it->data.attached && !tl_link_attached (it->link))
                 //  It was told that messages are missing, or could not be sent one: it is to attach again
-                tl_broker_invalid (self, it->role == TL_ROLE_WORKER ? self->workers : self->clients,
+                tl_broker_invalid (self, tl_role_behind (it->role) ? self->workers : self->clients,
                                    &it->data.routing, false, "messages are missing: attach again");
             else if (it->link)
                 tl_link_tick (it->link, true);
@@ -568,18 +568,17 @@ static void
 s_schedule (tl_broker_t *self)
 {
     const tl_topology_t *t = self->topology;
-    tl_schedule_config_t config = {.serial = t->schedule.mode == TL_MODE_SERIAL,
-                                   .clients = t->client_count,
-                                   .rounds = t->train.steps,
-                                   .save_every = t->checkpoint.every,
-                                   .begin = self->options.resume ? &self->begin : NULL,
-                                   .expected = self->expected,
-                                   .ended = self->ended};
-    self->schedule = tl_schedule_new (&config, &tl_broker_actions, self);
-    if (self->options.resume)
-        tl_info ("the run goes on at step %llu, round %llu of %llu",
-                 (unsigned long long)self->begin.step, (unsigned long long)self->begin.round,
-                 (unsigned long long)t->train.steps);
+    tl_scheduler_config_t config = {.serial = t->schedule.mode == TL_MODE_SERIAL,
+                                    .clients = t->client_count,
+                                    .rounds = t->train.steps,
+                                    .save_every = t->checkpoint.every};
+    self->scheduler = tl_scheduler_new (&config, &tl_broker_actions, self);
+    if (!self->options.resume)
+        return;
+    tl_scheduler_resume (self->scheduler, &self->begin, self->expected, self->ended);
+    tl_info ("the run goes on at step %llu, round %llu of %llu",
+             (unsigned long long)self->begin.step, (unsigned long long)self->begin.round,
+             (unsigned long long)t->train.steps);
 }
 
 int
@@ -636,7 +635,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_zap_destroy (&self->zap);
     tl_outsiders_destroy (&self->outsiders);
     zmq_ctx_term (self->context);
-    tl_schedule_destroy (&self->schedule);
+    tl_scheduler_destroy (&self->scheduler);
     tl_agreements_clear (&self->agreements);
     tl_actor_destroy (&self->actor);
     free (self->committed);

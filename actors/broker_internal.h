@@ -8,7 +8,7 @@
 #include "actors/broker.h"
 #include "actors/compute.h"
 #include "actors/ledger.h"
-#include "actors/schedule.h"
+#include "scheduler/scheduler.h"
 #include "actors/session.h"
 #include "messages/tensor_wire.h"
 #include "net/zap.h"
@@ -33,7 +33,7 @@ typedef struct {
     tl_socket_t *control, *clients, *workers;
     tl_agreements_t agreements;
     tl_sessions_t sessions;
-    tl_schedule_t *schedule;
+    tl_scheduler_t *schedule;
     tl_compute_t *disk;        //  writes run.db and saved states off the loop
     tl_rundb_t *db;            //  until the ledger has it
     tl_ledger_t *ledger;       //  into run.db
@@ -80,7 +80,7 @@ void tl_broker_end (tl_broker_t *self);
 void tl_broker_unwritable (tl_broker_t *self, const char *why); //  run.db can't be: the run stops
 
 //  broker_run.c
-extern const tl_schedule_actions_t tl_broker_actions;
+extern const tl_scheduler_actions_t tl_broker_actions;
 //  A new message in order on session's link; payload may be moved away. Released when nobody needs it any more.
 void tl_broker_on_run (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
                        zmq_msg_t *payload);
@@ -98,7 +98,7 @@ int tl_store_open (tl_broker_t *self, tl_error_t *err);
 void tl_store_agreed (tl_broker_t *self,
                       const tl_agreement_t *agreed); //  who comes back must agree
 void tl_store_put (tl_broker_t *self, uint64_t step, void *state,
-                   size_t size); //  takes state over; then tl_schedule_saved
+                   size_t size); //  takes state over; then tl_scheduler_saved
 void tl_store_fetch (tl_broker_t *self, const tl_place_t *place); //  then tl_broker_send_state
 void tl_store_common (tl_broker_t *self,
                       const tl_place_t *place); //  it counts: noted, then told, older ones pruned

@@ -169,7 +169,7 @@ s_abandoned (void *arg, uint64_t step, const char *why)
     abandon.body.abandon.text = why;
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
         if (it->role == TL_ROLE_CLIENT && it->ready &&
-            tl_schedule_member (self->schedule, (size_t)it->index))
+            tl_scheduler_member (self->scheduler, (size_t)it->index))
             s_send (self, it, &abandon);
 }
 
@@ -303,7 +303,7 @@ static void
 s_done (void *arg, int code, const char *text)
 {
     tl_broker_t *self = arg;
-    tl_place_t place = tl_schedule_place (self->schedule);
+    tl_place_t place = tl_scheduler_place (self->scheduler);
     self->over = true;
     self->code = code;
     snprintf (self->text, sizeof self->text, "%s", text);
@@ -328,11 +328,11 @@ s_unserved (void *arg, const char *why)
               "the run is complete and its adapters are in %s/%s, but it can't be served on: the "
               "worker was lost, and its trunk of step %llu can't be brought back: %s",
               self->topology->checkpoint.dir, self->topology->name,
-              (unsigned long long)tl_schedule_saved_step (self->schedule), why);
+              (unsigned long long)tl_scheduler_saved_step (self->scheduler), why);
     tl_broker_end (self);
 }
 
-const tl_schedule_actions_t tl_broker_actions = {
+const tl_scheduler_actions_t tl_broker_actions = {
     .plan = s_plan,
     .leave = s_leave,
     .give_up = s_give_up,
@@ -352,11 +352,11 @@ const tl_schedule_actions_t tl_broker_actions = {
 static void
 s_tell_readers (tl_broker_t *self)
 {
-    if (!tl_schedule_serves (self->schedule))
+    if (!tl_scheduler_serves (self->scheduler))
         return;
     tl_message_t restore;
     tl_message_init (&restore, TL_RESTORE);
-    restore.step = tl_schedule_place (self->schedule).step;
+    restore.step = tl_scheduler_place (self->scheduler).step;
     restore.body.restore.text = "a worker holds the trunk: ask again";
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
         if (it->ready && it->role == TL_ROLE_READER)
@@ -379,13 +379,13 @@ void
 tl_broker_ready (tl_broker_t *self, tl_session_t *session)
 {
     if (session->role == TL_ROLE_WORKER) {
-        tl_schedule_worker_join (self->schedule);
+        tl_scheduler_worker_join (self->scheduler);
         s_tell_readers (self);
     } else if (session->role == TL_ROLE_CLIENT && self->over)
         tl_broker_dismiss (self, session);
     else if (session->role == TL_ROLE_CLIENT)
-        tl_schedule_join (self->schedule, (size_t)session->index);
-    if (tl_schedule_state (self->schedule) == TL_RUN_WAITING)
+        tl_scheduler_join (self->scheduler, (size_t)session->index);
+    if (tl_scheduler_state (self->scheduler) == TL_RUN_WAITING)
         s_say_missing (self);
 }
 
@@ -401,9 +401,9 @@ tl_broker_gone (tl_broker_t *self, tl_session_t *session)
         for (tl_session_t *it = self->sessions.first; it; it = it->next)
             while (it->asked_count)
                 tl_link_release (it->link, tl_session_answered (it)); //  this worker never will
-        tl_schedule_worker_left (self->schedule);
+        tl_scheduler_worker_left (self->scheduler);
     } else if (session->role == TL_ROLE_CLIENT)
-        tl_schedule_left (self->schedule, (size_t)session->index);
+        tl_scheduler_left (self->scheduler, (size_t)session->index);
 }
 
 //  --- from clients -----------------------------------------------------------------------------
@@ -417,7 +417,7 @@ s_late (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
     tl_message_t late;
     tl_message_init (&late, TL_LATE);
     late.step = message->step;
-    late.body.late.current = tl_schedule_place (self->schedule).step;
+    late.body.late.current = tl_scheduler_place (self->scheduler).step;
     s_send (self, session, &late);
 }
 
@@ -426,8 +426,8 @@ static bool
 s_timely (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
 {
     size_t client = (size_t)session->index;
-    if (tl_schedule_open (self->schedule, message->step) &&
-        tl_schedule_member (self->schedule, client) &&
+    if (tl_scheduler_open (self->scheduler, message->step) &&
+        tl_scheduler_member (self->scheduler, client) &&
         message->micro < self->topology->train.micros)
         return true;
     //  It repeats a COMMIT whose answer it never saw: the worker still knows the answer.
@@ -458,25 +458,25 @@ s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
         }
         break;
     case TL_FORWARD:
-        if (worker && tl_schedule_serves (self->schedule)) {
+        if (worker && tl_scheduler_serves (self->scheduler)) {
             s_relay_forward (self, session, worker, message, payload);
             return true;
         }
         break;
     case TL_SAVED:
-        tl_schedule_client_saved (self->schedule, client, message->step, message->body.saved.good,
-                                  message->body.saved.text);
+        tl_scheduler_client_saved (self->scheduler, client, message->step, message->body.saved.good,
+                                   message->body.saved.text);
         break;
     case TL_RESTORED:
         tl_info ("%s is back at step %llu: %s", session->label, (unsigned long long)message->step,
                  message->body.restored.text);
-        tl_schedule_client_restored (self->schedule, client, message->body.restored.good,
-                                     message->body.restored.text);
+        tl_scheduler_client_restored (self->scheduler, client, message->body.restored.good,
+                                      message->body.restored.text);
         break;
     case TL_FINISHED:
         tl_event ("finished", "{sssfsI}", "name", session->name, "nll", message->body.finished.nll,
                   "labels", (json_int_t)message->body.finished.labels);
-        tl_schedule_finished (self->schedule, client);
+        tl_scheduler_finished (self->scheduler, client);
         break;
     default:
         break;
@@ -505,9 +505,9 @@ s_on_state (tl_broker_t *self, const tl_message_t *message, zmq_msg_t *payload)
         tl_store_put (self, message->step, state, size);
     } else if (rc < 0) {
         tl_assembly_destroy (&self->state);
-        tl_schedule_saved (self->schedule, message->step, false,
-                           *err.text ? err.text
-                                     : "the trunk's state came in pieces that don't fit");
+        tl_scheduler_saved (self->scheduler, message->step, false,
+                            *err.text ? err.text
+                                      : "the trunk's state came in pieces that don't fit");
     }
 }
 
@@ -524,7 +524,7 @@ s_on_closed (tl_broker_t *self, const tl_message_t *message)
                   (json_int_t)self->step_members, "rows", (json_int_t)self->step_rows, "bytes",
                   (json_int_t)(self->payload - self->closed_payload));
     self->closed_payload = self->payload;
-    tl_schedule_closed (self->schedule, message->step, labels);
+    tl_scheduler_closed (self->scheduler, message->step, labels);
 }
 
 //  The worker found a member breaking the rules of the step: its session ends with the worker's sentence.
@@ -578,11 +578,11 @@ s_from_worker (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
     case TL_SAVED:
         //  A good one counts when its STATE is on disk (tl_store_put).
         if (!message->body.saved.good)
-            tl_schedule_saved (self->schedule, message->step, false, message->body.saved.text);
+            tl_scheduler_saved (self->scheduler, message->step, false, message->body.saved.text);
         break;
     case TL_RESTORED:
-        tl_schedule_restored (self->schedule, message->body.restored.good,
-                              message->body.restored.text);
+        tl_scheduler_restored (self->scheduler, message->body.restored.good,
+                               message->body.restored.text);
         if (!message->body.restored.good)
             tl_warn ("%s can't take the saved trunk over: %s", session->label,
                      message->body.restored.text);

@@ -305,8 +305,8 @@ static void
 s_done_put (void *arg)
 {
     tl_work_t *work = arg;
-    tl_schedule_saved (work->broker->schedule, work->place.step, work->err.code == TL_OK,
-                       work->err.text);
+    tl_scheduler_saved (work->broker->scheduler, work->place.step, work->err.code == TL_OK,
+                        work->err.text);
     s_free (work);
 }
 
@@ -337,7 +337,7 @@ s_done_fetch (void *arg)
     else if (work->state)
         tl_broker_send_state (work->broker, &work->place, work->state, work->size);
     else
-        tl_schedule_restored (work->broker->schedule, false, work->err.text);
+        tl_scheduler_restored (work->broker->scheduler, false, work->err.text);
     s_free (work);
 }
 

@@ -35,8 +35,8 @@ typedef struct tl_supervisor tl_supervisor_t;
 //  A part of the run, and the process that is it now.
 typedef struct {
     tl_supervisor_t *supervisor;
-    const char *role; //  "broker", "worker", "client"
-    const char *name; //  "" for the broker
+    const char *role; //  "broker", "aggregator", "worker", "client"
+    const char *name; //  "" for broker and aggregator
     char title[96];   //  "client/north"
     tl_child_t *child;
     int restarts;
@@ -366,17 +366,27 @@ s_broker_died (tl_part_of_run_t *part, int status, const char *what, const char 
     s_wind_up (self, clean ? BYE_MS : 1);
 }
 
-//  It was told to leave. Clients may; without the trunk there is no run.
+//  The run goes on without a client; not without the trunk, or who averages it.
+static bool
+s_is_needed (const tl_part_of_run_t *part)
+{
+    return strcmp (part->role, "worker") == 0 || strcmp (part->role, "aggregator") == 0;
+}
+
+//  It was told to leave.
 static void
 s_left (tl_part_of_run_t *part)
 {
     tl_supervisor_t *self = part->supervisor;
     s_say (self, "%s has left", part->title);
-    if (strcmp (part->role, "worker") != 0)
+    if (!s_is_needed (part))
         return;
-    s_fail (self, TL_FAILED,
-            "the worker was told to leave before the run was over; what was saved is in the run's "
-            "directory");
+    char text[256];
+    snprintf (text, sizeof text,
+              "the %s was told to leave before the run was over; what was saved is in the run's "
+              "directory",
+              part->role);
+    s_fail (self, TL_FAILED, text);
     s_stop (self);
 }
 
@@ -410,7 +420,7 @@ s_died (tl_part_of_run_t *part, int status)
         //  The others go on without a client, but the first step waits for all.
         part->failed = true;
         s_last_word (part, status, why, word, sizeof word);
-        if (worker || self->topology->client_count == 1 || !self->began) {
+        if (s_is_needed (part) || self->topology->client_count == 1 || !self->began) {
             s_fail_saved (self, code, word);
             s_stop (self);
         } else {
@@ -533,8 +543,10 @@ s_open (tl_supervisor_t *self, tl_error_t *err)
     free (path);
     if (rc)
         return -1;
-    self->parts = tl_alloc ((1 + t->worker_count + t->client_count) * sizeof *self->parts);
+    self->parts = tl_alloc ((2 + t->worker_count + t->client_count) * sizeof *self->parts);
     s_add (self, "broker", "", t->broker.host);
+    if (tl_topology_aggregates (t))
+        s_add (self, "aggregator", "", t->aggregator.host);
     for (size_t i = 0; i < t->worker_count; i++)
         s_add (self, "worker", t->workers[i].name, t->workers[i].host);
     for (size_t i = 0; i < t->client_count; i++)

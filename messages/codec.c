@@ -17,7 +17,15 @@
 //  --- the table as facts about types
 
 enum { CONTROL = 1, DATA = 2, BOTH = CONTROL | DATA };
-enum { CLIENT = 1, WORKER = 2, PEER = CLIENT | WORKER, BROKER = 4, ADMIN = 8, ANY = 15 };
+enum {
+    CLIENT = 1,
+    WORKER = 2,
+    AGGREGATOR = 4,
+    PEER = CLIENT | WORKER | AGGREGATOR,
+    BROKER = 8,
+    ADMIN = 16,
+    ANY = 31
+};
 
 //  Whether a tensor is among the fields is found by or-ing them.
 #define TENSOR(name) | 1
@@ -61,7 +69,11 @@ tl_type_from (tl_type_t type, const char *role)
     static const struct {
         const char *name; //  as keys and topology write it
         uint8_t bit;      //  in s_types.from
-    } roles[] = {{"client", CLIENT}, {"worker", WORKER}, {"broker", BROKER}, {"admin", ADMIN}};
+    } roles[] = {{"client", CLIENT},
+                 {"worker", WORKER},
+                 {"aggregator", AGGREGATOR},
+                 {"broker", BROKER},
+                 {"admin", ADMIN}};
     for (size_t i = 0; tl_type_known (type) && i < sizeof roles / sizeof roles[0]; i++)
         if (strcmp (role, roles[i].name) == 0)
             return s_types[type].from & roles[i].bit;

@@ -15,7 +15,7 @@
 
 //  A chunk is small enough that a step's tensor is several: both encryptions and the broker's forwarding then
 //  work on different chunks at the same time (docs/performance.md).
-enum { TL_PROTOCOL_VERSION = 1, TL_CHUNK_BYTES = 1 << 16, TL_NAME_LIMIT = 64 };
+enum { TL_PROTOCOL_VERSION = 2, TL_CHUNK_BYTES = 1 << 16, TL_NAME_LIMIT = 64 };
 
 typedef enum { TL_W_F32 = 1, TL_W_BF16 = 2, TL_W_F16 = 3, TL_W_U8 = 4 } tl_w_dtype_t;
 
@@ -65,8 +65,8 @@ bool tl_type_sequenced (tl_type_t type);   //  travels on a link with a sequence
 bool tl_type_tensor (tl_type_t type);      //  has a payload frame
 const tl_tensor_wire_t *
 tl_message_tensor (const tl_message_t *self); //  its descriptor, NULL if none
-//  May role "client", "worker", "broker" or "admin" be the author of it. What a client or worker wrote stays its
-//  own when the broker passes it on.
+//  May role "client", "worker", "aggregator", "broker" or "admin" be the author of it. What a peer wrote stays its own
+//  when the broker passes it on.
 bool tl_type_from (tl_type_t type, const char *role);
 
 #endif

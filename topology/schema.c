@@ -289,6 +289,62 @@ s_wrong_kind (const s_reader_t *self, const tl_yaml_t *node, const tl_setting_t 
                                example);
 }
 
+//  A list of peers as it is read: an entry of the file may stand for several.
+typedef struct {
+    bool clients; //  else workers
+    char *peers;  //  [room] of size
+    size_t count, room, size;
+} s_peers_t;
+
+enum { MOST_PEERS = 65536 };
+
+static char *
+s_grow (s_peers_t *list)
+{
+    if (list->count == list->room) {
+        list->room = 2 * list->room + 8;
+        char *grown = tl_alloc (list->room * list->size);
+        if (list->count)
+            memcpy (grown, list->peers, list->count * list->size);
+        free (list->peers);
+        list->peers = grown;
+    }
+    return list->peers + list->count++ * list->size;
+}
+
+//  NAME-01 ... NAME-20: all as long as the last.
+static void
+s_number_name (char **name, size_t number, size_t count)
+{
+    int digits = snprintf (NULL, 0, "%zu", count);
+    char *numbered = tl_format ("%s-%0*zu", *name, digits, number);
+    free (*name);
+    *name = numbered;
+}
+
+//  The entry'th of the file's list, as often as its count says.
+static int
+s_read_peer (const s_reader_t *self, s_peers_t *list, const tl_yaml_t *node, size_t entry,
+             const char *prefix, const char *shown)
+{
+    size_t copies = 1;
+    for (size_t i = 0; i < copies; i++) {
+        char *peer = s_grow (list);
+        tl_client_spec_t *client = list->clients ? (tl_client_spec_t *)peer : NULL;
+        tl_worker_spec_t *worker = list->clients ? NULL : (tl_worker_spec_t *)peer;
+        if (s_read_map (self, node, prefix, shown, peer) != 0)
+            return -1;
+        copies = client ? client->count : worker->count;
+        *(client ? &client->entry : &worker->entry) = entry;
+        if (list->count - i - 1 + copies > MOST_PEERS)
+            return tl_schema_complain (self->topology->source, node, false, shown, self->err,
+                                       "that makes more than %d; use a smaller count", MOST_PEERS);
+        if (copies > 1)
+            s_number_name (client ? &client->name : &worker->name, i + 1, copies);
+    }
+    return 0;
+}
+
 static int
 s_read_peers (const s_reader_t *self, const tl_setting_t *row, const tl_yaml_t *node,
               const char *path)
@@ -296,29 +352,29 @@ s_read_peers (const s_reader_t *self, const tl_setting_t *row, const tl_yaml_t *
     tl_topology_t *topology = self->topology;
     if (node->kind != TL_YAML_LIST || node->count == 0)
         return s_wrong_kind (self, node, row, path);
-    bool clients = row->offset == offsetof (tl_topology_t, clients);
-    size_t size = clients ? sizeof (tl_client_spec_t) : sizeof (tl_worker_spec_t);
-    char *peers = tl_alloc (node->count * size);
-    if (clients) {
-        topology->clients = (tl_client_spec_t *)peers;
-        topology->client_count = node->count;
-    } else {
-        topology->workers = (tl_worker_spec_t *)peers;
-        topology->worker_count = node->count;
-    }
+    s_peers_t list = {.clients = row->offset == offsetof (tl_topology_t, clients)};
+    list.size = list.clients ? sizeof (tl_client_spec_t) : sizeof (tl_worker_spec_t);
     char prefix[PATH_SIZE + 4], shown[PATH_SIZE + 24];
     snprintf (prefix, sizeof prefix, "%s[]", path);
-    for (size_t i = 0; i < node->count; i++) {
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < node->count; i++) {
         const tl_yaml_t *peer = node->children[i];
         snprintf (shown, sizeof shown, "%s.%zu", path, i);
-        if (peer->kind != TL_YAML_MAP)
-            return tl_schema_complain (topology->source, peer, false, shown, self->err,
+        rc = peer->kind == TL_YAML_MAP
+                 ? s_read_peer (self, &list, peer, i, prefix, shown)
+                 : tl_schema_complain (topology->source, peer, false, shown, self->err,
                                        "expected a mapping like %s, found %s", row->example,
                                        s_kind_name (peer));
-        if (s_read_map (self, peer, prefix, shown, peers + i * size) != 0)
-            return -1;
     }
-    return 0;
+    //  Also what was read of a broken list is the topology's, for its destructor.
+    if (list.clients) {
+        topology->clients = (tl_client_spec_t *)list.peers;
+        topology->client_count = list.count;
+    } else {
+        topology->workers = (tl_worker_spec_t *)list.peers;
+        topology->worker_count = list.count;
+    }
+    return rc;
 }
 
 static int
@@ -356,9 +412,11 @@ s_read_row (const s_reader_t *self, const tl_setting_t *row, const tl_yaml_t *ma
                                    row->expected, s_last_part (path), row->example);
     if (row->kind == TL_SETTING_PEERS)
         return s_read_peers (self, row, node, path);
-    if (row->kind == TL_SETTING_SECTION) {
+    if (row->kind == TL_SETTING_SECTION || row->kind == TL_SETTING_OPTION) {
         if (node && node->kind != TL_YAML_MAP)
             return s_wrong_kind (self, node, row, path);
+        if (row->kind == TL_SETTING_OPTION)
+            *(bool *)((char *)base + row->offset) = node != NULL;
         return s_read_map (self, node, row->path, path, base);
     }
     return s_read_leaf (self, row, node, path, (char *)base + row->offset);
@@ -460,12 +518,28 @@ s_words_of (const tl_setting_t *row, int stored)
     return list;
 }
 
+//  The row lies in an option that was left out.
+static bool
+s_left_out (const tl_topology_t *topology, const tl_setting_t *row)
+{
+    size_t count;
+    const tl_setting_t *rows = tl_schema (&count);
+    for (size_t i = 0; i < count; i++) {
+        size_t size = strlen (rows[i].path);
+        if (rows[i].kind == TL_SETTING_OPTION && !strstr (rows[i].path, "[]") &&
+            strncmp (row->path, rows[i].path, size) == 0 && row->path[size] == '.' &&
+            !*(const bool *)((const char *)topology + rows[i].offset))
+            return true;
+    }
+    return false;
+}
+
 char *
 tl_schema_value (const tl_topology_t *topology, const tl_setting_t *row)
 {
     const void *field = (const char *)topology + row->offset;
     char number[32], *list;
-    if (strstr (row->path, "[]"))
+    if (strstr (row->path, "[]") || s_left_out (topology, row))
         return NULL;
     switch (row->kind) {
     case TL_SETTING_COUNT:
@@ -499,6 +573,7 @@ tl_schema_value (const tl_topology_t *topology, const tl_setting_t *row)
             list = s_joined (list, topology->tune.freeze[i]);
         return list;
     case TL_SETTING_SECTION:
+    case TL_SETTING_OPTION:
     case TL_SETTING_PEERS:
     case TL_SETTING_ONLY:
     case TL_SETTING_LATER:

@@ -11,6 +11,7 @@
 
 typedef enum {
     TL_SETTING_SECTION,   //  a mapping of further keys
+    TL_SETTING_OPTION,    //  a section that may be left out; bool: whether it is there
     TL_SETTING_PEERS,     //  a list of mappings; its rows' paths go on with "[]."
     TL_SETTING_COUNT,     //  size_t or uint64_t, in [min, max]
     TL_SETTING_MEGABYTES, //  size_t in bytes, written in units of 2^20
@@ -55,7 +56,8 @@ const tl_setting_t *tl_schema (size_t *count);
 int tl_schema_read (tl_topology_t *topology, const tl_yaml_t *root, tl_error_t *err);
 
 //  What topology holds for a row that is no part of a list, as it would be written in the file; "" where nothing was
-//  chosen. NULL for rows that hold no value (sections, lists, one possible value). The caller frees.
+//  chosen. NULL for rows that hold no value (sections, what is in an option that was left out, lists, one possible value).
+//  The caller frees.
 char *tl_schema_value (const tl_topology_t *topology, const tl_setting_t *row);
 
 //  Frees every text that tl_schema_read stored.

@@ -20,28 +20,54 @@ typedef enum { TL_WIRE_F32, TL_WIRE_BF16, TL_WIRE_F16 } tl_wire_dtype_t;
 typedef enum { TL_MODEL_STORED, TL_MODEL_F32, TL_MODEL_BF16 } tl_model_dtype_t;
 typedef enum { TL_METHOD_LORA, TL_METHOD_FULL, TL_METHOD_PTUNING } tl_tune_method_t;
 typedef enum { TL_RATE_LINEAR, TL_RATE_CONSTANT, TL_RATE_COSINE } tl_rate_t;
+typedef enum { TL_CLIENTS_PERSONAL, TL_CLIENTS_AVERAGE, TL_CLIENTS_SYNC } tl_federation_t;
+typedef enum { TL_SERVER_NONE, TL_SERVER_AVGM, TL_SERVER_ADAM } tl_server_optimizer_t;
 enum { TL_PART_FRONT = 1, TL_PART_TRUNK = 2, TL_PART_TAIL = 4, TL_PART_ALL = 7 };
 enum { TL_TOPOLOGY_TARGETS = 8, TL_TOPOLOGY_FREEZE = 16 };
+
+//  A part that computes nothing: its answers have the right shape and come after a time.
+typedef struct {
+    bool is;             //  else the part computes
+    double base_ms;      //  of every forward, backward, front, tail or back
+    double us_per_row;   //  added for each of its rows
+    size_t rows;         //  a client's: of each of its micros
+    uint64_t changes_at; //  round from which on everything takes changes_by times as long; 0: none
+    double changes_by;
+} tl_synthetic_t;
 
 typedef struct {
     char *name;  //  unique among all peers; letters, digits, - and _
     char *host;  //  "localhost" is started by up; others are only expected
     int threads; //  BLAS threads
+    tl_synthetic_t synthetic;
+    size_t count; //  how many the file's entry stands for
+    size_t entry; //  which of the file's list it is
 } tl_worker_spec_t;
 
 typedef struct {
     char *name, *host;
     int threads;
-    char *data; //  training JSONL
+    char *data; //  training JSONL; NULL when it is synthetic
     char *eval; //  held-out JSONL or NULL
+    tl_synthetic_t synthetic;
+    size_t count, entry; //  as a worker's
 } tl_client_spec_t;
+
+//  What the aggregator makes of the change since the last aggregation (FedAvgM, FedAdam).
+typedef struct {
+    tl_server_optimizer_t optimizer; //  none: the mean is the result
+    double lr;                       //  0 in the file: 1 with avgm, 0.01 with adam
+    double momentum, beta2, eps;     //  of the change, of its square (adam), against division by 0
+} tl_server_spec_t;
 
 typedef struct {
     char *source; //  the file's path, for messages
     char *name;   //  of the run; runs are saved under checkpoint.dir/name
     struct {
-        char *path;             //  model.path
+        char *path;             //  model.path; NULL when it is synthetic
         tl_model_dtype_t dtype; //  of frozen weights in memory
+        bool synthetic;         //  there is no model, and all parts are synthetic
+        size_t hidden;          //  of a synthetic one: columns of its rows
     } model;
     struct {
         size_t front, tail; //  split.front, split.tail: blocks kept by the client
@@ -71,6 +97,14 @@ typedef struct {
         tl_mode_t mode;
     } schedule;
     struct {
+        tl_federation_t clients; //  front and tail: each its own, one mean, or one gradient
+        uint64_t every;          //  rounds of a period, which ends with aggregation
+        size_t quorum;           //  parts that an aggregation needs at least
+        double deadline;         //  seconds after which it goes on without the others; 0: none
+        double proximal;         //  FedProx's mu; 0: none
+        tl_server_spec_t server;
+    } federate;
+    struct {
         tl_wire_dtype_t dtype;
         size_t max_message; //  bytes: upper bound of one tensor
         size_t credit;      //  bytes a receiver grants each peer; 0: computed from the plan
@@ -89,10 +123,14 @@ typedef struct {
         char *host, *control, *clients, *workers; //  tcp://ADDRESS:PORT
         int threads;                              //  ZeroMQ I/O threads
     } broker;
+    struct {
+        char *host;
+    } aggregator;
     tl_worker_spec_t *workers;
     size_t worker_count;
     tl_client_spec_t *clients;
     size_t client_count;
+    struct tl_topology_names *names; //  where each peer's name is found
 } tl_topology_t;
 
 //  Reads and checks path with count overrides "a.b=c" ("clients.0.data=x" reaches into lists). NULL on
@@ -100,6 +138,9 @@ typedef struct {
 tl_topology_t *tl_topology_read (const char *path, const char *const *overrides, size_t count,
                                  tl_error_t *err);
 void tl_topology_destroy (tl_topology_t **self_p);
+
+//  True if the settings can need an aggregator: `up` starts one, and a broker waits for it.
+bool tl_topology_aggregates (const tl_topology_t *self);
 
 //  Index by name, or -1.
 int tl_topology_client (const tl_topology_t *self, const char *name);

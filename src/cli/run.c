@@ -2,6 +2,7 @@
 
 #include "cli/verbs.h"
 
+#include "actors/aggregator.h"
 #include "actors/broker.h"
 #include "actors/client.h"
 #include "actors/events.h"
@@ -76,16 +77,16 @@ s_follow (uint64_t parent, tl_error_t *err)
 static int
 s_no_role (const char *role, tl_error_t *err)
 {
-    static const char *const roles[] = {"broker", "worker", "client"};
-    const char *near = tl_nearest (role, roles, 3);
+    static const char *const roles[] = {"broker", "aggregator", "worker", "client"};
+    const char *near = tl_nearest (role, roles, 4);
     if (near)
         return tl_fail (err, TL_BAD_INPUT, "run: '%s' is not a role; write %s if that was meant",
                         role, near);
-    return tl_fail (
-        err, TL_BAD_INPUT,
-        "run: '%s' is not a role; there are broker, worker and client: write for example "
-        "trunkline run worker FILE NAME",
-        role);
+    return tl_fail (err, TL_BAD_INPUT,
+                    "run: '%s' is not a role; there are broker, aggregator, worker and client: "
+                    "write for example "
+                    "trunkline run worker FILE NAME",
+                    role);
 }
 
 //  Index of the part, or -1 and a sentence with a name to write.
@@ -124,6 +125,8 @@ s_run_role (const char *role, const char *name, const tl_topology_t *topology,
             .stay = options->stay, .replace = options->replace, .resume = options->resume};
         return tl_broker_run (topology, &broker, err);
     }
+    if (strcmp (role, "aggregator") == 0)
+        return tl_aggregator_run (topology, err);
     bool worker = strcmp (role, "worker") == 0;
     int index = s_find (topology, role, name, err);
     if (index < 0)
@@ -142,13 +145,13 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
         return tl_fail (err, TL_BAD_INPUT,
                         "run: --resume continues a run and --replace begins it anew; give one");
     const char *role = arguments->words[0];
-    if (strcmp (role, "broker") != 0 && strcmp (role, "worker") != 0 &&
-        strcmp (role, "client") != 0)
+    bool only = strcmp (role, "broker") == 0 || strcmp (role, "aggregator") == 0;
+    if (!only && strcmp (role, "worker") != 0 && strcmp (role, "client") != 0)
         return s_no_role (role, err);
-    if (strcmp (role, "broker") == 0 && arguments->word_count > 2)
+    if (only && arguments->word_count > 2)
         return tl_fail (err, TL_BAD_INPUT,
-                        "run: '%s' is one word too many, a topology has one broker; leave it out",
-                        arguments->words[2]);
+                        "run: '%s' is one word too many, a topology has one %s; leave it out",
+                        arguments->words[2], role);
     tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[1], err);
     if (!topology)
         return -1;
@@ -181,7 +184,7 @@ const tl_verb_t tl_verb_run = {
     .words = "ROLE TOPOLOGY [NAME]",
     .min_words = 2,
     .max_words = 3,
-    .help = "run one part of a topology: broker, worker NAME or client NAME",
+    .help = "run one part of a topology: broker, aggregator, worker NAME or client NAME",
     .more = "With --format jsonl its events go to stdout, one JSON object a line.",
     .options = s_table,
     .defaults = &s_defaults,

@@ -176,7 +176,7 @@ test_known_bytes (void **state)
 {
     static const uint8_t golden[] = {
         0x9b,                                    //  envelope: 11 fields
-        0x01, 0x14,                              //  version 1, PLAN is 20
+        0x02, 0x14,                              //  version 2, PLAN is 20
         0xcd, 0x01, 0x00,                        //  run 256
         0x02, 0xcc, 0x80, 0x00, 0x07, 0x06,      //  round, step 128, micro, sequence, ack
         0xa6, 'b',  'r',  'o',  'k',  'e',  'r', //  sender
@@ -269,15 +269,15 @@ test_who_may_send_what (void **state)
         bool sequenced, tensor;
         const char *socket;
     } table[] = {
-        {"HELLO", "client worker admin", TL_HELLO, 1, false, false, "control"},
+        {"HELLO", "client worker aggregator admin", TL_HELLO, 1, false, false, "control"},
         {"WELCOME", "broker", TL_WELCOME, 2, false, false, "control"},
         {"REFUSED", "broker", TL_REFUSED, 3, false, false, "control"},
-        {"ATTACH", "client worker admin", TL_ATTACH, 4, false, false, "both"},
+        {"ATTACH", "client worker aggregator admin", TL_ATTACH, 4, false, false, "both"},
         {"ATTACHED", "broker", TL_ATTACHED, 5, false, false, "both"},
         {"INVALID", "broker", TL_INVALID, 6, false, false, "both"},
-        {"PING", "client worker broker admin", TL_PING, 7, false, false, "control"},
-        {"PONG", "client worker broker admin", TL_PONG, 8, false, false, "control"},
-        {"BYE", "client worker broker admin", TL_BYE, 9, false, false, "control"},
+        {"PING", "client worker aggregator broker admin", TL_PING, 7, false, false, "control"},
+        {"PONG", "client worker aggregator broker admin", TL_PONG, 8, false, false, "control"},
+        {"BYE", "client worker aggregator broker admin", TL_BYE, 9, false, false, "control"},
         {"STATUS", "admin", TL_STATUS, 10, false, false, "control"},
         {"REPORT", "broker", TL_REPORT, 11, false, false, "control"},
         {"STOP", "admin", TL_STOP, 12, false, false, "control"},
@@ -292,17 +292,22 @@ test_who_may_send_what (void **state)
         {"ABANDON", "broker", TL_ABANDON, 28, true, false, "data"},
         {"LATE", "broker", TL_LATE, 29, true, false, "data"},
         {"SAVE", "broker", TL_SAVE, 30, true, false, "data"},
-        {"SAVED", "client worker", TL_SAVED, 31, true, false, "data"},
+        {"SAVED", "client worker aggregator", TL_SAVED, 31, true, false, "data"},
         {"RESTORE", "broker", TL_RESTORE, 32, true, false, "data"},
-        {"RESTORED", "client worker", TL_RESTORED, 33, true, false, "data"},
+        {"RESTORED", "client worker aggregator", TL_RESTORED, 33, true, false, "data"},
         {"STATE", "worker broker", TL_STATE, 34, true, true, "data"},
         {"FORWARD", "client", TL_FORWARD, 35, true, true, "data"},
         {"FORWARDED", "worker", TL_FORWARDED, 36, true, true, "data"},
         {"FINISH", "broker", TL_FINISH, 37, true, false, "data"},
         {"FINISHED", "client", TL_FINISHED, 38, true, false, "data"},
-        {"CREDIT", "client worker broker", TL_CREDIT, 39, false, false, "data"},
+        {"CREDIT", "client worker aggregator broker", TL_CREDIT, 39, false, false, "data"},
+        {"MERGE", "broker", TL_MERGE, 40, true, false, "data"},
+        {"GATHER", "broker", TL_GATHER, 41, true, false, "data"},
+        {"PART", "client worker", TL_PART, 42, true, true, "data"},
+        {"MERGED", "aggregator", TL_MERGED, 43, true, true, "data"},
+        {"OUTCOME", "aggregator", TL_OUTCOME, 44, true, false, "data"},
     };
-    static const char *roles[] = {"client", "worker", "broker", "admin"};
+    static const char *roles[] = {"client", "worker", "aggregator", "broker", "admin"};
     assert_int_equal (sizeof table / sizeof table[0], TYPES);
     tl_error_t err;
     char *page = tl_file_read ("messages/PROTOCOL.md", 1 << 20, NULL, &err);
@@ -313,7 +318,7 @@ test_who_may_send_what (void **state)
         assert_string_equal (tl_type_name (type), table[i].name);
         assert_int_equal (tl_type_sequenced (type), table[i].sequenced);
         assert_int_equal (tl_type_tensor (type), table[i].tensor);
-        for (size_t j = 0; j < 4; j++)
+        for (size_t j = 0; j < sizeof roles / sizeof *roles; j++)
             if (tl_type_from (type, roles[j]) != !!strstr (table[i].authors, roles[j]))
                 fail_msg ("%s from %s: expected authors %s", table[i].name, roles[j],
                           table[i].authors);

@@ -44,7 +44,7 @@ s_refused (tl_raw_t *self, const char *word)
 static void
 s_text_body (tl_raw_t *raw, const char *text, size_t size)
 {
-    msgpack_packer *packer = s_raw (raw, 1, TL_STOP);
+    msgpack_packer *packer = s_raw (raw, TL_PROTOCOL_VERSION, TL_STOP);
     msgpack_pack_array (packer, 1);
     msgpack_pack_str (packer, size);
     msgpack_pack_str_body (packer, text, size);
@@ -55,17 +55,17 @@ test_bad_envelopes_are_named (void **state)
 {
     tl_raw_t raw;
     tl_error_t err;
-    msgpack_pack_array (s_raw (&raw, 2, TL_STATUS), 0);
-    s_refused (&raw, "version 2");
-    msgpack_pack_array (s_raw (&raw, 1, 13), 0);
+    msgpack_pack_array (s_raw (&raw, 1, TL_STATUS), 0);
+    s_refused (&raw, "version 1");
+    msgpack_pack_array (s_raw (&raw, TL_PROTOCOL_VERSION, 13), 0);
     s_refused (&raw, "'type'");
-    msgpack_pack_array (s_raw (&raw, 1, UINT64_MAX), 0);
+    msgpack_pack_array (s_raw (&raw, TL_PROTOCOL_VERSION, UINT64_MAX), 0);
     s_refused (&raw, "'type'");
-    msgpack_pack_array (s_raw (&raw, 1, TL_STATUS), 1);
+    msgpack_pack_array (s_raw (&raw, TL_PROTOCOL_VERSION, TL_STATUS), 1);
     s_refused (&raw, "another number of fields");
-    msgpack_pack_map (s_raw (&raw, 1, TL_STATUS), 0);
+    msgpack_pack_map (s_raw (&raw, TL_PROTOCOL_VERSION, TL_STATUS), 0);
     s_refused (&raw, "'body'");
-    s_raw (&raw, 1, TL_STATUS);
+    s_raw (&raw, TL_PROTOCOL_VERSION, TL_STATUS);
     msgpack_pack_array (&raw.packer, 0);
     msgpack_pack_nil (&raw.packer);
     s_refused (&raw, "bytes after its end");
@@ -108,17 +108,17 @@ static void
 test_claimed_counts_allocate_nothing (void **state)
 {
     tl_raw_t raw;
-    msgpack_packer *packer = s_raw (&raw, 1, TL_COMMIT);
+    msgpack_packer *packer = s_raw (&raw, TL_PROTOCOL_VERSION, TL_COMMIT);
     msgpack_pack_array (packer, 2);
     msgpack_pack_uint64 (packer, 1);
     msgpack_pack_array (packer, UINT32_MAX);
     s_refused (&raw, "'squares'");
-    packer = s_raw (&raw, 1, TL_COMMIT);
+    packer = s_raw (&raw, TL_PROTOCOL_VERSION, TL_COMMIT);
     msgpack_pack_array (packer, 2);
     msgpack_pack_uint64 (packer, 1);
     msgpack_pack_array (packer, 65536); //  within the limit, but nothing follows
     s_refused (&raw, "'square'");
-    packer = s_raw (&raw, 1, TL_STOP);
+    packer = s_raw (&raw, TL_PROTOCOL_VERSION, TL_STOP);
     msgpack_pack_array (packer, 1);
     msgpack_pack_str (packer, UINT32_MAX);
     s_refused (&raw, "'text'");
@@ -130,7 +130,7 @@ test_numbers_must_be_short_and_finite (void **state)
     static const double bad[] = {NAN, INFINITY, -INFINITY, -1.0};
     tl_raw_t raw;
     for (size_t i = 0; i < 4; i++) {
-        msgpack_packer *packer = s_raw (&raw, 1, TL_FINISHED);
+        msgpack_packer *packer = s_raw (&raw, TL_PROTOCOL_VERSION, TL_FINISHED);
         msgpack_pack_array (packer, 2);
         msgpack_pack_double (packer, bad[i]);
         msgpack_pack_uint64 (packer, 1);
@@ -138,17 +138,17 @@ test_numbers_must_be_short_and_finite (void **state)
     }
     //  PING with nonce 1 in two bytes, in four, as a double; SAVED with a boolean that is 1.
     static const uint8_t longer[] = {0x91, 0xcc, 0x01}, longest[] = {0x91, 0xce, 0, 0, 0xff, 0xff};
-    s_raw (&raw, 1, TL_PING);
+    s_raw (&raw, TL_PROTOCOL_VERSION, TL_PING);
     msgpack_sbuffer_write (&raw.buffer, (const char *)longer, sizeof longer);
     s_refused (&raw, "'nonce'");
-    s_raw (&raw, 1, TL_PING);
+    s_raw (&raw, TL_PROTOCOL_VERSION, TL_PING);
     msgpack_sbuffer_write (&raw.buffer, (const char *)longest, sizeof longest);
     s_refused (&raw, "'nonce'");
-    msgpack_packer *packer = s_raw (&raw, 1, TL_PING);
+    msgpack_packer *packer = s_raw (&raw, TL_PROTOCOL_VERSION, TL_PING);
     msgpack_pack_array (packer, 1);
     msgpack_pack_double (packer, 1);
     s_refused (&raw, "'nonce'");
-    packer = s_raw (&raw, 1, TL_SAVE);
+    packer = s_raw (&raw, TL_PROTOCOL_VERSION, TL_SAVE);
     msgpack_pack_array (packer, 1);
     msgpack_pack_uint64 (packer, 1);
     s_refused (&raw, "'last'");
@@ -180,13 +180,13 @@ test_tensor_arithmetic_is_checked (void **state)
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         tl_raw_t raw;
-        msgpack_packer *packer = s_raw (&raw, 1, TL_HIDDEN);
+        msgpack_packer *packer = s_raw (&raw, TL_PROTOCOL_VERSION, TL_FORWARDED);
         const uint64_t *numbers = (const uint64_t *)&bad[i];
         msgpack_pack_array (packer, 1);
         msgpack_pack_array (packer, 7);
         for (size_t j = 0; j < 7; j++)
             msgpack_pack_uint64 (packer, numbers[j]);
-        s_refused (&raw, "HIDDEN was refused: field 'tensor' has");
+        s_refused (&raw, "FORWARDED was refused: field 'tensor' has");
     }
 }
 

@@ -246,13 +246,6 @@ test_not_in_this_version (void **state)
         ":6:18: schedule.mode: 'fanout': several trunk replicas are not in this version; use "
         "serial or batch");
     s_refused (
-        GOOD "federate: {every: 20}\n", NULL,
-        ":6:12: federate.every: belongs to averaging, which is not in this version; remove it");
-    s_refused (
-        GOOD "federate: {clients: sync}\n", NULL,
-        ":6:21: federate.clients: 'sync': client gradients are not summed in this version; use "
-        "personal");
-    s_refused (
         GOOD "privacy: {noise: 0.5}\n", NULL,
         ":6:18: privacy.noise: expected 0: noise on hidden rows is not in this version, found "
         "'0.5'; write for example 'noise: 0'");
@@ -265,6 +258,40 @@ test_not_in_this_version (void **state)
                      "privacy: {noise: 0.0, clip: 0}\n",
                 NULL, 0);
     tl_topology_destroy (&self);
+}
+
+static void
+test_federation (void **state)
+{
+    tl_topology_t *self = s_good (GOOD, NULL, 0);
+    assert_int_equal (self->federate.clients, TL_CLIENTS_PERSONAL);
+    assert_int_equal (self->federate.every, 20);
+    assert_false (tl_topology_aggregates (self));
+    tl_topology_destroy (&self);
+    self = s_good (GOOD "federate: {clients: average, every: 5, deadline_s: 1.5, proximal: 0.1, "
+                        "server: {optimizer: adam}}\naggregator: {host: localhost}\n",
+                   NULL, 0);
+    assert_int_equal (self->federate.clients, TL_CLIENTS_AVERAGE);
+    assert_true (self->federate.deadline == 1.5 && self->federate.server.lr == 0.01);
+    assert_true (tl_topology_aggregates (self));
+    tl_topology_destroy (&self);
+    s_refused (GOOD "schedule: {mode: serial}\nfederate: {clients: sync}\n", NULL,
+               ":7:21: federate.clients: sync makes one gradient of all clients of a step, which "
+               "only schedule.mode batch has; set that, or federate.clients: average");
+    s_refused (GOOD "schedule: {mode: batch}\nfederate: {proximal: 0.1}\n", NULL,
+               ":7:22: federate.proximal: nothing is averaged with these settings; remove it, or "
+               "set federate.clients: average");
+    s_refused (GOOD "federate: {server: {optimizer: avgm}}\nschedule: {mode: batch}\n", NULL,
+               ":6:32: federate.server.optimizer: nothing is averaged with these settings; remove "
+               "it, or set federate.clients: average");
+    s_refused (GOOD "federate: {clients: sync, proximal: 1}\nschedule: {mode: batch}\n", NULL,
+               ":6:37: federate.proximal: with federate.clients sync nobody drifts apart, so there "
+               "is nothing to hold; remove it");
+    s_refused (GOOD "federate: {quorum: 9}\n", NULL,
+               ":6:20: federate.quorum: 9 parts can't come from 1 client; use at most that");
+    s_refused (GOOD, "clients.0.name=aggregator",
+               "--set clients.0.name: the name 'aggregator' is the aggregator's own; choose "
+               "another");
 }
 
 static void
@@ -363,6 +390,53 @@ test_nearest (void **state)
     assert_null (tl_nearest ("", words, 3));
 }
 
+#define SYNTHETIC                                                                                  \
+    "version: 1\nname: t\n"                                                                        \
+    "model: {synthetic: {hidden: 64}}\n"                                                           \
+    "workers: [{name: w, compute: {synthetic: {base_ms: 20, us_per_row: 10}}}]\n"                  \
+    "clients: [{name: s, count: 20, compute: {synthetic: {rows: 8}}},\n"                           \
+    "          {name: slow, compute: {synthetic: {base_ms: 5, changes_at: 9, changes_by: 4}}}]\n"
+
+//  Without a model nothing computes, and one entry may stand for many clients.
+static void
+test_synthetic (void **state)
+{
+    tl_topology_t *self = s_good (SYNTHETIC, NULL, 0);
+    assert_true (self->model.synthetic && !self->model.path);
+    assert_int_equal (self->model.hidden, 64);
+    assert_true (self->workers[0].synthetic.is && self->workers[0].synthetic.base_ms == 20);
+    assert_true (self->workers[0].synthetic.us_per_row == 10);
+    assert_int_equal (self->client_count, 21);
+    assert_string_equal (self->clients[0].name, "s-01");
+    assert_string_equal (self->clients[19].name, "s-20");
+    assert_int_equal (self->clients[19].synthetic.rows, 8);
+    assert_int_equal (tl_topology_client (self, "s-07"), 6);
+    assert_int_equal (tl_topology_client (self, "s"), -1);
+    assert_int_equal (self->clients[20].synthetic.rows, 256);
+    assert_int_equal (self->clients[20].synthetic.changes_at, 9);
+    assert_true (self->clients[20].synthetic.changes_by == 4);
+    tl_topology_destroy (&self);
+    s_refused (SYNTHETIC, "clients.2={name: real, data: d.jsonl}",
+               "--set clients.2: clients.2.compute.synthetic: model.synthetic leaves nothing to "
+               "compute; write compute: {synthetic: {base_ms: 20}} here too, or give a model.path");
+    s_refused (SYNTHETIC, "clients.1.compute.synthetic.rows=512",
+               "--set clients.1.compute.synthetic.rows: 512 rows are one sequence, and "
+               "train.max_length is 256; raise that or use fewer");
+    s_refused (SYNTHETIC, "clients.1.name=s-07",
+               "--set clients.1.name: the name 's-07' is taken by another peer; choose a name of "
+               "its own");
+    s_refused (SYNTHETIC, "model.path=m",
+               ":3:9: model.synthetic: a topology has a model or a synthetic one; "
+               "remove it or model.path");
+    s_refused (GOOD, "clients.0.count=2",
+               "--set clients.0.count: 2 alike can only be synthetic; give each its own entry, or "
+               "'compute: {synthetic: {}}'");
+    s_refused (GOOD, "workers.0.compute={synthetic: {}}",
+               "--set workers.0.compute: workers.0.compute.synthetic: a part that computes nothing "
+               "does not go with a model; write model: {synthetic: {hidden: 256}} and make all "
+               "parts synthetic, or remove it");
+}
+
 //  What the settings hold, written out and read again, is what they held.
 static void
 test_values_can_be_written (void **state)
@@ -413,12 +487,20 @@ int
 main (void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test (test_defaults),       cmocka_unit_test (test_overrides),
-        cmocka_unit_test (test_bad_overrides),  cmocka_unit_test (test_not_yaml),
-        cmocka_unit_test (test_keys),           cmocka_unit_test (test_values),
-        cmocka_unit_test (test_contradictions), cmocka_unit_test (test_not_in_this_version),
-        cmocka_unit_test (test_prefixes),       cmocka_unit_test (test_bit_flips),
-        cmocka_unit_test (test_nearest),        cmocka_unit_test (test_values_can_be_written),
+        cmocka_unit_test (test_defaults),
+        cmocka_unit_test (test_overrides),
+        cmocka_unit_test (test_bad_overrides),
+        cmocka_unit_test (test_not_yaml),
+        cmocka_unit_test (test_keys),
+        cmocka_unit_test (test_values),
+        cmocka_unit_test (test_federation),
+        cmocka_unit_test (test_contradictions),
+        cmocka_unit_test (test_not_in_this_version),
+        cmocka_unit_test (test_prefixes),
+        cmocka_unit_test (test_bit_flips),
+        cmocka_unit_test (test_nearest),
+        cmocka_unit_test (test_synthetic),
+        cmocka_unit_test (test_values_can_be_written),
     };
     return cmocka_run_group_tests_name ("topology", tests, s_set_up, s_tear_down);
 }

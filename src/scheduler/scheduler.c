@@ -1,4 +1,4 @@
-#include "schedule.h"
+#include "scheduler.h"
 
 #include "base/assert.h"
 #include "error.h"
@@ -27,9 +27,9 @@ enum {
     MOST_FUTILE = 3
 }; //  times in a row that a step may come to nothing though everybody is there
 
-struct tl_schedule {
-    tl_schedule_config_t config;
-    tl_schedule_actions_t actions;
+struct tl_scheduler {
+    tl_scheduler_config_t config;
+    tl_scheduler_actions_t actions;
     void *arg;
     tl_run_state_t state;
     tl_place_t place;   //  of the next step to open; place.step is the open one in TL_RUN_STEP
@@ -48,34 +48,38 @@ struct tl_schedule {
     tl_seat_t *seats; //  [config.clients]
 };
 
-static void s_next (tl_schedule_t *self);
-static void s_go_back (tl_schedule_t *self, const char *why);
+static void s_next (tl_scheduler_t *self);
+static void s_go_back (tl_scheduler_t *self, const char *why);
 
-tl_schedule_t *
-tl_schedule_new (const tl_schedule_config_t *config, const tl_schedule_actions_t *actions,
-                 void *arg)
+tl_scheduler_t *
+tl_scheduler_new (const tl_scheduler_config_t *config, const tl_scheduler_actions_t *actions,
+                  void *arg)
 {
-    tl_assert (config->clients > 0 && config->clients <= TL_SCHEDULE_CLIENTS);
-    tl_schedule_t *self = tl_alloc (sizeof *self);
+    tl_assert (config->clients > 0 && config->clients <= TL_SCHEDULER_CLIENTS);
+    tl_scheduler_t *self = tl_alloc (sizeof *self);
     self->config = *config;
     self->actions = *actions;
     self->arg = arg;
     self->seats = tl_alloc (config->clients * sizeof *self->seats);
     for (size_t i = 0; i < config->clients; i++)
-        self->seats[i].expected = !config->expected || config->expected[i];
+        self->seats[i].expected = true;
     self->pending_good = true;
-    if (config->begin) {
-        self->place = self->common = *config->begin;
-        self->resuming = self->worker_used = true;
-        self->state = config->ended ? TL_RUN_DONE : TL_RUN_WAITING;
-    }
-    self->config.begin = NULL; //  the caller's
-    self->config.expected = NULL;
     return self;
 }
 
 void
-tl_schedule_destroy (tl_schedule_t **self_p)
+tl_scheduler_resume (tl_scheduler_t *self, const tl_place_t *place, const bool *expected,
+                     bool ended)
+{
+    for (size_t i = 0; i < self->config.clients; i++)
+        self->seats[i].expected = !expected || expected[i];
+    self->place = self->common = *place;
+    self->resuming = self->worker_used = true;
+    self->state = ended ? TL_RUN_DONE : TL_RUN_WAITING;
+}
+
+void
+tl_scheduler_destroy (tl_scheduler_t **self_p)
 {
     if (*self_p) {
         free ((*self_p)->seats);
@@ -85,7 +89,7 @@ tl_schedule_destroy (tl_schedule_t **self_p)
 }
 
 static void
-s_go (tl_schedule_t *self, tl_run_state_t state, const char *event)
+s_go (tl_scheduler_t *self, tl_run_state_t state, const char *event)
 {
     if (state != self->state)
         tl_debug ("run: %s: %s -> %s", event, s_states[self->state], s_states[state]);
@@ -93,7 +97,7 @@ s_go (tl_schedule_t *self, tl_run_state_t state, const char *event)
 }
 
 static size_t
-s_live (const tl_schedule_t *self)
+s_live (const tl_scheduler_t *self)
 {
     size_t live = 0;
     for (size_t i = 0; i < self->config.clients; i++)
@@ -102,7 +106,7 @@ s_live (const tl_schedule_t *self)
 }
 
 static bool
-s_all_here (const tl_schedule_t *self)
+s_all_here (const tl_scheduler_t *self)
 {
     for (size_t i = 0; i < self->config.clients; i++)
         if (self->seats[i].expected && !self->seats[i].live)
@@ -111,7 +115,7 @@ s_all_here (const tl_schedule_t *self)
 }
 
 static void
-s_done (tl_schedule_t *self)
+s_done (tl_scheduler_t *self)
 {
     if (self->state == TL_RUN_DONE)
         return;
@@ -125,7 +129,7 @@ s_done (tl_schedule_t *self)
 //  --- saves ------------------------------------------------------------------------------------
 
 static bool
-s_awaits_save (const tl_schedule_t *self)
+s_awaits_save (const tl_scheduler_t *self)
 {
     bool awaits = self->worker_saving;
     for (size_t i = 0; i < self->config.clients; i++)
@@ -134,7 +138,7 @@ s_awaits_save (const tl_schedule_t *self)
 }
 
 static void
-s_finish (tl_schedule_t *self)
+s_finish (tl_scheduler_t *self)
 {
     s_go (self, TL_RUN_FINISHING, "saved");
     size_t asked = 0;
@@ -147,7 +151,7 @@ s_finish (tl_schedule_t *self)
 
 //  Every part that was asked and is still here has answered.
 static void
-s_save_complete (tl_schedule_t *self)
+s_save_complete (tl_scheduler_t *self)
 {
     if (self->pending_good) {
         self->common = self->pending;
@@ -157,7 +161,7 @@ s_save_complete (tl_schedule_t *self)
 }
 
 static void
-s_save_answered (tl_schedule_t *self, bool *awaited, uint64_t step, bool good, const char *why)
+s_save_answered (tl_scheduler_t *self, bool *awaited, uint64_t step, bool good, const char *why)
 {
     if (self->state != TL_RUN_SAVING || step != self->pending.step || !*awaited)
         return;
@@ -175,7 +179,7 @@ s_save_answered (tl_schedule_t *self, bool *awaited, uint64_t step, bool good, c
 
 //  No step opens until it is common, so that whatever is lost is never more than save_every steps.
 static void
-s_save (tl_schedule_t *self, bool last, const char *event)
+s_save (tl_scheduler_t *self, bool last, const char *event)
 {
     s_go (self, TL_RUN_SAVING, event);
     self->pending = self->place;
@@ -188,7 +192,7 @@ s_save (tl_schedule_t *self, bool last, const char *event)
 
 //  The newest step becomes common, unless it can't be saved; then the run is over.
 static void
-s_last_save (tl_schedule_t *self)
+s_last_save (tl_scheduler_t *self)
 {
     bool failed = !self->pending_good && self->pending.step == self->place.step;
     if (self->common.step != self->place.step && !failed)
@@ -202,9 +206,9 @@ s_last_save (tl_schedule_t *self)
 //  --- steps ------------------------------------------------------------------------------------
 
 static void
-s_open_step (tl_schedule_t *self)
+s_open_step (tl_scheduler_t *self)
 {
-    size_t members[TL_SCHEDULE_CLIENTS], count = 0;
+    size_t members[TL_SCHEDULER_CLIENTS], count = 0;
     size_t first = self->config.serial ? self->place.turn : 0;
     for (size_t i = first; i < self->config.clients; i++)
         if (self->seats[i].live) {
@@ -230,7 +234,7 @@ s_open_step (tl_schedule_t *self)
 
 //  What comes after a step, a join or a restore.
 static void
-s_next (tl_schedule_t *self)
+s_next (tl_scheduler_t *self)
 {
     bool complete = self->place.round >= self->config.rounds;
     if (self->stopping) {
@@ -254,7 +258,7 @@ s_next (tl_schedule_t *self)
 //  The open step changed nothing. Whoever left took its part with it and the next try is another one; but if everybody
 //  is there, it would be the same for ever.
 static void
-s_came_to_nothing (tl_schedule_t *self)
+s_came_to_nothing (tl_scheduler_t *self)
 {
     bool someone = false;
     for (size_t i = 0; i < self->config.clients; i++)
@@ -272,7 +276,7 @@ s_came_to_nothing (tl_schedule_t *self)
 }
 
 void
-tl_schedule_closed (tl_schedule_t *self, uint64_t step, uint64_t labels)
+tl_scheduler_closed (tl_scheduler_t *self, uint64_t step, uint64_t labels)
 {
     if (self->state != TL_RUN_STEP || step != self->place.step)
         return;
@@ -301,7 +305,7 @@ tl_schedule_closed (tl_schedule_t *self, uint64_t step, uint64_t labels)
 //  --- who is here ------------------------------------------------------------------------------
 
 void
-tl_schedule_join (tl_schedule_t *self, size_t client)
+tl_scheduler_join (tl_scheduler_t *self, size_t client)
 {
     tl_seat_t *seat = &self->seats[client];
     seat->live = true;
@@ -314,7 +318,7 @@ tl_schedule_join (tl_schedule_t *self, size_t client)
 }
 
 static void
-s_restored_one (tl_schedule_t *self, bool *awaited, bool good, const char *why)
+s_restored_one (tl_scheduler_t *self, bool *awaited, bool good, const char *why)
 {
     if (!*awaited)
         return;
@@ -341,7 +345,7 @@ s_restored_one (tl_schedule_t *self, bool *awaited, bool good, const char *why)
 }
 
 void
-tl_schedule_left (tl_schedule_t *self, size_t client)
+tl_scheduler_left (tl_scheduler_t *self, size_t client)
 {
     tl_seat_t *seat = &self->seats[client];
     if (!seat->live)
@@ -355,12 +359,12 @@ tl_schedule_left (tl_schedule_t *self, size_t client)
     s_save_answered (self, &seat->saving, self->pending.step, true, "");
     s_restored_one (self, &seat->restoring, true, "");
     if (self->state == TL_RUN_FINISHING)
-        tl_schedule_finished (self, client);
+        tl_scheduler_finished (self, client);
 }
 
 //  All parts take the newest common save. Who isn't here does when it comes.
 static void
-s_go_back (tl_schedule_t *self, const char *why)
+s_go_back (tl_scheduler_t *self, const char *why)
 {
     s_go (self, TL_RUN_RESTORING, why);
     self->resuming = false;
@@ -377,7 +381,7 @@ s_go_back (tl_schedule_t *self, const char *why)
 }
 
 void
-tl_schedule_worker_join (tl_schedule_t *self)
+tl_scheduler_worker_join (tl_scheduler_t *self)
 {
     self->worker = true;
     if (self->state == TL_RUN_DONE && self->worker_used) {
@@ -396,7 +400,7 @@ tl_schedule_worker_join (tl_schedule_t *self)
 
 //  A save without the trunk doesn't count; whatever the clients still say of it is ignored.
 static void
-s_lose_save (tl_schedule_t *self)
+s_lose_save (tl_scheduler_t *self)
 {
     self->worker_saving = false;
     for (size_t i = 0; i < self->config.clients; i++)
@@ -406,7 +410,7 @@ s_lose_save (tl_schedule_t *self)
 }
 
 void
-tl_schedule_worker_left (tl_schedule_t *self)
+tl_scheduler_worker_left (tl_scheduler_t *self)
 {
     if (!self->worker)
         return;
@@ -445,32 +449,32 @@ tl_schedule_worker_left (tl_schedule_t *self)
 //  --- answers of parts -------------------------------------------------------------------------
 
 void
-tl_schedule_saved (tl_schedule_t *self, uint64_t step, bool good, const char *why)
+tl_scheduler_saved (tl_scheduler_t *self, uint64_t step, bool good, const char *why)
 {
     s_save_answered (self, &self->worker_saving, step, good, why);
 }
 
 void
-tl_schedule_client_saved (tl_schedule_t *self, size_t client, uint64_t step, bool good,
-                          const char *why)
+tl_scheduler_client_saved (tl_scheduler_t *self, size_t client, uint64_t step, bool good,
+                           const char *why)
 {
     s_save_answered (self, &self->seats[client].saving, step, good, why);
 }
 
 void
-tl_schedule_restored (tl_schedule_t *self, bool good, const char *why)
+tl_scheduler_restored (tl_scheduler_t *self, bool good, const char *why)
 {
     s_restored_one (self, &self->worker_restoring, good, why);
 }
 
 void
-tl_schedule_client_restored (tl_schedule_t *self, size_t client, bool good, const char *why)
+tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, bool good, const char *why)
 {
     s_restored_one (self, &self->seats[client].restoring, good, why);
 }
 
 void
-tl_schedule_finished (tl_schedule_t *self, size_t client)
+tl_scheduler_finished (tl_scheduler_t *self, size_t client)
 {
     if (self->state != TL_RUN_FINISHING)
         return;
@@ -482,7 +486,7 @@ tl_schedule_finished (tl_schedule_t *self, size_t client)
 }
 
 void
-tl_schedule_stop (tl_schedule_t *self, bool hurry, int code, const char *why)
+tl_scheduler_stop (tl_scheduler_t *self, bool hurry, int code, const char *why)
 {
     if (self->state == TL_RUN_DONE)
         return;
@@ -520,43 +524,43 @@ tl_schedule_stop (tl_schedule_t *self, bool hurry, int code, const char *why)
 //  --- questions --------------------------------------------------------------------------------
 
 tl_run_state_t
-tl_schedule_state (const tl_schedule_t *self)
+tl_scheduler_state (const tl_scheduler_t *self)
 {
     return self->state;
 }
 
 const char *
-tl_schedule_state_name (const tl_schedule_t *self)
+tl_scheduler_state_name (const tl_scheduler_t *self)
 {
     return s_states[self->state];
 }
 
 tl_place_t
-tl_schedule_place (const tl_schedule_t *self)
+tl_scheduler_place (const tl_scheduler_t *self)
 {
     return self->place;
 }
 
 uint64_t
-tl_schedule_saved_step (const tl_schedule_t *self)
+tl_scheduler_saved_step (const tl_scheduler_t *self)
 {
     return self->common.step;
 }
 
 bool
-tl_schedule_serves (const tl_schedule_t *self)
+tl_scheduler_serves (const tl_scheduler_t *self)
 {
     return self->worker && !self->worker_restoring && !self->resuming;
 }
 
 bool
-tl_schedule_member (const tl_schedule_t *self, size_t client)
+tl_scheduler_member (const tl_scheduler_t *self, size_t client)
 {
     return self->state == TL_RUN_STEP && self->seats[client].member;
 }
 
 bool
-tl_schedule_open (const tl_schedule_t *self, uint64_t step)
+tl_scheduler_open (const tl_scheduler_t *self, uint64_t step)
 {
     return self->state == TL_RUN_STEP && self->place.step == step;
 }

@@ -3,7 +3,7 @@
 
 #include "unit/cmocka_all.h"
 
-#include "actors/schedule.h"
+#include "scheduler/scheduler.h"
 #include "log.h"
 #include "random.h"
 
@@ -14,8 +14,8 @@ enum { CLIENTS = 4, RUNS = 20000, EVENTS = 60, WORDS = 4096 };
 
 //  What the schedule asked for, as the parts see it.
 typedef struct {
-    tl_schedule_t *schedule;
-    tl_schedule_config_t config;
+    tl_scheduler_t *scheduler;
+    tl_scheduler_config_t config;
     char words[WORDS]; //  every action, in words
     bool open;         //  a step is
     bool member[CLIENTS];
@@ -190,7 +190,7 @@ s_unserved (void *arg, const char *why)
     SAY ("unserved; ");
 }
 
-static const tl_schedule_actions_t s_actions = {.plan = s_plan,
+static const tl_scheduler_actions_t s_actions = {.plan = s_plan,
                                                 .leave = s_leave,
                                                 .give_up = s_give_up,
                                                 .abandoned = s_abandoned,
@@ -214,7 +214,7 @@ static void
 s_join (rig_t *self, size_t client)
 {
     self->live[client] = true;
-    tl_schedule_join (self->schedule, client);
+    tl_scheduler_join (self->scheduler, client);
 }
 
 static void
@@ -230,14 +230,14 @@ s_go (rig_t *self, size_t client)
 {
     self->live[client] = self->asked[client] = self->back[client] = self->finishing[client] = false;
     s_count_back (self);
-    tl_schedule_left (self->schedule, client);
+    tl_scheduler_left (self->scheduler, client);
 }
 
 static void
 s_worker (rig_t *self)
 {
     self->worker = true;
-    tl_schedule_worker_join (self->schedule);
+    tl_scheduler_worker_join (self->scheduler);
 }
 
 static void
@@ -246,7 +246,7 @@ s_lose_worker (rig_t *self)
     self->worker = self->back_worker = self->restoring = false;
     self->saving = self->asked_worker = false;
     memset (self->finishing, 0, sizeof self->finishing);
-    tl_schedule_worker_left (self->schedule);
+    tl_scheduler_worker_left (self->scheduler);
 }
 
 static void
@@ -258,7 +258,7 @@ s_close (rig_t *self, uint64_t labels)
         memset (self->member, 0, sizeof self->member);
         self->last_committed = step + 1;
     }
-    tl_schedule_closed (self->schedule, step, labels);
+    tl_scheduler_closed (self->scheduler, step, labels);
 }
 
 static void
@@ -274,9 +274,9 @@ s_saved (rig_t *self, size_t part, bool good)
     if (over && self->refused)
         self->saving = false;
     if (part < CLIENTS)
-        tl_schedule_client_saved (self->schedule, part, self->pending.step, good, "disk full");
+        tl_scheduler_client_saved (self->scheduler, part, self->pending.step, good, "disk full");
     else
-        tl_schedule_saved (self->schedule, self->pending.step, good, "disk full");
+        tl_scheduler_saved (self->scheduler, self->pending.step, good, "disk full");
 }
 
 static void
@@ -285,9 +285,9 @@ s_restored (rig_t *self, size_t part)
     *(part < CLIENTS ? &self->back[part] : &self->back_worker) = false;
     s_count_back (self);
     if (part < CLIENTS)
-        tl_schedule_client_restored (self->schedule, part, true, "");
+        tl_scheduler_client_restored (self->scheduler, part, true, "");
     else
-        tl_schedule_restored (self->schedule, true, "");
+        tl_scheduler_restored (self->scheduler, true, "");
 }
 
 static void
@@ -301,7 +301,7 @@ s_save_all (rig_t *self)
 static rig_t *
 s_begin (rig_t *self)
 {
-    self->schedule = tl_schedule_new (&self->config, &s_actions, self);
+    self->scheduler = tl_scheduler_new (&self->config, &s_actions, self);
     return self;
 }
 
@@ -309,8 +309,8 @@ static void
 s_end (rig_t *self, const char *words)
 {
     assert_string_equal (self->words, words);
-    tl_schedule_destroy (&self->schedule);
-    assert_null (self->schedule);
+    tl_scheduler_destroy (&self->scheduler);
+    assert_null (self->scheduler);
 }
 
 //  --- by example
@@ -321,15 +321,15 @@ test_batch (void **state)
     rig_t rig = s_rig (false, 2, 3, 2), *self = s_begin (&rig);
     s_join (self, 1);
     s_worker (self);
-    assert_string_equal (tl_schedule_state_name (self->schedule), "waiting");
+    assert_string_equal (tl_scheduler_state_name (self->scheduler), "waiting");
     s_join (self, 0); //  the first step waits for everybody
     s_close (self, 7);
     s_close (self, 7); //  the next step waits until all have saved
     s_save_all (self);
     s_close (self, 7);
     s_save_all (self);
-    tl_schedule_finished (self->schedule, 1);
-    tl_schedule_finished (self->schedule, 0);
+    tl_scheduler_finished (self->scheduler, 1);
+    tl_scheduler_finished (self->scheduler, 0);
     s_end (self, "plan 0/0: 0 1; plan 1/1: 0 1; save 2; common 2; plan 2/2: 0 1; save 3 last; "
                  "common 3; finish; done 0; ");
 }
@@ -375,7 +375,7 @@ test_nobody_left_waits (void **state)
     s_go (self, 0);
     s_go (self, 1);
     s_close (self, 0);
-    assert_int_equal (tl_schedule_state (self->schedule), TL_RUN_WAITING);
+    assert_int_equal (tl_scheduler_state (self->scheduler), TL_RUN_WAITING);
     s_join (self, 1);
     s_end (self, "plan 0/0: 0 1; leave 0; leave 1; abandoned 0; plan 0/0: 1; ");
 }
@@ -413,17 +413,17 @@ test_a_worker_lost_while_scoring_is_waited_for (void **state)
     s_join (self, 1);
     s_close (self, 1);
     s_save_all (self);
-    tl_schedule_finished (self->schedule, 0);
+    tl_scheduler_finished (self->scheduler, 0);
     s_lose_worker (self);
-    tl_schedule_finished (self->schedule, 1); //  said of the first time: too late
-    assert_int_equal (tl_schedule_state (self->schedule), TL_RUN_WAITING);
+    tl_scheduler_finished (self->scheduler, 1); //  said of the first time: too late
+    assert_int_equal (tl_scheduler_state (self->scheduler), TL_RUN_WAITING);
     s_worker (self);
     s_restored (self, CLIENTS);
     s_restored (self, 0);
     s_restored (self, 1);
-    tl_schedule_finished (self->schedule, 1);
+    tl_scheduler_finished (self->scheduler, 1);
     assert_int_equal (self->done, 0); //  everybody scores again
-    tl_schedule_finished (self->schedule, 0);
+    tl_scheduler_finished (self->scheduler, 0);
     s_end (self, "plan 0/0: 0 1; save 1 last; common 1; finish; restore 1; finish; done 0; ");
     //  A stop meanwhile has nothing to wait for
     rig = s_rig (false, 1, 1, 0);
@@ -433,7 +433,7 @@ test_a_worker_lost_while_scoring_is_waited_for (void **state)
     s_close (self, 1);
     s_save_all (self);
     s_lose_worker (self);
-    tl_schedule_stop (self->schedule, false, 0, "stop");
+    tl_scheduler_stop (self->scheduler, false, 0, "stop");
     s_end (self, "plan 0/0: 0; save 1 last; common 1; finish; done 0; ");
 }
 
@@ -445,12 +445,12 @@ test_a_finished_run_whose_trunk_is_gone_says_so (void **state)
     s_join (self, 0);
     s_close (self, 1);
     s_save_all (self);
-    tl_schedule_finished (self->schedule, 0);
-    assert_true (tl_schedule_serves (self->schedule));
+    tl_scheduler_finished (self->scheduler, 0);
+    assert_true (tl_scheduler_serves (self->scheduler));
     s_lose_worker (self);
-    assert_false (tl_schedule_serves (self->schedule));
+    assert_false (tl_scheduler_serves (self->scheduler));
     s_worker (self);
-    tl_schedule_restored (self->schedule, false, "no such file");
+    tl_scheduler_restored (self->scheduler, false, "no such file");
     s_end (self, "plan 0/0: 0; save 1 last; common 1; finish; done 0; restore 1; unserved; ");
 }
 
@@ -481,7 +481,7 @@ test_a_stop_while_saving (void **state)
     s_join (self, 0);
     s_close (self, 1);
     s_saved (self, 0, true);
-    tl_schedule_stop (self->schedule, false, 0, "stop");
+    tl_scheduler_stop (self->scheduler, false, 0, "stop");
     assert_int_equal (self->done, 0); //  that save comes first
     s_saved (self, CLIENTS, true);
     s_end (self, "plan 0/0: 0; save 1; common 1; done 0; ");
@@ -491,7 +491,7 @@ test_a_stop_while_saving (void **state)
     s_worker (self);
     s_join (self, 0);
     s_close (self, 1);
-    tl_schedule_stop (self->schedule, true, 0, "stop"); //  no time
+    tl_scheduler_stop (self->scheduler, true, 0, "stop"); //  no time
     assert_non_null (strstr (self->why, "could not be saved in time"));
     s_end (self, "plan 0/0: 0; save 1; done 1; ");
 }
@@ -519,8 +519,8 @@ test_stop (void **state)
     s_worker (self);
     s_join (self, 0);
     s_close (self, 1);
-    tl_schedule_stop (self->schedule, false, 0, "stop");
-    tl_schedule_stop (self->schedule, true, 0, "stop");
+    tl_scheduler_stop (self->scheduler, false, 0, "stop");
+    tl_scheduler_stop (self->scheduler, true, 0, "stop");
     s_close (self, 0);
     s_save_all (self);
     s_end (self,
@@ -528,8 +528,8 @@ test_stop (void **state)
 
     rig = s_rig (false, 1, 9, 0);
     s_begin (self);
-    tl_schedule_stop (self->schedule, false, 0, "stop");
-    tl_schedule_stop (self->schedule, false, 0, "stop");
+    tl_scheduler_stop (self->scheduler, false, 0, "stop");
+    tl_scheduler_stop (self->scheduler, false, 0, "stop");
     s_join (self, 0);
     s_worker (self);
     s_end (self, "done 0; ");
@@ -579,7 +579,7 @@ s_answer (rig_t *self, size_t part)
         s_saved (self, who, true);
     else if (!worker && self->finishing[part]) {
         self->finishing[part] = false;
-        tl_schedule_finished (self->schedule, part);
+        tl_scheduler_finished (self->scheduler, part);
     } else if (worker && self->open)
         s_close (self, s_somebody_left (self) ? 0 : 5);
 }
@@ -597,13 +597,13 @@ s_something (rig_t *self, uint64_t draw)
             (self->live[part] ? s_go : s_join) (self, part);
         break;
     case 1: //  words of another time
-        tl_schedule_closed (self->schedule, self->step + 1 + draw % 3, 5);
-        tl_schedule_finished (self->schedule, part % self->config.clients);
-        tl_schedule_saved (self->schedule, self->last_committed + 7, true, "");
+        tl_scheduler_closed (self->scheduler, self->step + 1 + draw % 3, 5);
+        tl_scheduler_finished (self->scheduler, part % self->config.clients);
+        tl_scheduler_saved (self->scheduler, self->last_committed + 7, true, "");
         break;
     case 2:
         if ((draw >> 16) % 40 == 0)
-            tl_schedule_stop (self->schedule, (draw >> 30) & 1, 0, "chance");
+            tl_scheduler_stop (self->scheduler, (draw >> 30) & 1, 0, "chance");
         break;
     default:
         s_answer (self, part);
@@ -633,8 +633,8 @@ test_by_chance (void **state)
         }
         if (!self->done)
             fail_msg ("run %d does not end: it is %s", (int)run,
-                      tl_schedule_state_name (self->schedule));
-        tl_schedule_destroy (&self->schedule);
+                      tl_scheduler_state_name (self->scheduler));
+        tl_scheduler_destroy (&self->scheduler);
     }
 }
 

@@ -3,16 +3,16 @@
 
     Modes: serial, one client a step, round-robin in topology order; batch, every live client in every
     step, rows in topology order (join: all). A round is one step of every live client: train.steps
-    rounds make a run. A step is a transaction: the worker's own word (tl_schedule_closed) ends it.  */
+    rounds make a run. A step is a transaction: the worker's own word (tl_scheduler_closed) ends it.  */
 
-#ifndef TL_SCHEDULE_H
-#define TL_SCHEDULE_H
+#ifndef TL_SCHEDULER_H
+#define TL_SCHEDULER_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TL_SCHEDULE_CLIENTS = 4096 };
+enum { TL_SCHEDULER_CLIENTS = 4096 };
 
 //  A place in the run: what a common save must remember beside the parts' own states.
 typedef struct {
@@ -23,14 +23,10 @@ typedef struct {
 
 typedef struct {
     bool serial;         //  else batch
-    size_t clients;      //  in the topology, <= TL_SCHEDULE_CLIENTS
+    size_t clients;      //  in the topology, <= TL_SCHEDULER_CLIENTS
     uint64_t rounds;     //  train.steps
     uint64_t save_every; //  committed steps between common saves; 0: only at the end
-    //  A run that goes on: all parts go back to this common save before anything else. NULL: a new run.
-    const tl_place_t *begin;
-    const bool *expected; //  [clients] whom the first step waits for; NULL: all
-    bool ended;           //  it was over at that place: nothing is left but to serve it
-} tl_schedule_config_t;
+} tl_scheduler_config_t;
 
 typedef struct {
     //  The step opens: members are client indices, ascending.
@@ -50,7 +46,7 @@ typedef struct {
     void (*done) (void *arg, int code, const char *text); //  the run is over
     //  After done: a new worker could not be given the finished run's trunk, and nothing is left to serve.
     void (*unserved) (void *arg, const char *why);
-} tl_schedule_actions_t;
+} tl_scheduler_actions_t;
 
 typedef enum {
     TL_RUN_WAITING,   //  for the worker, for clients
@@ -61,37 +57,43 @@ typedef enum {
     TL_RUN_DONE
 } tl_run_state_t;
 
-typedef struct tl_schedule tl_schedule_t;
+typedef struct tl_scheduler tl_scheduler_t;
 
-tl_schedule_t *tl_schedule_new (const tl_schedule_config_t *config,
-                                const tl_schedule_actions_t *actions, void *arg);
-void tl_schedule_destroy (tl_schedule_t **self_p);
+tl_scheduler_t *tl_scheduler_new (const tl_scheduler_config_t *config,
+                                  const tl_scheduler_actions_t *actions, void *arg);
+void tl_scheduler_destroy (tl_scheduler_t **self_p);
+//  Before any event: goes on at the common save of a run whose broker is gone. When everybody is there who is expected
+//  ([clients]; NULL: all), all parts go back to it, then the next step opens. ended: the run was over at that place, and
+//  nothing is left but to serve it.
+void tl_scheduler_resume (tl_scheduler_t *self, const tl_place_t *place, const bool *expected,
+                          bool ended);
 
 //  Events. good false: the part could not do it; why says what.
-void tl_schedule_join (tl_schedule_t *self, size_t client);
-void tl_schedule_left (tl_schedule_t *self, size_t client);
-void tl_schedule_worker_join (tl_schedule_t *self);
-void tl_schedule_worker_left (tl_schedule_t *self);
-void tl_schedule_closed (tl_schedule_t *self, uint64_t step,
-                         uint64_t labels); //  labels 0: nothing changed
-void tl_schedule_saved (tl_schedule_t *self, uint64_t step, bool good, const char *why); //  worker
-void tl_schedule_client_saved (tl_schedule_t *self, size_t client, uint64_t step, bool good,
-                               const char *why);
-void tl_schedule_restored (tl_schedule_t *self, bool good, const char *why); //  worker
-void tl_schedule_client_restored (tl_schedule_t *self, size_t client, bool good, const char *why);
-void tl_schedule_finished (tl_schedule_t *self, size_t client);
+void tl_scheduler_join (tl_scheduler_t *self, size_t client);
+void tl_scheduler_left (tl_scheduler_t *self, size_t client);
+void tl_scheduler_worker_join (tl_scheduler_t *self);
+void tl_scheduler_worker_left (tl_scheduler_t *self);
+void tl_scheduler_closed (tl_scheduler_t *self, uint64_t step,
+                          uint64_t labels); //  labels 0: nothing changed
+void tl_scheduler_saved (tl_scheduler_t *self, uint64_t step, bool good,
+                         const char *why); //  worker
+void tl_scheduler_client_saved (tl_scheduler_t *self, size_t client, uint64_t step, bool good,
+                                const char *why);
+void tl_scheduler_restored (tl_scheduler_t *self, bool good, const char *why); //  worker
+void tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, bool good, const char *why);
+void tl_scheduler_finished (tl_scheduler_t *self, size_t client);
 //  Ends the run politely: the open step commits or, if hurry, is given up; then a last save. Code for done.
-void tl_schedule_stop (tl_schedule_t *self, bool hurry, int code, const char *why);
+void tl_scheduler_stop (tl_scheduler_t *self, bool hurry, int code, const char *why);
 
-tl_run_state_t tl_schedule_state (const tl_schedule_t *self);
-const char *tl_schedule_state_name (const tl_schedule_t *self);
-tl_place_t tl_schedule_place (const tl_schedule_t *self);
-uint64_t
-tl_schedule_saved_step (const tl_schedule_t *self); //  newest common save, 0 if none but the start
+tl_run_state_t tl_scheduler_state (const tl_scheduler_t *self);
+const char *tl_scheduler_state_name (const tl_scheduler_t *self);
+tl_place_t tl_scheduler_place (const tl_scheduler_t *self);
+uint64_t tl_scheduler_saved_step (
+    const tl_scheduler_t *self); //  newest common save, 0 if none but the start
 bool
-tl_schedule_serves (const tl_schedule_t *self); //  a worker is here, and its trunk is the run's
-bool tl_schedule_member (const tl_schedule_t *self,
-                         size_t client); //  of the open step, and still in it
-bool tl_schedule_open (const tl_schedule_t *self, uint64_t step); //  that step is open now
+tl_scheduler_serves (const tl_scheduler_t *self); //  a worker is here, and its trunk is the run's
+bool tl_scheduler_member (const tl_scheduler_t *self,
+                          size_t client); //  of the open step, and still in it
+bool tl_scheduler_open (const tl_scheduler_t *self, uint64_t step); //  that step is open now
 
 #endif
