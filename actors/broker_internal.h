@@ -33,7 +33,7 @@ typedef struct {
     tl_socket_t *control, *clients, *workers;
     tl_agreements_t agreements;
     tl_sessions_t sessions;
-    tl_scheduler_t *schedule;
+    tl_scheduler_t *scheduler;
     tl_compute_t *disk;        //  writes run.db and saved states off the loop
     tl_rundb_t *db;            //  until the ledger has it
     tl_ledger_t *ledger;       //  into run.db

@@ -299,8 +299,8 @@ s_read_origin (tl_socket_t *self, tl_packet_t *packet)
     tl_socket_heard (self, packet->fd);
 }
 
-int
-tl_socket_receive (tl_socket_t *self, tl_packet_t *packet)
+static int
+s_receive (tl_socket_t *self, tl_packet_t *packet)
 {
     memset (packet, 0, sizeof *packet);
     packet->fd = -1;
@@ -327,6 +327,14 @@ tl_socket_receive (tl_socket_t *self, tl_packet_t *packet)
         return -1;
     }
     return 1;
+}
+
+tl_socket_hook_t *tl_socket_hook;
+
+int
+tl_socket_receive (tl_socket_t *self, tl_packet_t *packet)
+{
+    return tl_socket_hook ? tl_socket_hook (self, packet, s_receive) : s_receive (self, packet);
 }
 
 void

@@ -404,6 +404,43 @@ test_a_lost_worker_costs_the_way_back (void **state)
                  "common 2; plan 2/2: 0; plan 3/3: 0; save 4; restore 2; plan 2/2: 0; ");
 }
 
+//  A run whose broker was gone: nothing is served or opened before those are there who are expected, and have gone back.
+static void
+test_a_run_goes_on (void **state)
+{
+    rig_t rig = s_rig (true, 3, 9, 0), *self = s_begin (&rig);
+    self->common = (tl_place_t){.step = 4, .round = 1, .turn = 1};
+    self->last_committed = 4;
+    tl_scheduler_resume (self->scheduler, &self->common, (bool[]){false, true, true}, false);
+    assert_int_equal (tl_scheduler_place (self->scheduler).step, 4);
+    assert_int_equal (tl_scheduler_saved_step (self->scheduler), 4);
+    s_worker (self);
+    assert_false (tl_scheduler_serves (self->scheduler));
+    s_join (self, 2);
+    s_lose_worker (self); //  that is nothing new
+    s_worker (self);
+    s_join (self, 1);
+    s_restored (self, 1);
+    s_restored (self, CLIENTS);
+    s_restored (self, 2);
+    assert_true (tl_scheduler_serves (self->scheduler));
+    s_join (self, 0); //  has newer things, perhaps
+    s_close (self, 1);
+    s_end (self, "restore 4; plan 4/1: 1; back 0 4; plan 5/1: 2; ");
+    //  It was over: a worker gets its trunk, and that is all
+    rig = s_rig (false, 1, 4, 0);
+    s_begin (self);
+    self->common = (tl_place_t){.step = 4, .round = 4};
+    self->done = 1;
+    tl_scheduler_resume (self->scheduler, &self->common, NULL, true);
+    s_join (self, 0);
+    s_worker (self);
+    assert_false (tl_scheduler_serves (self->scheduler));
+    s_restored (self, CLIENTS);
+    assert_true (tl_scheduler_serves (self->scheduler));
+    s_end (self, "restore 4; ");
+}
+
 static void
 test_a_worker_lost_while_scoring_is_waited_for (void **state)
 {
@@ -647,6 +684,7 @@ main (void)
         cmocka_unit_test (test_a_client_that_leaves_comes_back),
         cmocka_unit_test (test_nobody_left_waits),
         cmocka_unit_test (test_a_lost_worker_costs_the_way_back),
+        cmocka_unit_test (test_a_run_goes_on),
         cmocka_unit_test (test_a_worker_lost_while_scoring_is_waited_for),
         cmocka_unit_test (test_a_finished_run_whose_trunk_is_gone_says_so),
         cmocka_unit_test (test_away_while_the_run_went_back),
