@@ -241,7 +241,7 @@ s_begin (tl_broker_t *self, const char *path, const char *directory, tl_error_t 
                       "with --set name=%s-2 at all parts",
                       directory, path, t->name);
     if (rc == 0)
-        rc = tl_save_open (directory, err);
+        rc = tl_save_writable (directory, err);
     if (rc)
         return -1;
     char id[32];
@@ -251,7 +251,8 @@ s_begin (tl_broker_t *self, const char *path, const char *directory, tl_error_t 
     json_t *settings = s_settings (t);
     self->db = tl_rundb_create (path, t->name, id, settings, err);
     json_decref (settings);
-    return self->db ? 0 : -1;
+    //  Last: whoever is refused has removed nothing.
+    return self->db ? tl_save_open (directory, err) : -1;
 }
 
 static void
@@ -276,8 +277,8 @@ tl_store_open (tl_broker_t *self, tl_error_t *err)
     self->ledger = tl_ledger_new (self->db, self->disk, s_on_ledger_failed, self);
     self->db = NULL;
     if (self->options.resume)
-        tl_event ("resumed", "{sIsI}", "step", (json_int_t)self->begin.step, "round",
-                  (json_int_t)self->begin.round);
+        tl_event ("resumed", "{sIsIsb}", "step", (json_int_t)self->begin.step, "round",
+                  (json_int_t)self->begin.round, "over", self->ended);
     else
         for (size_t i = 0; i < self->agreements.count; i++)
             tl_store_agreed (self, &self->agreements.items[i]);

@@ -74,7 +74,9 @@ static const struct {
      "why = :why"},
     {"traffic", true,
      "UPDATE peers SET bytes = bytes + :bytes, last = :time WHERE role = :role AND name = :name"},
-    {"resumed", false, "UPDATE run SET ended = NULL, complete = 0, code = NULL, why = NULL"},
+    {"resumed", false,
+     "UPDATE run SET ended = NULL, complete = 0, code = NULL, why = NULL WHERE NOT "
+     "coalesce (:over, 0)"},
     {"done", false,
      "UPDATE run SET ended = :time, complete = coalesce (:complete, 0), code = :code, why = :text"},
     {NULL, false, "INSERT INTO events VALUES (NULL, :time, :event, :detail)"},
