@@ -9,6 +9,7 @@
 #include "actors/save.h"
 #include "actors/site_job.h"
 #include "actors/synthetic.h"
+#include "actors/unison.h"
 #include "actors/weights.h"
 #include "actors/window.h"
 #include "fed/parts.h"
@@ -52,7 +53,8 @@ struct tl_client {
     uint64_t bytes_before; //  on the wire when the step began
     double nll;            //  of the open step
     uint64_t labels;
-    tl_ask_t *ask; //  scores held-out text; NULL: synthetic
+    tl_ask_t *ask;       //  scores held-out text; NULL: synthetic
+    tl_unison_t *unison; //  averages and sums with the other clients; NULL: synthetic
     tl_footprint_t footprint;
     tl_client_totals_t totals;
 };
@@ -131,6 +133,7 @@ s_void (tl_client_t *self, const char *why)
     self->epoch++;
     if (self->ask)
         tl_ask_void (self->ask);
+    tl_unison_void (self->unison);
     s_submit (self, self->work->drop, s_job (self, NULL));
 }
 
@@ -179,33 +182,49 @@ s_on_plan (tl_client_t *self, const tl_message_t *message)
     }
 }
 
+//  The gradient that the step will be updated with: its own, or that of all clients.
 static void
-s_on_committed_own (tl_site_job_t *job)
+s_on_summed (void *arg, const tl_summed_t *summed)
 {
-    tl_client_t *self = job->owner;
-    tl_square_t *squares = tl_alloc ((job->term_count + 1) * sizeof *squares);
-    for (size_t i = 0; i < job->term_count; i++)
-        squares[i] = (tl_square_t){job->terms[i].order, job->terms[i].square};
-    self->nll = job->nll;
-    self->labels = job->labels;
+    tl_client_t *self = arg;
+    tl_square_t *squares = tl_alloc ((summed->term_count + 1) * sizeof *squares);
+    for (size_t i = 0; i < summed->term_count; i++)
+        squares[i] = (tl_square_t){summed->terms[i].order, summed->terms[i].square};
+    self->nll = summed->nll;
+    self->labels = summed->labels;
     tl_message_t message;
     tl_message_init (&message, TL_COMMIT);
-    message.step = job->step;
-    message.round = job->round;
-    message.body.commit.labels = job->labels;
+    message.step = summed->step;
+    message.round = summed->round;
+    message.body.commit.labels = summed->labels;
     message.body.commit.squares = squares;
     //  Squares of a personal adapter are nobody's business: they enter only a joint norm.
-    message.body.commit.squares_count = tl_norm_is_joint (self->topology) ? job->term_count : 0;
+    message.body.commit.squares_count = tl_norm_is_joint (self->topology) ? summed->term_count : 0;
     tl_peer_send (self->peer, &message);
     free (squares);
     s_go (self, COMMITTING, "last backward");
 }
 
 static void
+s_on_committed_own (tl_site_job_t *job)
+{
+    s_on_summed (job->owner, &(tl_summed_t){.step = job->step,
+                                            .round = job->round,
+                                            .labels = job->labels,
+                                            .nll = job->nll,
+                                            .terms = job->terms,
+                                            .term_count = job->term_count});
+}
+
+static void
 s_commit_when_done (tl_client_t *self)
 {
     size_t done = self->wants_gradient ? self->backs : self->tails;
-    if (done == self->micros)
+    if (done != self->micros)
+        return;
+    if (self->topology->federate.clients == TL_CLIENTS_SYNC)
+        tl_unison_sum (self->unison, self->step, self->round);
+    else
         s_submit (self, self->work->commit, s_job (self, s_on_committed_own));
 }
 
@@ -356,6 +375,22 @@ s_on_restore (tl_client_t *self, const tl_message_t *message)
     s_submit (self, self->work->restore, job);
 }
 
+//  The average of the clients is its adapter now, at the step that all parts stand at.
+static void
+s_on_taken (void *arg, uint64_t step)
+{
+    tl_client_t *self = arg;
+    self->step = step;
+}
+
+static void
+s_on_merged (tl_client_t *self, const tl_message_t *message, const void *payload, size_t size)
+{
+    if (self->open && strcmp (message->body.merged.kind, "sum") != 0)
+        s_void (self, "the clients' average came");
+    tl_unison_on_merged (self->unison, message, payload, size);
+}
+
 //  --- scoring ----------------------------------------------------------------------------------
 
 static void
@@ -406,6 +441,14 @@ s_on_message (void *arg, const tl_message_t *message, const void *payload, size_
         break;
     case TL_RESTORE:
         s_on_restore (self, message);
+        break;
+    case TL_GATHER:
+        if (self->unison)
+            tl_unison_on_gather (self->unison, message);
+        break;
+    case TL_MERGED:
+        if (self->unison)
+            s_on_merged (self, message, payload, size);
         break;
     case TL_FINISH:
         s_go (self, SCORING, "FINISH");
@@ -580,6 +623,13 @@ s_on_weights (void *arg)
                                                .on_scored = s_on_scored,
                                                .on_failed = s_on_end,
                                                .arg = self});
+    self->unison = tl_unison_new (&(tl_unison_config_t){.site = self->site,
+                                                        .compute = self->compute,
+                                                        .peer = self->peer,
+                                                        .on_summed = s_on_summed,
+                                                        .on_taken = s_on_taken,
+                                                        .on_failed = s_on_end,
+                                                        .arg = self});
 }
 
 static int
@@ -655,6 +705,7 @@ tl_client_destroy (tl_client_t **self_p)
     tl_compute_destroy (&self->compute);
     tl_peer_destroy (&self->peer);
     tl_ask_destroy (&self->ask);
+    tl_unison_destroy (&self->unison);
     s_forget_step (self);
     if (self->site)
         tl_footprint_end (&self->footprint);

@@ -311,6 +311,9 @@ s_update (tl_worker_t *self)
         const tl_seat_t *seat = &self->seats[i];
         if (seat->left || !seat->term_count)
             continue;
+        //  Of clients that all have the same gradient any one tells of it.
+        if (job->term_count && self->topology->federate.clients == TL_CLIENTS_SYNC)
+            break;
         memcpy (job->terms + job->term_count, seat->terms, seat->term_count * sizeof *seat->terms);
         job->term_count += seat->term_count;
     }
