@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "log.h"
 #include "memory.h"
+#include "net/quota.h"
 
 #include <jansson.h>
 #include <sodium.h>
@@ -518,11 +519,24 @@ s_on_tick (void *arg)
 
 //  --- life -------------------------------------------------------------------------------------
 
+//  Two connections of each peer, those that come anew before the old ones are closed, and admins and readers.
+static int
+s_raise_limits (const tl_topology_t *topology, tl_error_t *err)
+{
+    size_t peers = topology->client_count + topology->worker_count;
+    char *whose = tl_format ("a broker of %zu peers", peers);
+    int rc = tl_quota_files (2 * peers + 64, 2 * peers + 1024, whose, err);
+    free (whose);
+    return rc;
+}
+
 static int
 s_open (tl_broker_t *self, tl_error_t *err)
 {
     const tl_topology_t *t = self->topology;
     tl_pair_t pair;
+    if (s_raise_limits (t, err))
+        return -1;
     if (tl_keys_pair (t->keys, "broker", "broker", &pair, err))
         return -1;
     //  The handler first: no socket of this context may ever live without it.

@@ -194,7 +194,7 @@ s_check_agreements (tl_broker_t *self, const tl_message_t *message, tl_role_t ro
 }
 
 static int
-s_check_window (tl_broker_t *self, const tl_message_t *message, const char *name,
+s_check_window (tl_broker_t *self, const tl_message_t *message, tl_role_t role, const char *name,
                 tl_refusal_t *refusal)
 {
     uint64_t bytes = message->body.hello.window_bytes, granted = self->topology->wire.credit;
@@ -207,8 +207,10 @@ s_check_window (tl_broker_t *self, const tl_message_t *message, const char *name
                   name, (unsigned long long)bytes, (unsigned long long)messages);
         return -1;
     }
-    if (granted == 0 || granted > LARGEST_WINDOW)
-        granted = LARGEST_WINDOW;
+    //  A worker's link carries the steps of all clients.
+    uint64_t most = LARGEST_WINDOW * (role == TL_ROLE_WORKER ? self->topology->client_count : 1);
+    if (granted == 0 || granted > most)
+        granted = most;
     if (bytes <= granted)
         return 0;
     refusal->field = "wire.credit_mb";
@@ -233,7 +235,7 @@ s_check_hello (tl_broker_t *self, const tl_message_t *message, tl_role_t role, c
         s_check_agreements (self, message, role, name, refusal))
         return -1;
     refusal->ours = refusal->theirs = "";
-    return s_check_window (self, message, name, refusal);
+    return s_check_window (self, message, role, name, refusal);
 }
 
 //  A peer that is here already: the same process says HELLO again (its WELCOME was lost, or it lost its session) or a new

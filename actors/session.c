@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "memory.h"
 
+#include <czmq.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
 #include "net/link.h"
 #include "net/socket.h"
 
-#include <czmq.h>
+typedef struct _zhashx_t zhashx_t; //  czmq.h's
 
 typedef enum {
     TL_ROLE_CLIENT,

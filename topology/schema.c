@@ -19,7 +19,11 @@ _Static_assert(sizeof (size_t) == sizeof (uint64_t), "TL_SETTING_COUNT stores bo
 enum { PATH_SIZE = 192, NAME_LONGEST = 32, ITEM_LONGEST = 96 };
 
 typedef struct {
-    tl_topology_t *topology; //  what is filled
+    const tl_setting_t *rows; //  [row_count] the table
+    size_t row_count;
+    const char *whole;       //  what a file of this table is called: "a topology"
+    const char *source;      //  the file's path, for messages
+    tl_topology_t *topology; //  what is filled; NULL: the table isn't a topology's
     tl_error_t *err;         //  the first complaint
 } s_reader_t;
 
@@ -69,7 +73,7 @@ s_expected (const s_reader_t *self, const s_value_t *value)
 {
     const char *example = value->row->example ? value->row->example : value->row->fallback;
     tl_assert (value->node); //  a default that its own row refuses is our bug
-    return tl_schema_complain (self->topology->source, value->node, false, value->path, self->err,
+    return tl_schema_complain (self->source, value->node, false, value->path, self->err,
                                "expected %s, found '%s'; write for example '%s: %s'",
                                value->row->expected, value->text, s_last_part (value->path),
                                example);
@@ -175,8 +179,8 @@ s_store_choice (const s_reader_t *self, const s_value_t *value)
     if (!choice)
         return s_expected (self, value);
     if (choice->refusal)
-        return tl_schema_complain (self->topology->source, value->node, false, value->path,
-                                   self->err, "'%s': %s", value->text, choice->refusal);
+        return tl_schema_complain (self->source, value->node, false, value->path, self->err,
+                                   "'%s': %s", value->text, choice->refusal);
     if (value->row->kind == TL_SETTING_CHOICE)
         *(int *)value->field = choice->value;
     else if (value->row->kind == TL_SETTING_FLAG)
@@ -199,8 +203,8 @@ s_store_item (const s_reader_t *self, const s_value_t *value, char **list, size_
         return s_expected (self, value);
     for (size_t i = 0; i < *count; i++)
         if (strcmp (list[i], value->text) == 0)
-            return tl_schema_complain (self->topology->source, value->node, false, value->path,
-                                       self->err, "'%s' is listed twice; remove one", value->text);
+            return tl_schema_complain (self->source, value->node, false, value->path, self->err,
+                                       "'%s' is listed twice; remove one", value->text);
     list[(*count)++] = tl_strdup (value->text);
     return 0;
 }
@@ -282,8 +286,8 @@ s_wrong_kind (const s_reader_t *self, const tl_yaml_t *node, const tl_setting_t 
 {
     const char *example = row->example ? row->example : row->fallback;
     const char *found = node->kind == TL_YAML_SCALAR ? node->text : s_kind_name (node);
-    return tl_schema_complain (self->topology->source, node, node->kind == TL_YAML_NULL, path,
-                               self->err, "expected %s, found %s%s%s; write for example '%s: %s'",
+    return tl_schema_complain (self->source, node, node->kind == TL_YAML_NULL, path, self->err,
+                               "expected %s, found %s%s%s; write for example '%s: %s'",
                                row->expected, node->kind == TL_YAML_SCALAR ? "'" : "", found,
                                node->kind == TL_YAML_SCALAR ? "'" : "", s_last_part (path),
                                example);
@@ -337,7 +341,7 @@ s_read_peer (const s_reader_t *self, s_peers_t *list, const tl_yaml_t *node, siz
         copies = client ? client->count : worker->count;
         *(client ? &client->entry : &worker->entry) = entry;
         if (list->count - i - 1 + copies > MOST_PEERS)
-            return tl_schema_complain (self->topology->source, node, false, shown, self->err,
+            return tl_schema_complain (self->source, node, false, shown, self->err,
                                        "that makes more than %d; use a smaller count", MOST_PEERS);
         if (copies > 1)
             s_number_name (client ? &client->name : &worker->name, i + 1, copies);
@@ -362,7 +366,7 @@ s_read_peers (const s_reader_t *self, const tl_setting_t *row, const tl_yaml_t *
         snprintf (shown, sizeof shown, "%s.%zu", path, i);
         rc = peer->kind == TL_YAML_MAP
                  ? s_read_peer (self, &list, peer, i, prefix, shown)
-                 : tl_schema_complain (topology->source, peer, false, shown, self->err,
+                 : tl_schema_complain (self->source, peer, false, shown, self->err,
                                        "expected a mapping like %s, found %s", row->example,
                                        s_kind_name (peer));
     }
@@ -375,6 +379,15 @@ s_read_peers (const s_reader_t *self, const tl_setting_t *row, const tl_yaml_t *
         topology->worker_count = list.count;
     }
     return rc;
+}
+
+//  Another table's list: whoever has that table reads its entries.
+static int
+s_check_list (const s_reader_t *self, const tl_setting_t *row, const tl_yaml_t *node,
+              const char *path)
+{
+    bool good = !node || (node->kind == TL_YAML_LIST && node->count > 0);
+    return good ? 0 : s_wrong_kind (self, node, row, path);
 }
 
 static int
@@ -404,14 +417,14 @@ s_read_row (const s_reader_t *self, const tl_setting_t *row, const tl_yaml_t *ma
             const tl_yaml_t *node, const char *path, void *base)
 {
     if (row->kind == TL_SETTING_LATER && node)
-        return tl_schema_complain (self->topology->source, node, true, path, self->err, "%s",
-                                   row->help);
+        return tl_schema_complain (self->source, node, true, path, self->err, "%s", row->help);
     if (!node && !row->fallback)
-        return tl_schema_complain (self->topology->source, map, false, path, self->err,
+        return tl_schema_complain (self->source, map, false, path, self->err,
                                    "the key is missing: expected %s; write for example '%s: %s'",
                                    row->expected, s_last_part (path), row->example);
     if (row->kind == TL_SETTING_PEERS)
-        return s_read_peers (self, row, node, path);
+        return !self->topology ? s_check_list (self, row, node, path)
+                               : s_read_peers (self, row, node, path);
     if (row->kind == TL_SETTING_SECTION || row->kind == TL_SETTING_OPTION) {
         if (node && node->kind != TL_YAML_MAP)
             return s_wrong_kind (self, node, row, path);
@@ -446,12 +459,12 @@ s_unknown_key (const s_reader_t *self, const tl_yaml_t *node, const char *shown,
     for (size_t i = 0; i < known_count && used < sizeof list - 1; i++)
         used += (size_t)snprintf (list + used, sizeof list - used, "%s%s", i ? ", " : "", known[i]);
     if (near)
-        return tl_schema_complain (self->topology->source, node, true, "", self->err,
+        return tl_schema_complain (self->source, node, true, "", self->err,
                                    "'%s' is not a key of %s; write '%s' if that was meant",
-                                   node->key, *shown ? shown : "a topology", near);
-    return tl_schema_complain (self->topology->source, node, true, "", self->err,
+                                   node->key, *shown ? shown : self->whole, near);
+    return tl_schema_complain (self->source, node, true, "", self->err,
                                "'%s' is not a key of %s; use one of %s", node->key,
-                               *shown ? shown : "a topology", list);
+                               *shown ? shown : self->whole, list);
 }
 
 //  prefix is the table's ("clients[]"), shown the file's ("clients.0"); map NULL gives all defaults.
@@ -459,12 +472,12 @@ static int
 s_read_map (const s_reader_t *self, const tl_yaml_t *map, const char *prefix, const char *shown,
             void *base)
 {
-    size_t count, known_count = 0;
-    const tl_setting_t *rows = tl_schema (&count);
+    size_t known_count = 0;
+    const tl_setting_t *rows = self->rows;
     const char *known[64];
     const tl_setting_t *below[64];
 
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < self->row_count; i++) {
         const char *key = s_key_below (&rows[i], prefix);
         if (key) {
             tl_assert (known_count < 64);
@@ -491,8 +504,18 @@ s_read_map (const s_reader_t *self, const tl_yaml_t *map, const char *prefix, co
 int
 tl_schema_read (tl_topology_t *topology, const tl_yaml_t *root, tl_error_t *err)
 {
-    s_reader_t reader = {topology, err};
+    s_reader_t reader = {
+        .whole = "a topology", .source = topology->source, .topology = topology, .err = err};
+    reader.rows = tl_schema (&reader.row_count);
     return s_read_map (&reader, root, "", "", topology);
+}
+
+int
+tl_schema_read_map (const tl_schema_table_t *table, const char *source, const tl_yaml_t *map,
+                    const char *prefix, const char *shown, void *base, tl_error_t *err)
+{
+    s_reader_t reader = {table->rows, table->count, table->whole, source, NULL, err};
+    return s_read_map (&reader, map, prefix, shown, base);
 }
 
 //  ---------------------------------------------------------------------------------------------

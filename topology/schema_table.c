@@ -68,10 +68,6 @@ static const tl_choice_t s_wires[] = {{"fp32", TL_WIRE_F32, NULL},
                                       {NULL, 0, NULL}};
 
 static const tl_choice_t s_zero[] = {{"0", 0, NULL}, {"0.0", 0, NULL}, {NULL, 0, NULL}};
-static const tl_choice_t s_no[] = {
-    {"false", 0, NULL},
-    {"true", 0, "a split without a block at the client is not in this version; leave the key out"},
-    {NULL, 0, NULL}};
 
 #define ADDRESS_EXPECTED "an address like tcp://127.0.0.1:5570 with a port from 1 to 65535"
 #define NAME_EXPECTED "a name of at most 32 letters, digits, - and _"
@@ -101,12 +97,10 @@ static const tl_setting_t s_keys[] = {
 
     {"split", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the keys front and tail",
      "{front: 1, tail: 1}", "where the model is cut", NULL},
-    {"split.front", TL_SETTING_COUNT, OF (split.front), 0, 4096, "1",
-     "a number of blocks, at least 1", NULL, "blocks after the embedding that stay at the client",
-     NULL},
-    {"split.tail", TL_SETTING_COUNT, OF (split.tail), 0, 4096, "1",
-     "a number of blocks, at least 1", NULL, "blocks before the head that stay at the client",
-     NULL},
+    {"split.front", TL_SETTING_COUNT, OF (split.front), 0, 4096, "1", "a number of blocks", NULL,
+     "blocks after the embedding that stay at the client", NULL},
+    {"split.tail", TL_SETTING_COUNT, OF (split.tail), 0, 4096, "1", "a number of blocks", NULL,
+     "blocks before the head that stay at the client", NULL},
 
     {"tune", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with keys like method and rank",
      "{method: lora, rank: 8}", "what is trained", NULL},
@@ -240,8 +234,10 @@ static const tl_setting_t s_keys[] = {
     {"privacy.clip", TL_SETTING_ONLY, 0, 0, 0, "0",
      "0: clipping of hidden rows is not in this version", NULL, "largest norm of a hidden row",
      s_zero},
-    {"privacy.allow_unsafe_split", TL_SETTING_ONLY, 0, 0, 0, "false", "false", NULL,
-     "a split that the paper attacks", s_no},
+    {"privacy.allow_unsafe_split", TL_SETTING_FLAG, OF (privacy.allow_unsafe_split), 0, 0, "false",
+     "true or false", NULL,
+     "split.front or split.tail may be 0, though text can then be read from what crosses the wire",
+     s_yes_no},
 
     {"checkpoint", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the keys dir, every and keep",
      "{dir: runs, every: 50}", "saves of a run", NULL},

@@ -207,12 +207,13 @@ static int
 s_check_split (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
 {
     const char *path = self->split.front == 0 ? "split.front" : "split.tail";
-    if (self->split.front > 0 && self->split.tail > 0)
+    if ((self->split.front > 0 && self->split.tail > 0) || self->privacy.allow_unsafe_split)
         return 0;
     return s_complain (
         self, root, path, err,
         "0 is unsafe: with the embedding or head alone at the client, its text can be "
-        "read from what crosses the wire; use at least 1");
+        "read from what crosses the wire; use at least 1, or privacy.allow_unsafe_split: true "
+        "for a baseline on public text");
 }
 
 static int
@@ -253,6 +254,15 @@ s_check_federation (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t
         return s_complain (self, root, "federate.proximal", err,
                            "with federate.clients sync nobody drifts apart, so there is nothing to "
                            "hold; remove it");
+    if (self->federate.clients != TL_CLIENTS_PERSONAL && self->model.synthetic)
+        return s_complain (self, root, "federate.clients", err,
+                           "synthetic clients have no adapters to share; remove it");
+    if (self->federate.clients != TL_CLIENTS_PERSONAL &&
+        !(self->tune.parts & (TL_PART_FRONT | TL_PART_TAIL)))
+        return s_complain (
+            self, root, "federate.clients", err,
+            "tune.parts leaves front and tail out, so clients have nothing to share; "
+            "remove it, or train all parts");
     bool averages = tl_topology_aggregates (self) && !sync;
     const char *idle = self->federate.proximal > 0                         ? "proximal"
                        : self->federate.server.optimizer != TL_SERVER_NONE ? "server.optimizer"

@@ -105,6 +105,9 @@ typedef struct {
         tl_server_spec_t server;
     } federate;
     struct {
+        bool allow_unsafe_split; //  split.front or split.tail may be 0
+    } privacy;
+    struct {
         tl_wire_dtype_t dtype;
         size_t max_message; //  bytes: upper bound of one tensor
         size_t credit;      //  bytes a receiver grants each peer; 0: computed from the plan

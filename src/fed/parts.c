@@ -81,7 +81,8 @@ tl_split_check (const tl_topology_t *topology, const tl_model_t *model, tl_error
 bool
 tl_norm_is_joint (const tl_topology_t *topology)
 {
-    return topology->client_count == 1 || !(topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL));
+    return topology->client_count == 1 || topology->federate.clients == TL_CLIENTS_SYNC ||
+           !(topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL));
 }
 
 static bool

@@ -310,7 +310,8 @@ test_contradictions (void **state)
     s_refused (
         GOOD "split: {front: 0}\n", NULL,
         ":6:16: split.front: 0 is unsafe: with the embedding or head alone at the client, its "
-        "text can be read from what crosses the wire; use at least 1");
+        "text can be read from what crosses the wire; use at least 1, or "
+        "privacy.allow_unsafe_split: true for a baseline on public text");
     s_refused (
         GOOD "train: {batch_size: 2, micros: 3}\n", NULL,
         ":6:32: train.micros: 3 portions of a batch of 2 would leave some empty; use at most 2");
