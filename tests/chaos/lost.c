@@ -251,7 +251,6 @@ s_worker_scoring (void)
     double nll[2];
     for (int lost = 0; lost < 2; lost++) {
         part_t *up = stage_up (stage, "--set", set, NULL);
-        part_event (up, "saved", "step", 10);
         if (lost) {
             //  Site 0, which has no such text, is asked and answers at once: the other is at it
             part_event_of (up, "finished", "name", "site-0");
