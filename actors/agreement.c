@@ -36,8 +36,9 @@ s_clients (const tl_topology_t *topology)
 
 //  What rows depend on, between the model's ends.
 static const char *const s_reading[] = {
-    "split.front", "split.tail",   "tune.method", "tune.prefix", "tune.rank",        "tune.alpha",
-    "tune.rslora", "tune.targets", "tune.freeze", "tune.parts",  "train.max_length", "wire.dtype",
+    "split.none", "split.front",      "split.tail",  "tune.method",  "tune.prefix",
+    "tune.rank",  "tune.alpha",       "tune.rslora", "tune.targets", "tune.freeze",
+    "tune.parts", "train.max_length", "wire.dtype",
 };
 
 //  Known to those who hold files only.
@@ -122,6 +123,7 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agr
     const tl_topology_t *t = topology;
     memset (self, 0, sizeof *self);
     s_add (self, "name", tl_strdup (t->name));
+    s_add (self, "split.none", tl_strdup (t->split.none ? "true" : "false"));
     s_add (self, "split.front", tl_format ("%zu", t->split.front));
     s_add (self, "split.tail", tl_format ("%zu", t->split.tail));
     s_add (self, "tune.method", tl_strdup (s_methods[t->tune.method]));

@@ -179,6 +179,20 @@ s_restore (void *arg)
 }
 
 void
+tl_site_job_learn (void *arg)
+{
+    tl_site_job_t *job = arg;
+    tl_site_learn (job->site, job->micro);
+}
+
+void
+tl_site_job_evaluate (void *arg)
+{
+    tl_site_job_t *job = arg;
+    tl_site_evaluate (job->site, &job->nll, &job->labels);
+}
+
+void
 tl_site_job_slice (void *arg)
 {
     tl_site_job_t *job = arg;

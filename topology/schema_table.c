@@ -34,6 +34,8 @@ static const tl_choice_t s_parts[] = {{"front", TL_PART_FRONT, NULL},
 static const tl_choice_t s_yes_no[] = {
     {"true", true, NULL}, {"false", false, NULL}, {NULL, 0, NULL}};
 
+static const tl_choice_t s_splits[] = {{"none", true, NULL}, {NULL, 0, NULL}};
+
 static const tl_choice_t s_schedules[] = {{"linear", TL_RATE_LINEAR, NULL},
                                           {"cosine", TL_RATE_COSINE, NULL},
                                           {"constant", TL_RATE_CONSTANT, NULL},
@@ -95,8 +97,10 @@ static const tl_setting_t s_keys[] = {
     {"model.synthetic.hidden", TL_SETTING_COUNT, OF (model.hidden), 1, 1048576, "256",
      "a whole number from 1 to 1048576", NULL, "columns of the rows that cross the cuts", NULL},
 
-    {"split", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the keys front and tail",
-     "{front: 1, tail: 1}", "where the model is cut", NULL},
+    {"split", TL_SETTING_SECTION, OF (split.none), 0, 0, "{}",
+     "a mapping with the keys front and tail, or none", "{front: 1, tail: 1}",
+     "where the model is cut; none: each client has all of it and only adapters travel (FedAvg)",
+     s_splits},
     {"split.front", TL_SETTING_COUNT, OF (split.front), 0, 4096, "1", "a number of blocks", NULL,
      "blocks after the embedding that stay at the client", NULL},
     {"split.tail", TL_SETTING_COUNT, OF (split.tail), 0, 4096, "1", "a number of blocks", NULL,

@@ -144,9 +144,13 @@ s_check_model (s_check_t *self, tl_error_t *err)
     s_say (self, "model", path, "%s, %zu blocks, hidden %zu, vocabulary %zu, head %s",
            tl_family_name (config->family), config->blocks, config->hidden, config->vocab,
            config->tied ? "tied" : "of its own");
-    s_say (self, "split", topology->name, "front %zu, trunk %zu, tail %zu blocks",
-           topology->split.front, config->blocks - topology->split.front - topology->split.tail,
-           topology->split.tail);
+    if (topology->split.none)
+        s_say (self, "split", topology->name, "none: each client has all %zu blocks",
+               config->blocks);
+    else
+        s_say (self, "split", topology->name, "front %zu, trunk %zu, tail %zu blocks",
+               topology->split.front, config->blocks - topology->split.front - topology->split.tail,
+               topology->split.tail);
     if (config->max_positions && topology->train.max_length > config->max_positions)
         return tl_fail (
             err, TL_BAD_INPUT,

@@ -289,6 +289,20 @@ test_federation (void **state)
                "is nothing to hold; remove it");
     s_refused (GOOD "federate: {quorum: 9}\n", NULL,
                ":6:20: federate.quorum: 9 parts can't come from 1 client; use at most that");
+    self = s_good (GOOD "split: none\nfederate: {clients: average}\nschedule: {mode: batch}\n",
+                   NULL, 0);
+    assert_true (self->split.none && self->split.front == 1);
+    tl_topology_destroy (&self);
+    self =
+        s_good (GOOD "split: {front: 0, tail: 2}\nprivacy: {allow_unsafe_split: true}\n", NULL, 0);
+    assert_true (!self->split.none && self->split.front == 0 && self->split.tail == 2);
+    tl_topology_destroy (&self);
+    s_refused (GOOD "split: none\n", NULL,
+               ":6:8: split: with none each client trains a whole model, and only "
+               "federate.clients: average makes them one; set that");
+    s_refused (GOOD "split: all\n", NULL,
+               ":6:8: split: expected a mapping with the keys front and tail, or none, found "
+               "'all'; write for example 'split: {front: 1, tail: 1}'");
     s_refused (GOOD, "clients.0.name=aggregator",
                "--set clients.0.name: the name 'aggregator' is the aggregator's own; choose "
                "another");
