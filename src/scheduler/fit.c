@@ -82,7 +82,7 @@ tl_fit_note (tl_fit_t *self, double unit, double rows, double us)
     double x = rows / self->unit;
     s_grow (self, DRIFT_LOAD, DRIFT_SHAPE);
     double expected = fmax (self->base + self->per_unit * x, 1e-3), miss = us - expected;
-    double r = self->noise * expected * expected;
+    double usual = self->noise * expected * expected, r = usual;
     double p = self->var[0] + 2 * x * self->var[1] + x * x * self->var[2];
     double far = miss / sqrt (p + r);
     bool again = fabs (far) > FAR && far * self->missed > 0;
@@ -100,7 +100,7 @@ tl_fit_note (tl_fit_t *self, double unit, double rows, double us)
     s_update (self, 1, x, us, r);
     if (!again) {
         //  What the filter's own doubt explains is no noise of the measurement.
-        double seen = fmin (miss * miss, FAR * FAR * (p + r)) - p;
+        double seen = fmin (miss * miss, FAR * FAR * (p + usual)) - p;
         double gain = fmax (NOISE_GAIN, 1.0 / (double)(self->seen + 4));
         self->noise += gain * (fmax (seen, 0) / (expected * expected) - self->noise);
         self->noise = fmin (fmax (self->noise, NOISE_LEAST), NOISE_MOST);
