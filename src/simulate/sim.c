@@ -241,6 +241,8 @@ s_done (void *arg, int code, const char *text)
 {
     tl_sim_t *self = arg;
     self->done = true;
+    if (self->result->period_count)
+        self->result->periods[self->result->period_count - 1].end = s_seconds (self->now);
     self->result->code = code;
     snprintf (self->result->text, sizeof self->result->text, "%s", text);
 }
@@ -333,6 +335,7 @@ s_event (tl_sim_t *self, const tl_sim_event_t *event)
         break;
     case EV_CLIENT_GONE:
         tl_scheduler_left (self->scheduler, event->who);
+        tl_sim_line_gone (self, event->who);
         break;
     default:
         if (event->kind >= EV_GATHERED)
@@ -449,6 +452,7 @@ s_release (tl_sim_t *self)
         free (self->clients[c].handed);
     free (self->workers);
     free (self->clients);
+    free (self->merge.named);
     tl_sim_queue_release (&self->queue);
     tl_scheduler_destroy (&self->scheduler);
     tl_choose_destroy (&self->choose);

@@ -37,6 +37,9 @@ typedef enum {
     EV_FINISHED, //  client
 } tl_sim_kind_t;
 
+//  Of somebody, in the merge under way.
+typedef enum { PART_NONE, PART_MISSING, PART_HERE } tl_sim_part_t;
+
 enum { FORWARD, BACKWARD, COMMIT, STAGES };
 
 typedef struct {
@@ -56,6 +59,7 @@ typedef struct {
     uint32_t backs;           //  of its front's backwards done
     int64_t *handed;          //  [micros] when HIDDEN was handed on
     int64_t first_gradient, handed_last;
+    tl_sim_part_t part;
     double under_way; //  bytes
 } tl_sim_client_t;
 
@@ -86,6 +90,7 @@ typedef struct {
     uint32_t queued;    //  jobs in its queue or computing
     uint32_t blocked;   //  members that wait for credit
     uint64_t rows;      //  of the step
+    tl_sim_part_t part;
     tl_sim_state_t state;
     int64_t since; //  of state
 } tl_sim_worker_t;
@@ -108,12 +113,16 @@ typedef struct {
     int64_t line_at;
     uint64_t period_rows;
     size_t period_room;
-    //  The merge under way, and whether there was one at this line.
-    size_t merge_members, gathered;
-    double gathered_mb;
-    uint64_t merge_step;
-    tl_merge_t merge_kind;
-    size_t merged_parts; //  trunks that came together at this line; 0: none
+    //  The merge under way: who is named, whose part is missing.
+    struct {
+        bool open;
+        tl_merge_t kind;
+        uint64_t step;
+        size_t *named; //  [count] workers or clients
+        size_t count, missing;
+        double mb; //  that came
+    } merge;
+    size_t merged_parts; //  groups whose trunks came together at this line; 0: nothing was merged
     uint64_t save_step;
     int64_t progress; //  events since a step closed or a part came
 } tl_sim_t;
@@ -142,5 +151,6 @@ void tl_sim_step_event (tl_sim_t *self, const tl_sim_event_t *event);
 //  --- sim_line.c: merges, saves, restores
 void tl_sim_line_actions (tl_scheduler_actions_t *actions);
 void tl_sim_line_event (tl_sim_t *self, const tl_sim_event_t *event);
+void tl_sim_line_gone (tl_sim_t *self, size_t client); //  the aggregator goes on without its part
 
 #endif

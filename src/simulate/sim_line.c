@@ -2,37 +2,84 @@
 
 #include "sim_internal.h"
 
+#include "memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
 static int64_t
 s_latency (const tl_sim_population_t *kind)
 {
     return tl_sim_ms (kind->link.latency_ms);
 }
 
-static void
-s_merge_when_all (tl_sim_t *self, tl_merge_t kind)
+static tl_sim_part_t *
+s_part (tl_sim_t *self, size_t who)
 {
-    if (!self->merge_members || self->gathered < self->merge_members)
-        return;
-    double ms = self->spec->merge_base_ms + self->spec->merge_ms_per_mb * self->gathered_mb;
-    tl_sim_put (self, self->now + tl_sim_ms (ms), EV_MERGED, 0, (int)kind, 0, 0);
-    if (kind == TL_MERGE_TRUNK)
-        self->merged_parts = self->merge_members;
-    self->merge_members = 0;
+    return self->merge.kind == TL_MERGE_TRUNK ? &self->workers[who].part : &self->clients[who].part;
 }
 
+//  Nobody is named any more, and what came is no longer kept.
+static void
+s_forget_parts (tl_sim_t *self)
+{
+    for (size_t i = 0; i < self->merge.count; i++)
+        *s_part (self, self->merge.named[i]) = PART_NONE;
+    self->merge.count = self->merge.missing = 0;
+    self->merge.mb = 0;
+    self->merge.open = false;
+}
+
+static void
+s_merge_when_all (tl_sim_t *self)
+{
+    if (!self->merge.open || self->merge.missing > 0)
+        return;
+    double ms = self->spec->merge_base_ms + self->spec->merge_ms_per_mb * self->merge.mb;
+    if (self->merge.kind == TL_MERGE_TRUNK)
+        self->merged_parts = self->merge.count;
+    else if (!self->merged_parts)
+        self->merged_parts = 1;
+    tl_sim_put (self, self->now + tl_sim_ms (ms), EV_MERGED, 0, (int)self->merge.kind, 0, 0);
+    s_forget_parts (self);
+}
+
+//  Said again, parts of those who are named still stay.
 static void
 s_merge (void *arg, tl_merge_t kind, const tl_place_t *place, const size_t *members, size_t count,
          bool urgent)
 {
     tl_sim_t *self = arg;
-    if (self->merge_step != place->step || self->merge_kind != kind || !self->merge_members) {
-        self->gathered = 0;
-        self->gathered_mb = 0;
-    }
-    self->merge_step = place->step;
-    self->merge_kind = kind;
-    self->merge_members = count;
-    s_merge_when_all (self, kind);
+    if (self->merge.open && (self->merge.kind != kind || self->merge.step != place->step))
+        s_forget_parts (self);
+    size_t *before = self->merge.named, before_count = self->merge.count;
+    self->merge.named = tl_alloc ((count ? count : 1) * sizeof *members);
+    memcpy (self->merge.named, members, count * sizeof *members);
+    self->merge.count = count;
+    self->merge.kind = kind;
+    self->merge.step = place->step;
+    self->merge.open = true;
+    self->merge.missing = 0;
+    for (size_t i = 0; i < before_count; i++)
+        if (*s_part (self, before[i]) == PART_MISSING)
+            *s_part (self, before[i]) = PART_NONE;
+    for (size_t i = 0; i < count; i++)
+        if (*s_part (self, members[i]) != PART_HERE) {
+            *s_part (self, members[i]) = PART_MISSING;
+            self->merge.missing++;
+        }
+    free (before);
+    s_merge_when_all (self);
+}
+
+void
+tl_sim_line_gone (tl_sim_t *self, size_t client)
+{
+    if (self->merge.kind != TL_MERGE_CLIENTS || self->clients[client].part != PART_MISSING)
+        return;
+    self->clients[client].part = PART_NONE;
+    self->merge.missing--;
+    s_merge_when_all (self);
 }
 
 static void
@@ -58,10 +105,13 @@ s_gathered (tl_sim_t *self, const tl_sim_event_t *event)
     bool trunk = kind == TL_MERGE_TRUNK;
     double mb = trunk ? self->spec->trunk_mb : self->spec->client_mb;
     tl_sim_broker (self, mb * 1e6);
-    self->gathered++;
-    self->gathered_mb += mb;
-    tl_scheduler_gathered (self->scheduler, kind, event->who, self->merge_step);
-    s_merge_when_all (self, kind);
+    tl_scheduler_gathered (self->scheduler, kind, event->who, self->merge.step);
+    if (!self->merge.open || self->merge.kind != kind || *s_part (self, event->who) != PART_MISSING)
+        return;
+    *s_part (self, event->who) = PART_HERE;
+    self->merge.missing--;
+    self->merge.mb += mb;
+    s_merge_when_all (self);
 }
 
 static void
@@ -76,7 +126,7 @@ s_merged (tl_sim_t *self, tl_merge_t kind)
         int64_t there = tl_sim_take (&c->down_at, at, tl_sim_wire (bytes, c->kind->link.mbit_s));
         tl_sim_put (self, there + 2 * s_latency (c->kind), EV_CLIENT_RESTORED, i, 0, 0, c->epoch);
     }
-    tl_scheduler_merged (self->scheduler, kind, self->merge_step, true, "");
+    tl_scheduler_merged (self->scheduler, kind, self->merge.step, true, "");
 }
 
 static void
