@@ -607,7 +607,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     self->outsiders = tl_outsiders_new ();
     self->context = zmq_ctx_new ();
     zmq_ctx_set (self->context, ZMQ_BLOCKY, 0);
-    zmq_ctx_set (self->context, ZMQ_IO_THREADS, topology->broker.threads);
+    zmq_ctx_set (self->context, ZMQ_IO_THREADS, topology->broker.threads + 1); //  control's own
     tl_agreements_make (&self->agreements, topology, TL_AGREE_ALL);
     self->committed = tl_alloc (topology->client_count * sizeof *self->committed);
     self->past = tl_alloc (topology->client_count * sizeof *self->past);

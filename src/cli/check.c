@@ -137,6 +137,11 @@ s_check_model (s_check_t *self, tl_error_t *err)
     bool clients = s_any_here (self, "client");
     if (!clients && !s_any_here (self, "worker"))
         return 0;
+    if (topology->model.synthetic) {
+        s_say (self, "model", "synthetic", "hidden %zu, nothing is computed",
+               topology->model.hidden);
+        return 0;
+    }
     if (!(self->model = tl_model_of (topology, err)) ||
         tl_split_check (topology, self->model, err) != 0)
         return -1;
@@ -199,7 +204,7 @@ s_check_text (s_check_t *self, tl_error_t *err)
     const tl_topology_t *topology = self->topology;
     for (size_t i = 0; i < topology->client_count; i++) {
         const tl_client_spec_t *client = &topology->clients[i];
-        if (!s_is_here (self, client->host))
+        if (!s_is_here (self, client->host) || client->synthetic.is)
             continue;
         if (s_check_file (self, client, client->data, true, err) != 0 ||
             (client->eval && s_check_file (self, client, client->eval, false, err) != 0))

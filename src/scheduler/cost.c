@@ -12,6 +12,7 @@
 #define HETERO 0.05     //  workers of one kind differ in their share of base by about that much
 
 enum { WORKER_KINDS = 4, CLIENT_KINDS = 4 };
+enum { PATIENCE_STEP = 3, PATIENCE_PERIOD = 2 }; //  of what is measured each step, each period
 
 //  Kinds as the enum has them: four of workers, four of clients, one of aggregations.
 #define s_of_worker(what) ((what) <= TL_COST_TRIP)
@@ -65,15 +66,16 @@ tl_costs_note (tl_costs_t *self, tl_cost_t what, size_t who, uint64_t rows, int6
     if (self->units[what] <= 0)
         self->units[what] = x > 0 ? x : 1;
     double unit = self->units[what], time = (double)us;
+    uint64_t patience = what == TL_COST_MERGE ? PATIENCE_PERIOD : PATIENCE_STEP;
     if (s_of_worker (what)) {
         tl_assert (who < self->worker_count);
-        tl_fit_note (&self->workers[who].fits[what], unit, x, time);
+        tl_fit_note (&self->workers[who].fits[what], unit, patience, x, time);
     } else if (s_of_client (what)) {
         tl_assert (who < self->client_count);
-        tl_fit_note (&self->clients[who].fits[what - TL_COST_FRONT], unit, x, time);
-        tl_fit_note (&self->any_client.fits[what - TL_COST_FRONT], unit, x, time);
+        tl_fit_note (&self->clients[who].fits[what - TL_COST_FRONT], unit, patience, x, time);
+        tl_fit_note (&self->any_client.fits[what - TL_COST_FRONT], unit, patience, x, time);
     } else
-        tl_fit_note (&self->merge, unit, x, time);
+        tl_fit_note (&self->merge, unit, patience, x, time);
 }
 
 void

@@ -29,7 +29,7 @@ typedef enum {
     TL_COST_END, //  rows: of the micro; from the last GRAD_IN (last byte handed on) until COMMIT
     TL_COST_PACE, //  rows: of a micro; steps of several micros: time from the first GRADIENT to the last,
                   //  divided by micros - 1
-    //  who: how many parts came together.
+    //  who: how many groups there were (1: only the clients' adapters came together).
     TL_COST_MERGE, //  rows: 0; from the moment all groups stood at the line until the next step may
                    //  open, when there was an aggregation (and the save that goes with it)
     TL_COST_KINDS
