@@ -317,7 +317,7 @@ tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, double
     *labels = self->labels;
     *nll = self->nll;
     if (!isfinite (self->nll))
-        return tl_fail (err, TL_FAILED,
+        return tl_fail (err, TL_BAD_INPUT,
                         "the loss is %f at step %llu of %s: the last good adapter is kept; lower "
                         "train.lr or look at the data",
                         self->nll, (unsigned long long)self->cursor,
