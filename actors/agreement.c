@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "memory.h"
+#include "number.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,6 +73,15 @@ s_scope (const char *field)
                                                                          : TL_AGREE_ALL;
 }
 
+//  The shortest text that reads back as the same number: one number has one text, so texts can be compared.
+static char *
+s_number (double number)
+{
+    char text[32];
+    tl_number_text (text, number);
+    return tl_strdup (text);
+}
+
 //  Takes value.
 static void
 s_add (tl_agreements_t *self, const char *field, char *value)
@@ -129,8 +139,8 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agr
     s_add (self, "tune.method", tl_strdup (s_methods[t->tune.method]));
     s_add (self, "tune.prefix", tl_format ("%zu", t->tune.prefix));
     s_add (self, "tune.rank", tl_format ("%zu", t->tune.rank));
-    s_add (self, "tune.alpha", tl_format ("%.17g", t->tune.alpha));
-    s_add (self, "tune.dropout", tl_format ("%.17g", t->tune.dropout));
+    s_add (self, "tune.alpha", s_number (t->tune.alpha));
+    s_add (self, "tune.dropout", s_number (t->tune.dropout));
     s_add (self, "tune.rslora", tl_strdup (t->tune.rslora ? "true" : "false"));
     s_add (self, "tune.targets",
            s_list ((const char *const *)t->tune.targets, t->tune.target_count));
@@ -143,15 +153,15 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agr
     s_add (self, "train.batch_size", tl_format ("%zu", t->train.batch_size));
     s_add (self, "train.micros", tl_format ("%zu", t->train.micros));
     s_add (self, "train.max_length", tl_format ("%zu", t->train.max_length));
-    s_add (self, "train.lr", tl_format ("%.17g", t->train.lr));
+    s_add (self, "train.lr", s_number (t->train.lr));
     s_add (self, "train.warmup", tl_format ("%llu", (unsigned long long)t->train.warmup));
     s_add (self, "train.schedule", tl_strdup (s_schedules[t->train.schedule]));
-    s_add (self, "train.lr_min", tl_format ("%.17g", t->train.lr_min));
-    s_add (self, "train.clip", tl_format ("%.17g", t->train.clip));
-    s_add (self, "train.weight_decay", tl_format ("%.17g", t->train.weight_decay));
-    s_add (self, "train.beta1", tl_format ("%.17g", t->train.beta1));
-    s_add (self, "train.beta2", tl_format ("%.17g", t->train.beta2));
-    s_add (self, "train.eps", tl_format ("%.17g", t->train.eps));
+    s_add (self, "train.lr_min", s_number (t->train.lr_min));
+    s_add (self, "train.clip", s_number (t->train.clip));
+    s_add (self, "train.weight_decay", s_number (t->train.weight_decay));
+    s_add (self, "train.beta1", s_number (t->train.beta1));
+    s_add (self, "train.beta2", s_number (t->train.beta2));
+    s_add (self, "train.eps", s_number (t->train.eps));
     s_add (self, "train.seed", tl_format ("%llu", (unsigned long long)t->train.seed));
     s_add (self, "wire.dtype", tl_strdup (s_dtypes[t->wire.dtype]));
     s_add (self, "schedule.mode",

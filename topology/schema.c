@@ -277,7 +277,9 @@ static const char *
 s_kind_name (const tl_yaml_t *node)
 {
     static const char *const names[] = {"nothing", "a single value", "a list", "a mapping"};
-    return names[node->kind];
+    static const char *const empty[] = {"nothing", "a single value", "an empty list",
+                                        "an empty mapping"};
+    return node->count ? names[node->kind] : empty[node->kind];
 }
 
 static int
