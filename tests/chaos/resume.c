@@ -69,7 +69,7 @@ s_expect (const stage_t *stage, const char *sql, int64_t expected)
 static void
 s_kill_all (part_t *up)
 {
-    char name[16];
+    char name[32];
     part_kill (up, SIGSTOP);
     kill (part_child (up, "broker", ""), SIGKILL);
     kill (part_child (up, "worker", "trunk"), SIGKILL);
