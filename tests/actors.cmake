@@ -1,4 +1,5 @@
 #  Actors: the schedule as it is, and whole runs of real processes under faults (chaos).
+tl_test (test_merge_job SOURCES unit/test_merge_job.c LIBRARIES tests_rig tl_actors)
 tl_test (test_scheduler SOURCES unit/test_scheduler.c LIBRARIES tl_scheduler)
 
 #  chaos_test (program test ...): a program over the stage, each of its tests by name.

@@ -34,6 +34,7 @@ typedef struct {
     const char *model, *data, *settings; //  directory, text of every client, further lines of YAML
     size_t sequences;                    //  of rows rows in all its micros
     const char *split;                   //  "{front: 1, tail: 1}"
+    int threads;                         //  of each part, 0: 1
     //  Both:
     const char *wire;                               //  dtype, NULL: bf16
     double rtt_ms, mbit_s;                          //  of each client's own link, 0: none
@@ -57,6 +58,9 @@ typedef struct {
     double broker_mb, broker_cpu_s; //  peak memory
     char *decisions;                //  what the broker said of them, a line each; may be ""
 } played_t;
+
+//  Its topology in a file; the caller frees the path.
+char *play_topology (const stage_dir_t *stage, const play_t *spec, const int ports[3]);
 
 void play (const stage_dir_t *stage, const play_t *spec, played_t *result);
 void played_clear (played_t *result);

@@ -1,5 +1,5 @@
-/*  bench_schedule TRUNKLINE BENCH_PING DIR [--only GROUP] [--quick yes] [--clients N]: what schedules are worth, over real
-    processes and sockets. Groups: modes, auto, links, load. Prints one JSON object; docs/performance.md says
+/*  bench_schedule TRUNKLINE BENCH_PING BENCH_STAGES DIR [--only GROUP] [--quick yes] [--clients N]: what schedules are worth, over real
+    processes and sockets. Groups: modes, links, load, engine, auto. Prints one JSON object; docs/performance.md says
     what each figure means.                                                                         */
 
 #include "bench/bench_schedule.h"
@@ -34,6 +34,7 @@ static const struct {
 } s_groups[] = {{"modes", bench_schedule_modes},
                 {"links", bench_schedule_links},
                 {"load", bench_schedule_load},
+                {"engine", bench_schedule_engine},
                 {"auto", bench_schedule_auto}};
 
 enum { GROUPS = sizeof s_groups / sizeof *s_groups };
@@ -41,9 +42,9 @@ enum { GROUPS = sizeof s_groups / sizeof *s_groups };
 static int
 s_usage (void)
 {
-    fprintf (stderr,
-             "usage: bench_schedule TRUNKLINE BENCH_PING DIR [--only modes|links|load|auto] "
-             "[--quick yes] [--clients N] [--format json]\n");
+    fprintf (stderr, "usage: bench_schedule TRUNKLINE BENCH_PING BENCH_STAGES DIR\n"
+                     "       [--only modes|links|load|engine|auto] "
+                     "[--quick yes] [--clients N] [--format json]\n");
     return TL_BAD_INPUT;
 }
 
@@ -53,9 +54,9 @@ main (int argc, char **argv)
     bench_t self = {.peers = getenv ("TL_PEERS"),
                     .result = json_pack ("{ss}", "bench", "schedule")};
     const char *only = NULL;
-    if (argc < 4 || argc % 2)
+    if (argc < 5 || argc % 2 == 0)
         return s_usage ();
-    for (int i = 4; i < argc; i += 2) {
+    for (int i = 5; i < argc; i += 2) {
         if (strcmp (argv[i], "--only") == 0)
             only = argv[i + 1];
         else if (strcmp (argv[i], "--quick") == 0)
@@ -71,15 +72,16 @@ main (int argc, char **argv)
     tl_error_t err;
     if (only && known == GROUPS)
         return s_usage ();
-    if (tl_mkdirs (argv[3], &err)) {
+    if (tl_mkdirs (argv[4], &err)) {
         fprintf (stderr, "bench schedule: %s\n", err.text);
         return (int)err.code;
     }
     self.stage = (stage_dir_t){.trunkline = argv[1],
                                .ping = argv[2],
-                               .dir = argv[3],
-                               .log = tl_format ("%s/log", argv[3]),
+                               .dir = argv[4],
+                               .log = tl_format ("%s/log", argv[4]),
                                .patience = 120};
+    self.stages = argv[3];
     self.detail = json_object ();
     self.skipped = json_object ();
     setenv ("TL_LOG", "warn", 0);

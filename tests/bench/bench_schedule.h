@@ -10,9 +10,10 @@
 
 typedef struct {
     stage_dir_t stage;
-    const char *peers; //  the folder of zmq_curve.c's build, or NULL
-    bool quick;        //  shorter runs: for a look, not for figures
-    size_t clients;    //  of the load; 0: 1000
+    const char *stages; //  the program bench_stages
+    const char *peers;  //  the folder of zmq_curve.c's build, or NULL
+    bool quick;         //  shorter runs: for a look, not for figures
+    size_t clients;     //  of the load; 0: 1000
     json_t *result, *detail, *skipped;
 } bench_t;
 
@@ -27,5 +28,7 @@ void bench_schedule_auto (bench_t *self);
 void bench_schedule_load (bench_t *self);
 //  Each client behind a link of its own: tiny-glm, batch with overlap against serial and against the bound.
 void bench_schedule_links (bench_t *self);
+//  The real engine at equal threads, and on two machines of one thread.
+void bench_schedule_engine (bench_t *self);
 
 #endif
