@@ -24,7 +24,8 @@ enum {
         60000, //  who lived so long has all its restarts again, unless it died where it died before
     GRACE_MS = 25000, //  the broker may take so long to end a run in order
     BYE_MS = 2000,    //  parts hear its BYE within that, or are told to stop
-    KILL_MS = 10000   //  whoever was told must be gone by then
+    KILL_MS = 10000,  //  whoever was told must be gone by then
+    MOST_LOADS = 4    //  processes of the clients of one entry
 };
 
 static const char *const s_states[] = {"running", "stopping"};
@@ -35,9 +36,10 @@ typedef struct tl_supervisor tl_supervisor_t;
 //  A part of the run, and the process that is it now.
 typedef struct {
     tl_supervisor_t *supervisor;
-    const char *role; //  "broker", "aggregator", "worker", "client"
-    const char *name; //  "" for broker and aggregator
-    char title[96];   //  "client/north"
+    const char *role;      //  "broker", "aggregator", "worker", "client", "load"
+    size_t first, clients; //  load: index of its first client, and how many; client: clients is 1
+    const char *name;      //  "" for broker and aggregator
+    char title[96];        //  "client/north"
     tl_child_t *child;
     int restarts;
     int64_t born;    //  of its process, monotonic ms
@@ -253,8 +255,8 @@ s_check_all (tl_supervisor_t *self)
         tl_part_of_run_t *part = &self->parts[i];
         bool alive = tl_child_alive (part->child) || part->timer;
         busy |= part->timer || tl_child_busy (part->child);
-        if (strcmp (part->role, "client") == 0) {
-            expected++;
+        if (part->clients) {
+            expected += part->clients;
             clients += alive;
         }
     }
@@ -452,7 +454,7 @@ static int
 s_start (tl_part_of_run_t *part, tl_error_t *err)
 {
     tl_supervisor_t *self = part->supervisor;
-    const char **argv = tl_alloc ((16 + 2 * self->options.override_count) * sizeof *argv);
+    const char **argv = tl_alloc ((20 + 2 * self->options.override_count) * sizeof *argv);
     size_t count = 0;
     char parent[32];
     snprintf (parent, sizeof parent, "%d", (int)getpid ());
@@ -460,8 +462,18 @@ s_start (tl_part_of_run_t *part, tl_error_t *err)
     argv[count++] = "run";
     argv[count++] = part->role;
     argv[count++] = self->options.topology;
-    if (*part->name)
+    bool load = strcmp (part->role, "load") == 0;
+    char first[32], clients[32];
+    snprintf (first, sizeof first, "%zu", part->first + 1);
+    snprintf (clients, sizeof clients, "%zu", part->clients);
+    if (*part->name && !load)
         argv[count++] = part->name;
+    if (load) {
+        argv[count++] = "--first";
+        argv[count++] = first;
+        argv[count++] = "--count";
+        argv[count++] = clients;
+    }
     argv[count++] = "--format";
     argv[count++] = "jsonl";
     argv[count++] = "--parent";
@@ -499,14 +511,15 @@ s_start_others (tl_supervisor_t *self)
 
 //  --- life -------------------------------------------------------------------------------------
 
-static void
+//  NULL if it belongs elsewhere.
+static tl_part_of_run_t *
 s_add (tl_supervisor_t *self, const char *role, const char *name, const char *host)
 {
     if (strcmp (host, "localhost") != 0) {
         s_say (self, "%s%s%s belongs on %s: start it there with `trunkline run %s %s%s%s`%s", role,
                *name ? " " : "", name, host, role, self->options.topology, *name ? " " : "", name,
                self->options.override_count ? " and the same --set" : "");
-        return;
+        return NULL;
     }
     tl_part_of_run_t *part = &self->parts[self->count++];
     *part = (tl_part_of_run_t){.supervisor = self, .role = role, .name = name, .place = -1};
@@ -517,6 +530,35 @@ s_add (tl_supervisor_t *self, const char *role, const char *name, const char *ho
                                                      .on_closed = s_on_closed,
                                                      .arg = part});
     snprintf (part->title, sizeof part->title, "%s%s%s", role, *name ? "/" : "", name);
+    return part;
+}
+
+//  Synthetic clients share few processes: those of one entry of the file, in up to MOST_LOADS.
+static void
+s_add_clients (tl_supervisor_t *self)
+{
+    const tl_topology_t *t = self->topology;
+    size_t next;
+    for (size_t i = 0; i < t->client_count; i = next) {
+        const tl_client_spec_t *client = &t->clients[i];
+        size_t each = client->synthetic.is ? (client->count + MOST_LOADS - 1) / MOST_LOADS : 1;
+        next = i + 1;
+        while (next < i + each && next < t->client_count && t->clients[next].entry == client->entry)
+            next++;
+        tl_part_of_run_t *part = NULL;
+        if (client->synthetic.is && strcmp (client->host, "localhost") != 0)
+            s_say (self,
+                   "clients from %s belong on %s: start them there with `trunkline run load %s "
+                   "--first %zu --count %zu`",
+                   client->name, client->host, self->options.topology, i + 1, next - i);
+        else
+            part =
+                s_add (self, client->synthetic.is ? "load" : "client", client->name, client->host);
+        if (part) {
+            part->first = i;
+            part->clients = next - i;
+        }
+    }
 }
 
 //  What every part here would say of its own is said once, before anything runs.
@@ -524,8 +566,14 @@ static int
 s_check_keys (const tl_supervisor_t *self, tl_error_t *err)
 {
     int rc = 0;
-    for (size_t i = 0; i < self->count && rc == 0; i++)
-        rc = tl_credentials_check (self->topology, self->parts[i].role, self->parts[i].name, err);
+    for (size_t i = 0; i < self->count && rc == 0; i++) {
+        const tl_part_of_run_t *part = &self->parts[i];
+        if (!part->clients)
+            rc = tl_credentials_check (self->topology, part->role, part->name, err);
+        for (size_t k = 0; k < part->clients && rc == 0; k++)
+            rc = tl_credentials_check (self->topology, "client",
+                                       self->topology->clients[part->first + k].name, err);
+    }
     return rc;
 }
 
@@ -549,8 +597,7 @@ s_open (tl_supervisor_t *self, tl_error_t *err)
         s_add (self, "aggregator", "", t->aggregator.host);
     for (size_t i = 0; i < t->worker_count; i++)
         s_add (self, "worker", t->workers[i].name, t->workers[i].host);
-    for (size_t i = 0; i < t->client_count; i++)
-        s_add (self, "client", t->clients[i].name, t->clients[i].host);
+    s_add_clients (self);
     if (!self->count)
         return tl_fail (err, TL_BAD_INPUT,
                         "%s: nothing in it belongs on this machine: every host is another; start "

@@ -258,8 +258,12 @@ void
 tl_board_event (tl_board_t *self, const char *part, const json_t *event)
 {
     const char *name = json_string_value (json_object_get (event, "event"));
-    int index =
-        strncmp (part, "client/", 7) == 0 ? tl_topology_client (self->topology, part + 7) : -1;
+    //  A load speaks for many clients, and says which.
+    const char *client = strncmp (part, "client/", 7) == 0 ? part + 7
+                         : strncmp (part, "load/", 5) == 0
+                             ? json_string_value (json_object_get (event, "name"))
+                             : NULL;
+    int index = client ? tl_topology_client (self->topology, client) : -1;
     if (self->format == TL_FORMAT_JSONL) {
         json_t *copy = json_copy ((json_t *)event);
         json_object_set_new (copy, "part", json_string (part));

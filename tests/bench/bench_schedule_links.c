@@ -1,4 +1,5 @@
-/*  tiny-glm over slow links: 8 clients, each behind 20 ms and 100 Mbit/s of its own, 8 micros of 256 rows a step. Batch
+/*  tiny-glm over slow links: 8 clients, each behind 20 ms and 100 Mbit/s of its own, 8 micros of 256 rows a step, 32 of each
+    client. Batch
     with overlap against serial, and against the bound: the longer of computing (the same batch without links) and the
     link, 3 round trips, and one micro to fill and one to drain.                                    */
 
@@ -11,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLIENTS = 8, MICROS = 8, ROWS = 256, LENGTH = 128, HIDDEN = 256, BYTES = 2 };
+enum { CLIENTS = 8, MICROS = 8, ROWS = 32, LENGTH = 32, HIDDEN = 256, BYTES = 2 };
+//  ROWS: of a client in a micro, one sequence.
 static const double s_rtt_ms = 20, s_mbit_s = 100;
 
 //  Examples longer than a sequence, which are cut to it.

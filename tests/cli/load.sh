@@ -44,6 +44,11 @@ for mode in batch serial; do
     grep -q '"event":"saved"' broker.jsonl || fail "$mode: nothing was saved"
 done
 
+#   `up` plays them too, few processes for all clients.
+expect 0 'adapters and summary.json are in runs/s' "$TRUNKLINE" up s.yaml $ports --format jsonl
+[ "$(grep -c '"event":"load"' out.txt)" -eq 4 ] || fail "up has not started four loads: $(grep load out.txt)"
+grep -q '"steps": *6' runs/s/summary.json || fail "$(cat runs/s/summary.json)"
+
 #   A limit that is too low is named; what isn't synthetic isn't played.
 expect 4 'a broker of 21 peers needs 106 open files and the limit is 80 (RLIMIT_NOFILE); raise it' \
     prlimit --nofile=80:80 "$TRUNKLINE" run broker s.yaml $ports --replace
