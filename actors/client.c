@@ -30,6 +30,7 @@ struct tl_client {
     const tl_topology_t *topology;
     const char *name;
     int state;
+    bool came; //  had a session once
     tl_actor_t *actor;
     tl_compute_t *compute;
     tl_peer_t *peer;
@@ -538,6 +539,9 @@ s_on_ready (void *arg)
         s_new_run (self);
     s_go (self, IDLE, "session");
     tl_event ("ready", "{ss}", "name", self->name);
+    if (!self->came && self->config.on_ready)
+        self->config.on_ready (self->config.arg);
+    self->came = true;
 }
 
 static void

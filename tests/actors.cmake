@@ -25,5 +25,20 @@ chaos_test (links cut_client cut_worker cut_short stall_client stall_worker asle
 chaos_test (refused keys other_key no_zap plain disagree other_models other_run port_in_use second_up files part_directory)
 chaos_test (numbers nan nan_of_one damaged)
 chaos_test (hostile all deaf)
+#  The program with a hook at its sockets that does faults (chaos/fault.c), and runs whose faults a seed chooses.
+add_executable (trunkline_faults $<TARGET_OBJECTS:trunkline> chaos/fault.c)
+get_target_property (libraries trunkline LINK_LIBRARIES)
+target_link_libraries (trunkline_faults PRIVATE ${libraries})
+add_executable (chaos_seeds chaos/seeds.c chaos/stage.c)
+target_link_libraries (chaos_seeds PRIVATE tests_case tl_actors)
+set_target_properties (trunkline_faults chaos_seeds PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+#  A smoke of them; scripts/bench chaos runs 200.
+set (seeds 1-10)
+if (CMAKE_C_FLAGS MATCHES fsanitize)
+    set (seeds 1-4)
+endif ()
+add_test (NAME chaos_seeds COMMAND chaos_seeds ${seeds} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties (chaos_seeds PROPERTIES TIMEOUT 400 LABELS "chaos;processes"
+                      ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline_faults>;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
 #  What the broker holds is measured there: memory that AddressSanitizer keeps back is not meant.
 set_property (TEST chaos_hostile-deaf APPEND PROPERTY ENVIRONMENT "ASAN_OPTIONS=quarantine_size_mb=1")

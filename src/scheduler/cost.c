@@ -62,7 +62,8 @@ tl_costs_note (tl_costs_t *self, tl_cost_t what, size_t who, uint64_t rows, int6
 {
     if (us < 0 || (double)us > MOST_US || rows > UINT32_MAX)
         return;
-    double x = what == TL_COST_MERGE ? (double)who : (double)rows;
+    //  An optimizer's step doesn't depend on rows: its fits know one.
+    double x = what == TL_COST_MERGE ? (double)who : what == TL_COST_UPDATE ? 1 : (double)rows;
     if (self->units[what] <= 0)
         self->units[what] = x > 0 ? x : 1;
     double unit = self->units[what], time = (double)us;
@@ -165,6 +166,10 @@ tl_costs_line (const tl_costs_t *self, tl_cost_t what, size_t worker, double *ba
 {
     tl_fit_t fit = s_worker_fit (self, what, worker);
     tl_fit_line (&fit, base, per_row);
+    if (what == TL_COST_UPDATE) {
+        *base += *per_row;
+        *per_row = 0;
+    }
 }
 
 //  --- questions --------------------------------------------------------------------------------
@@ -173,6 +178,8 @@ tl_expect_t
 tl_costs_expect (const tl_costs_t *self, tl_cost_t what, size_t who, double rows)
 {
     tl_fit_t fit = self->merge;
+    if (what == TL_COST_UPDATE)
+        rows = 1;
     if (s_of_worker (what))
         fit = s_worker_fit (self, what, who);
     else if (s_of_client (what)) {

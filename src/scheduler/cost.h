@@ -19,7 +19,7 @@ typedef enum {
     //  who: a worker's index. Once a job, not once a member.
     TL_COST_FORWARD,  //  rows: of the job; the compute time that came back with HIDDEN
     TL_COST_BACKWARD, //  rows: of the job; the compute time that came back with GRAD_IN
-    TL_COST_UPDATE,   //  rows: of the whole step; the compute time that came back with COMMITTED
+    TL_COST_UPDATE,   //  rows: without meaning; the compute time that came back with COMMITTED
     TL_COST_TRIP,     //  rows: of the job; from its last member's last byte at the broker until the
     //  answer's last byte is back, less the compute time. Note it only if the worker
     //  had nothing else to do meanwhile: what waits for another job is no trip.

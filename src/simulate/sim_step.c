@@ -345,6 +345,10 @@ tl_sim_step_drop (tl_sim_t *self, size_t worker)
 void
 tl_sim_step_event (tl_sim_t *self, const tl_sim_event_t *event)
 {
+    bool of_worker =
+        event->kind == EV_WORKER_READY || event->kind == EV_WORKER_DONE || event->kind == EV_CLOSED;
+    if (of_worker && !(self->workers[event->who].alive && self->workers[event->who].open))
+        return;
     switch ((tl_sim_kind_t)event->kind) {
     case EV_WORKER_READY:
         s_worker_ready (self, event->who, event->stage, event->micro);
@@ -353,14 +357,14 @@ tl_sim_step_event (tl_sim_t *self, const tl_sim_event_t *event)
         s_worker_done (self, event->who, event->stage, event->micro);
         return;
     case EV_CLOSED:
-        if (self->workers[event->who].open)
-            s_closed (self, event->who);
+        s_closed (self, event->who);
         return;
     default:
         break;
     }
-    //  A client that has left its step has no more part in it.
-    if (self->clients[event->who].worker == TL_NOBODY)
+    //  A client that is gone or has left its step has no more part in it, and nobody answers for a dead worker.
+    const tl_sim_client_t *c = &self->clients[event->who];
+    if (!c->alive || c->worker == TL_NOBODY || !self->workers[c->worker].alive)
         return;
     switch ((tl_sim_kind_t)event->kind) {
     case EV_PLAN:

@@ -54,7 +54,6 @@ s_add_real (char **text, const play_t *spec)
     int threads = spec->threads ? spec->threads : 1;
     s_add (text, "model: {path: %s}\nsplit: %s\n", spec->model,
            spec->split ? spec->split : "{front: 1, tail: 1}");
-    s_add (text, "%s", spec->settings ? spec->settings : "");
     s_add (text, "workers:\n");
     for (size_t i = 0; i < spec->workers; i++)
         s_add (text, "  - {name: w-%zu, threads: %d}\n", i + 1, threads);
@@ -76,6 +75,8 @@ play_topology (const stage_dir_t *stage, const play_t *spec, const int ports[3])
                             : 8);
     s_add (&text, "schedule: {mode: %s}\nwire: {dtype: %s}\n", spec->mode,
            spec->wire ? spec->wire : "bf16");
+    if (spec->settings)
+        s_add (&text, "%s", spec->settings);
     if (spec->every)
         s_add (&text, "federate: {every: %llu}\n", (unsigned long long)spec->every);
     s_add (&text, "checkpoint: {dir: %s/runs, every: 1000000, keep: 1}\nkeys: %s/keys\n",

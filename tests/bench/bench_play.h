@@ -31,11 +31,12 @@ typedef struct {
     double think_ms; //  of a client, for each of its three parts of a micro
     size_t loads;    //  processes of clients
     //  Real:
-    const char *model, *data, *settings; //  directory, text of every client, further lines of YAML
-    size_t sequences;                    //  of rows rows in all its micros
-    const char *split;                   //  "{front: 1, tail: 1}"
-    int threads;                         //  of each part, 0: 1
+    const char *model, *data; //  directory, text of every client
+    size_t sequences;         //  of rows rows in all its micros
+    const char *split;        //  "{front: 1, tail: 1}"
+    int threads;              //  of each part, 0: 1
     //  Both:
+    const char *settings;                           //  further lines of YAML
     const char *wire;                               //  dtype, NULL: bf16
     double rtt_ms, mbit_s;                          //  of each client's own link, 0: none
     bool ping;                                      //  ask the broker all the while how it is

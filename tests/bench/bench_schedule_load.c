@@ -42,7 +42,9 @@ s_spec (const bench_t *self, const char *name, size_t rows, size_t hidden, uint6
                     .rounds = rounds,
                     .rows = rows,
                     .hidden = hidden,
-                    .loads = LOADS};
+                    .loads = LOADS,
+                    //  Who shares two cores with a thousand others may be late without being lost
+                    .settings = "liveness: {ping_ms: 5000, expire_ms: 60000}\n"};
 }
 
 static void

@@ -14,7 +14,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { STEPS = 60 };
+enum { STEPS = 30 };
 
 static case_spec_t
 s_case (void)
@@ -27,7 +27,7 @@ s_case (void)
                          .save_every = 5,
                          .settings =
                              "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.05}\n"
-                             "train: {steps: 60, batch_size: 8, micros: 2, max_length: 64, "
+                             "train: {steps: 30, batch_size: 8, micros: 2, max_length: 64, "
                              "lr: 2e-3, warmup: 3}\nwire: {dtype: fp32}\nschedule: {mode: batch}\n"
                              "liveness: {ping_ms: 300, expire_ms: 3000}\n"};
 }

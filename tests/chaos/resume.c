@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STEPS = 60, SITES = 2 };
+enum { STEPS = 30, SITES = 2 };
 
 static char s_settings[512];
 
@@ -69,7 +69,7 @@ s_expect (const stage_t *stage, const char *sql, int64_t expected)
 static void
 s_kill_all (part_t *up)
 {
-    char name[16];
+    char name[32];
     part_kill (up, SIGSTOP);
     kill (part_child (up, "broker", ""), SIGKILL);
     kill (part_child (up, "worker", "trunk"), SIGKILL);
@@ -277,34 +277,34 @@ s_stopped (void)
     stage_t *stage = stage_new (&spec);
     const char *constant = "train.schedule=constant";
     case_up (stage_case (stage), constant, steps);
-    part_t *up = stage_up (stage, "--replace", "--set", constant, "--set", "train.steps=40", NULL);
+    part_t *up = stage_up (stage, "--replace", "--set", constant, "--set", "train.steps=20", NULL);
     part_event (up, "closed", "step", 12);
     part_kill (up, SIGHUP);
     stage_check (stage, part_wait (up) == 0, "code 0: a hang-up is a polite stop");
     s_check_steps (stage, up, steps);
     int64_t saved = s_ask (stage, "SELECT max (step) FROM saves");
 
-    part_t *plain = stage_up (stage, "--set", constant, "--set", "train.steps=40", NULL);
+    part_t *plain = stage_up (stage, "--set", constant, "--set", "train.steps=20", NULL);
     stage_check (stage, part_wait (plain) == 4, "code 4");
     stage_check (stage, strstr (part_err (plain), "holds a run that is not over"), "a sentence");
     stage_check (stage, strstr (part_err (plain), "continue it with --resume, begin it anew with "),
                  "what to do");
     s_expect (stage, "SELECT max (step) FROM saves", saved);
 
-    up = stage_up (stage, "--resume", "--set", constant, "--set", "train.steps=40", NULL);
+    up = stage_up (stage, "--resume", "--set", constant, "--set", "train.steps=20", NULL);
     stage_check (stage, part_int (part_event (up, "resumed", NULL, 0), "step") == saved,
                  "from the last save");
     stage_check (stage, part_wait (up) == 0, "code 0");
     s_check_steps (stage, up, steps);
-    s_expect (stage, "SELECT count (*) FROM steps", 40);
+    s_expect (stage, "SELECT count (*) FROM steps", 20);
 
-    up = stage_up (stage, "--resume", "--set", constant, "--set", "train.steps=40", NULL);
+    up = stage_up (stage, "--resume", "--set", constant, "--set", "train.steps=20", NULL);
     stage_check (stage, part_wait (up) == 4, "code 4");
     stage_check (stage, strstr (part_err (up), "raise train.steps to lengthen it"), "a sentence");
-    up = stage_up (stage, "--resume", "--set", constant, "--set", "train.steps=50", NULL);
+    up = stage_up (stage, "--resume", "--set", constant, "--set", "train.steps=25", NULL);
     stage_check (stage, part_wait (up) == 0, "code 0");
-    stage_check (stage, s_check_steps (stage, up, steps) == SITES * 10, "ten more");
-    s_expect (stage, "SELECT count (*) FROM steps", 50);
+    stage_check (stage, s_check_steps (stage, up, steps) == SITES * 5, "five more");
+    s_expect (stage, "SELECT count (*) FROM steps", 25);
     stage_end (&stage);
 }
 
