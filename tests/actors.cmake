@@ -2,6 +2,8 @@
 tl_test (test_merge_job SOURCES unit/test_merge_job.c LIBRARIES tests_rig tl_actors)
 tl_test (test_scheduler SOURCES unit/test_scheduler.c LIBRARIES tl_scheduler)
 
+tl_test (test_restarts SOURCES unit/test_restarts.c LIBRARIES tl_actors)
+
 #  chaos_test (program test ...): a program over the stage, each of its tests by name.
 function (chaos_test program)
     add_executable (chaos_${program} chaos/${program}.c chaos/stage.c chaos/proxy.c chaos/peer.c)
