@@ -80,7 +80,7 @@ main (int argc, char **argv)
                                .ping = argv[2],
                                .dir = argv[4],
                                .log = tl_format ("%s/log", argv[4]),
-                               .patience = 120};
+                               .patience = 600};
     self.stages = argv[3];
     self.detail = json_object ();
     self.skipped = json_object ();
