@@ -43,7 +43,7 @@ static const char s_schema[] =
     " PRIMARY KEY (name, time)) WITHOUT ROWID;";
 
 //  Which event goes to which table. A :word is the event's member of that name, :detail all of it as JSON. A row is
-//  what stands in the run: what it goes back behind leaves steps, periods and saves; the event `restore` stays.
+//  what stands in the run: what it goes back behind leaves steps, periods and saves; the event `restore` or `resumed` stays.
 static const struct {
     const char *event; //  NULL: every one that is not `quiet` above it
     bool quiet;        //  it is not in the table events: its own table has all of it
@@ -67,6 +67,8 @@ static const struct {
     {"restore", false, "DELETE FROM steps WHERE step >= :step"},
     {"restore", false, "DELETE FROM periods WHERE step > :step"},
     {"restore", false, "DELETE FROM saves WHERE step > :step"},
+    {"resumed", false, "DELETE FROM steps WHERE step >= :step"},
+    {"resumed", false, "DELETE FROM periods WHERE step > :step"},
     {"peer", false,
      "INSERT INTO peers SELECT :role, :name, :state, :time, :time, :state = 'here', coalesce "
      "(:bytes, 0), :why WHERE :role <> 'admin' ON CONFLICT DO UPDATE SET state = :state, "

@@ -141,8 +141,6 @@ s_all (const char *mode, int64_t per_round)
     up = stage_up (stage, "--resume", NULL);
     int64_t from = part_int (part_event (up, "resumed", NULL, 0), "step");
     stage_check (stage, from >= 10 && from % 5 == 0, "from a common save");
-    stage_check (stage, part_int (part_event (up, "restore", NULL, 0), "step") == from,
-                 "all parts go back to it");
     part_event (up, "saved", "step", from + 10);
     s_kill_all (up);
     s_check_steps (stage, up, steps);
@@ -183,7 +181,7 @@ s_all_early (void)
     part_event (up, "closed", "step", 3);
     s_kill_all (up);
     up = stage_up (stage, "--resume", "--set", "checkpoint.every=1000", NULL);
-    part_event (up, "restore", "step", 0);
+    part_event (up, "resumed", "step", 0);
     part_event (up, "done", "steps", STEPS);
     stage_check (stage, part_wait (up) == 0, "code 0");
     stage_check (stage, s_check_steps (stage, up, steps) == SITES * STEPS, "all steps");
@@ -252,7 +250,7 @@ s_broker_serving (void)
         if (i == 0) {
             kill (part_child (up, "broker", ""), SIGKILL);
             part_event (up, "serving", NULL, 0);
-            part_event_of (up, "restore", "why", "a new worker serves the finished run");
+            part_event_of (up, "peer", "role", "worker");
         }
     }
     stage_check (stage, strcmp (answers[0], answers[1]) == 0, "the same answer");
@@ -261,7 +259,7 @@ s_broker_serving (void)
     //  And from its files alone
     up = stage_up (stage, "--resume", "--stay", NULL);
     part_event (up, "serving", NULL, 0);
-    part_event_of (up, "restore", "why", "a new worker serves the finished run");
+    part_event_of (up, "peer", "role", "worker");
     part_kill (up, SIGTERM);
     stage_check (stage, part_wait (up) == 0, "code 0");
     free (answers[0]);

@@ -163,6 +163,12 @@ s_restore (void **state)
     s_expect (self, "SELECT ended, complete FROM run", "[{\"ended\":3.0,\"complete\":1}]");
     assert_int_equal (s_note (self, "[{\"event\":\"resumed\",\"time\":4,\"step\":2}]"), 0);
     s_expect (self, "SELECT ended, complete FROM run", "[{\"ended\":null,\"complete\":0}]");
+    //  Where a run goes on, what came after is gone; a run that is only served stays over
+    assert_int_equal (s_note (self, "[{\"event\":\"resumed\",\"time\":4,\"step\":1}]"), 0);
+    s_expect (self, "SELECT max (step) AS s FROM steps", "[{\"s\":0}]");
+    s_note (self, "[{\"event\":\"done\",\"time\":5,\"code\":0,\"complete\":true},"
+                  "{\"event\":\"resumed\",\"time\":6,\"step\":1,\"over\":true}]");
+    s_expect (self, "SELECT ended, complete FROM run", "[{\"ended\":5.0,\"complete\":1}]");
 }
 
 //  What is in a transaction is there after another process has died; half of one is not.
@@ -255,7 +261,7 @@ s_damaged (void **state)
     size_t size, refused = 0;
     char *good = tl_file_read (self->path, 1 << 24, &size, &err);
     assert_non_null (good);
-    for (size_t at = 0; at < size; at += 97) {
+    for (size_t at = 0; at < size; at += 397) {
         char *bad = tl_alloc (size);
         memcpy (bad, good, size);
         bad[at] = (char)~bad[at];
