@@ -2,7 +2,9 @@
 
 #include "actors/alarm.h"
 #include "actors/compute.h"
+#include "actors/synthetic.h"
 #include "clock.h"
+#include "fed/aggregate.h"
 #include "memory.h"
 #include "slow_link.h"
 
@@ -140,6 +142,36 @@ test_a_timed_queue_takes_its_time (void **state)
     tl_actor_destroy (&log.actor);
 }
 
+//  A synthetic worker's state goes where a real one's goes: several are averaged.
+static void
+test_a_synthetic_state_can_be_averaged (void **state)
+{
+    static const tl_server_spec_t none = {.optimizer = TL_SERVER_NONE};
+    tl_topology_t topology = {.model = {.synthetic = true, .hidden = 32}};
+    tl_synthetic_t spec = {.is = true};
+    tl_error_t err;
+    tl_synthetic_part_t *part = tl_synthetic_part_new (&topology, &spec, NULL);
+    tl_trunk_job_t *job = tl_alloc (sizeof *job);
+    job->synthetic = part;
+    job->step = 7;
+    tl_synthetic_trunk_work.save (job);
+    tl_tensor_wire_t whole;
+    const void *blob = tl_packed_chunk (job->state, 0, &whole);
+    tl_contribution_t parts[2] = {{.name = "a", .blob = blob, .size = whole.bytes, .labels = 1},
+                                  {.name = "b", .blob = blob, .size = whole.bytes, .labels = 3}};
+    tl_aggregate_t *aggregate = tl_aggregate_new (&none);
+    size_t size;
+    void *mean = tl_aggregate_mean (aggregate, parts, 2, 2, &size, &err);
+    if (!mean)
+        fail_msg ("%s %s", err.text, parts[0].refusal);
+    assert_int_equal (size, whole.bytes);
+    free (mean);
+    tl_aggregate_destroy (&aggregate);
+    tl_packed_release (NULL, job->state);
+    tl_trunk_job_free (job);
+    tl_synthetic_part_destroy (&part);
+}
+
 static int
 s_listen (int *port)
 {
@@ -207,6 +239,7 @@ main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_alarms_come_in_order),
         cmocka_unit_test (test_a_timed_queue_takes_its_time),
+        cmocka_unit_test (test_a_synthetic_state_can_be_averaged),
         cmocka_unit_test (test_a_slow_link_is_slow_and_loses_nothing),
     };
     return cmocka_run_group_tests_name ("timed", tests, NULL, NULL);
