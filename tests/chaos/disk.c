@@ -29,7 +29,7 @@ s_case (void)
                              "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.05}\n"
                              "train: {steps: 30, batch_size: 8, micros: 2, max_length: 64, "
                              "lr: 2e-3, warmup: 3}\nwire: {dtype: fp32}\nschedule: {mode: batch}\n"
-                             "liveness: {ping_ms: 300, expire_ms: 3000}\n"};
+                             "liveness: {ping_ms: 500, expire_ms: 10000}\n"};
 }
 
 static int64_t

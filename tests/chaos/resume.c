@@ -26,7 +26,7 @@ s_case (uint64_t steps, const char *mode, const char *more)
               "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.05}\n"
               "train: {steps: %d, batch_size: 8, micros: 2, max_length: 64, lr: 2e-3, warmup: 3, "
               "clip: 1.0}\nwire: {dtype: fp32}\nschedule: {mode: %s}\n"
-              "liveness: {ping_ms: 300, expire_ms: 3000}\n%s",
+              "liveness: {ping_ms: 500, expire_ms: 10000}\n%s",
               (int)steps, mode, more);
     return (case_spec_t){.model = tiny_llama (false),
                          .sites = SITES,
