@@ -1,5 +1,7 @@
 #  Actors: the schedule as it is, and whole runs of real processes under faults (chaos).
-tl_test (test_scheduler SOURCES unit/test_scheduler.c LIBRARIES tl_scheduler)
+tl_test (test_scheduler SOURCES unit/test_scheduler.c unit/scheduler_rig.c LIBRARIES tl_scheduler)
+tl_test (test_scheduler_groups SOURCES unit/test_scheduler_groups.c unit/scheduler_rig.c LIBRARIES tl_scheduler)
+tl_test (test_scheduler_chance SOURCES unit/test_scheduler_chance.c unit/scheduler_rig.c LIBRARIES tl_scheduler)
 
 #  chaos_test (program test ...): a program over the stage, each of its tests by name.
 function (chaos_test program)
