@@ -101,6 +101,16 @@ s_narrow (tl_agreements_t *self, tl_agree_t scope)
     self->count = kept;
 }
 
+static char *
+s_server (const tl_server_spec_t *server)
+{
+    static const char *const s_optimizers[] = {
+        [TL_SERVER_NONE] = "none", [TL_SERVER_AVGM] = "avgm", [TL_SERVER_ADAM] = "adam"};
+    return tl_format ("%s, lr %.17g, momentum %.17g, beta2 %.17g, eps %.17g",
+                      s_optimizers[server->optimizer], server->lr, server->momentum, server->beta2,
+                      server->eps);
+}
+
 void
 tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agree_t scope)
 {
@@ -144,6 +154,13 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agr
     s_add (self, "wire.dtype", tl_strdup (s_dtypes[t->wire.dtype]));
     s_add (self, "schedule.mode",
            tl_strdup (t->schedule.mode == TL_MODE_SERIAL ? "serial" : "batch"));
+    static const char *const s_federations[] = {[TL_CLIENTS_PERSONAL] = "personal",
+                                                [TL_CLIENTS_AVERAGE] = "average",
+                                                [TL_CLIENTS_SYNC] = "sync"};
+    s_add (self, "federate.clients", tl_strdup (s_federations[t->federate.clients]));
+    s_add (self, "federate.every", tl_format ("%llu", (unsigned long long)t->federate.every));
+    s_add (self, "federate.proximal", tl_format ("%.17g", t->federate.proximal));
+    s_add (self, "federate.server", s_server (&t->federate.server));
     s_add (self, "clients", s_clients (t));
     s_narrow (self, scope);
 }

@@ -8,7 +8,7 @@
 #include "messages/messages.h"
 #include "topology/topology.h"
 
-enum { TL_AGREEMENTS = 40 };
+enum { TL_AGREEMENTS = 48 };
 
 typedef struct {
     tl_agreement_t items[TL_AGREEMENTS];

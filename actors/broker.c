@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "log.h"
 #include "memory.h"
+#include "net/quota.h"
 
 #include <jansson.h>
 #include <sodium.h>
@@ -254,10 +255,11 @@ s_dispatch (tl_broker_t *self, tl_socket_t *socket, tl_message_t *message, tl_pa
         tl_broker_on_attach (self, message, packet, socket);
         return;
     }
-    tl_session_t *session = tl_sessions_by_route (&self->sessions, control, &packet->routing);
+    tl_session_t *session =
+        tl_sessions_by_route (&self->sessions, control, packet->user, &packet->routing);
     if (!session && control && message->type == TL_BYE)
-        session = tl_sessions_by_last_route (&self->sessions, &packet->routing);
-    if (!session || strcmp (session->user, packet->user) != 0) {
+        session = tl_sessions_by_last_route (&self->sessions, packet->user, &packet->routing);
+    if (!session) {
         tl_broker_invalid (self, socket, &packet->routing, false,
                            "this connection is not attached");
         return;
@@ -283,8 +285,7 @@ s_on_disconnected (tl_broker_t *self, const tl_socket_t *socket, int fd)
     for (tl_session_t *it = self->sessions.first; it && fd >= 0; it = next) {
         next = it->next;
         tl_road_t *road = control ? &it->control : &it->data;
-        if (road->fd != fd ||
-            (!control && (it->role == TL_ROLE_WORKER) != (socket == self->workers)))
+        if (road->fd != fd || (!control && tl_role_behind (it->role) != (socket == self->workers)))
             continue;
         tl_debug ("%s connection of %s broke", control ? "control" : "data", it->label);
         tl_road_close (road);
@@ -433,7 +434,7 @@ s_stuck (const tl_broker_t *self, tl_session_t *session, int64_t now)
         session->moved = now;
     }
     return now - session->moved > 2 * self->topology->liveness.expire_ms ||
-           (session->role != TL_ROLE_WORKER && pending > 2 * session->granted_messages + SPARE);
+           (!tl_role_behind (session->role) && pending > 2 * session->granted_messages + SPARE);
 }
 
 static void
@@ -471,7 +472,7 @@ s_on_tick (void *arg)
             }
             if (it->link && it->data.attached && !tl_link_attached (it->link))
                 //  It was told that messages are missing, or could not be sent one: it is to attach again
-                tl_broker_invalid (self, it->role == TL_ROLE_WORKER ? self->workers : self->clients,
+                tl_broker_invalid (self, tl_role_behind (it->role) ? self->workers : self->clients,
                                    &it->data.routing, false, "messages are missing: attach again");
             else if (it->link)
                 tl_link_tick (it->link, true);
@@ -481,11 +482,24 @@ s_on_tick (void *arg)
 
 //  --- life -------------------------------------------------------------------------------------
 
+//  Two connections of each peer, those that come anew before the old ones are closed, and admins and readers.
+static int
+s_raise_limits (const tl_topology_t *topology, tl_error_t *err)
+{
+    size_t peers = topology->client_count + topology->worker_count;
+    char *whose = tl_format ("a broker of %zu peers", peers);
+    int rc = tl_quota_files (2 * peers + 64, 2 * peers + 1024, whose, err);
+    free (whose);
+    return rc;
+}
+
 static int
 s_open (tl_broker_t *self, tl_error_t *err)
 {
     const tl_topology_t *t = self->topology;
     tl_pair_t pair;
+    if (s_raise_limits (t, err))
+        return -1;
     if (tl_keys_pair (t->keys, "broker", "broker", &pair, err))
         return -1;
     //  The handler first: no socket of this context may ever live without it.
@@ -542,9 +556,9 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     randombytes_buf (&self->run, sizeof self->run);
     tl_agreements_make (&self->agreements, topology, TL_AGREE_ALL);
     tl_scheduler_config_t config = {.serial = topology->schedule.mode == TL_MODE_SERIAL,
-                                   .clients = topology->client_count,
-                                   .rounds = topology->train.steps,
-                                   .save_every = topology->checkpoint.every};
+                                    .clients = topology->client_count,
+                                    .rounds = topology->train.steps,
+                                    .save_every = topology->checkpoint.every};
     self->committed = tl_alloc (topology->client_count * sizeof *self->committed);
     self->past = tl_alloc (topology->client_count * sizeof *self->past);
     self->scheduler = tl_scheduler_new (&config, &tl_broker_actions, self);

@@ -58,7 +58,7 @@ s_link_send (void *arg, const void *envelope, size_t size, zmq_msg_t *payload)
 {
     tl_session_t *session = arg;
     tl_broker_t *self = session->owner;
-    tl_socket_t *socket = session->role == TL_ROLE_WORKER ? self->workers : self->clients;
+    tl_socket_t *socket = tl_role_behind (session->role) ? self->workers : self->clients;
     if (!session->data.attached)
         return -1;
     return tl_socket_send (socket, &session->data.routing, envelope, size, payload);
@@ -123,6 +123,7 @@ s_role (const tl_packet_t *packet, const char *asked, tl_role_t *role, const cha
     } s_roles[] = {{"client", "client/", TL_ROLE_CLIENT},
                    {"reader", "client/", TL_ROLE_READER},
                    {"worker", "worker/", TL_ROLE_WORKER},
+                   {"aggregator", "aggregator/", TL_ROLE_AGGREGATOR},
                    {"admin", "admin/", TL_ROLE_ADMIN}};
     for (size_t i = 0; i < sizeof s_roles / sizeof *s_roles; i++)
         if (strcmp (asked, s_roles[i].asked) == 0 &&
@@ -159,6 +160,8 @@ static int
 s_check_listed (tl_broker_t *self, tl_role_t role, const char *name, int *index,
                 tl_refusal_t *refusal)
 {
+    if (role == TL_ROLE_AGGREGATOR && tl_topology_aggregates (self->topology))
+        return 0;
     *index = role == TL_ROLE_WORKER ? tl_topology_worker (self->topology, name)
                                     : tl_topology_client (self->topology, name);
     if (*index >= 0)
@@ -191,7 +194,7 @@ s_check_agreements (tl_broker_t *self, const tl_message_t *message, tl_role_t ro
 }
 
 static int
-s_check_window (tl_broker_t *self, const tl_message_t *message, const char *name,
+s_check_window (tl_broker_t *self, const tl_message_t *message, tl_role_t role, const char *name,
                 tl_refusal_t *refusal)
 {
     uint64_t bytes = message->body.hello.window_bytes, granted = self->topology->wire.credit;
@@ -204,8 +207,10 @@ s_check_window (tl_broker_t *self, const tl_message_t *message, const char *name
                   name, (unsigned long long)bytes, (unsigned long long)messages);
         return -1;
     }
-    if (granted == 0 || granted > LARGEST_WINDOW)
-        granted = LARGEST_WINDOW;
+    //  A worker's link carries the steps of all clients.
+    uint64_t most = LARGEST_WINDOW * (role == TL_ROLE_WORKER ? self->topology->client_count : 1);
+    if (granted == 0 || granted > most)
+        granted = most;
     if (bytes <= granted)
         return 0;
     refusal->field = "wire.credit_mb";
@@ -230,18 +235,19 @@ s_check_hello (tl_broker_t *self, const tl_message_t *message, tl_role_t role, c
         s_check_agreements (self, message, role, name, refusal))
         return -1;
     refusal->ours = refusal->theirs = "";
-    return s_check_window (self, message, name, refusal);
+    return s_check_window (self, message, role, name, refusal);
 }
 
 //  A peer that is here already: the same process says HELLO again (its WELCOME was lost, or it lost its session) or a new
 //  process follows a dead one. False if the old one is alive: then the new one has to wait.
 static bool
 s_make_room (tl_broker_t *self, const tl_message_t *message, tl_role_t role, const char *name,
-             tl_refusal_t *refusal)
+             int index, tl_refusal_t *refusal)
 {
-    tl_session_t *old = role == TL_ROLE_CLIENT || role == TL_ROLE_WORKER
-                            ? tl_sessions_by_role (&self->sessions, role, name)
-                            : NULL;
+    tl_session_t *old = role == TL_ROLE_CLIENT   ? tl_sessions_by_client (&self->sessions, index)
+                        : role == TL_ROLE_WORKER ? tl_sessions_by_worker (&self->sessions, index)
+                        : role == TL_ROLE_AGGREGATOR ? tl_sessions_aggregator (&self->sessions)
+                                                     : NULL;
     if (!old)
         return true;
     bool same = old->process == message->body.hello.process;
@@ -300,29 +306,29 @@ tl_broker_on_hello (tl_broker_t *self, const tl_message_t *message, const tl_pac
         return;
     }
     //  The same process repeating itself before our WELCOME arrived: the session stands.
-    tl_session_t *known = tl_sessions_by_route (&self->sessions, true, &packet->routing);
+    tl_session_t *known =
+        tl_sessions_by_route (&self->sessions, true, packet->user, &packet->routing);
     if (known && known->process == message->body.hello.process && !known->ready) {
         s_welcome (self, known);
         return;
     }
     if (s_check_hello (self, message, role, name, &index, &refusal) ||
-        !s_make_room (self, message, role, name, &refusal)) {
+        !s_make_room (self, message, role, name, index, &refusal)) {
         s_refuse (self, packet, tl_role_name (role), &refusal);
         return;
     }
     //  One connection, one session: else a peer could have as many as it likes.
-    known = tl_sessions_by_route (&self->sessions, true, &packet->routing);
+    known = tl_sessions_by_route (&self->sessions, true, packet->user, &packet->routing);
     if (known)
         tl_broker_drop (self, known, "it began again");
-    tl_session_t *session = tl_sessions_add (&self->sessions, role, name, packet->user);
+    tl_session_t *session = tl_sessions_add (&self->sessions, role, name, packet->user, index);
     session->owner = self;
-    session->index = index;
     session->process = message->body.hello.process;
     session->granted_bytes = message->body.hello.window_bytes;
     session->granted_messages = message->body.hello.window_messages;
     session->rows = message->body.hello.rows;
     session->longest = message->body.hello.longest;
-    tl_road_attach (&session->control, &packet->routing, packet->fd);
+    tl_sessions_attach (&self->sessions, session, true, &packet->routing, packet->fd);
     if (role == TL_ROLE_ADMIN)
         session->ready = true;
     else {
@@ -346,10 +352,8 @@ tl_broker_on_attach (tl_broker_t *self, const tl_message_t *message, const tl_pa
         return;
     }
     session->heard = tl_clock_ms ();
-    if (socket == self->control)
-        tl_road_attach (&session->control, &packet->routing, packet->fd);
-    else
-        tl_road_attach (&session->data, &packet->routing, packet->fd);
+    tl_sessions_attach (&self->sessions, session, socket == self->control, &packet->routing,
+                        packet->fd);
     if (session->control.attached && session->data.attached)
         session->broken = 0;
     tl_message_t attached;
@@ -377,10 +381,10 @@ void
 tl_broker_refuse_frame (tl_broker_t *self, tl_socket_t *socket, const tl_packet_t *packet,
                         const char *why)
 {
-    tl_session_t *session =
-        tl_sessions_by_route (&self->sessions, socket == self->control, &packet->routing);
+    tl_session_t *session = tl_sessions_by_route (&self->sessions, socket == self->control,
+                                                  packet->user, &packet->routing);
     tl_warn ("%s sent something that is not the protocol: %s", packet->user, why);
-    if (session && strcmp (session->user, packet->user) == 0) {
+    if (session) {
         tl_message_t bye;
         tl_message_init (&bye, TL_BYE);
         bye.body.bye.code = TL_CONNECTION;

@@ -1,6 +1,5 @@
 #include "client.h"
 
-#include "actors/actor.h"
 #include "actors/agreement.h"
 #include "actors/ask.h"
 #include "actors/credentials.h"
@@ -9,6 +8,8 @@
 #include "actors/footprint.h"
 #include "actors/save.h"
 #include "actors/site_job.h"
+#include "actors/synthetic.h"
+#include "actors/unison.h"
 #include "actors/weights.h"
 #include "actors/window.h"
 #include "fed/parts.h"
@@ -24,14 +25,17 @@ static const char *const s_states[] = {"joining", "idle",     "forward", "commit
                                        "scoring", "stopping", "over"};
 enum { JOINING, IDLE, FORWARD, COMMITTING, SCORING, STOPPING, OVER };
 
-typedef struct {
+struct tl_client {
+    tl_client_config_t config;
     const tl_topology_t *topology;
-    size_t index; //  in the topology's clients
     const char *name;
+    int state;
     tl_actor_t *actor;
     tl_compute_t *compute;
     tl_peer_t *peer;
-    tl_site_t *site; //  the compute thread's while jobs are pending
+    const tl_site_work_t *work;     //  what a job does
+    tl_site_t *site;                //  the compute thread's while jobs are pending; NULL: synthetic
+    tl_synthetic_part_t *synthetic; //  in its place, or NULL
     size_t hidden;
     size_t rows, longest; //  of the largest micro, of the longest sequence
     tl_weights_t weights; //  what its files hold
@@ -49,12 +53,21 @@ typedef struct {
     uint64_t bytes_before; //  on the wire when the step began
     double nll;            //  of the open step
     uint64_t labels;
-    tl_ask_t *ask; //  scores held-out text
+    tl_ask_t *ask;       //  scores held-out text; NULL: synthetic
+    tl_unison_t *unison; //  averages and sums with the other clients; NULL: synthetic
     tl_footprint_t footprint;
-    tl_error_t *err;
-} tl_client_t;
+    tl_client_totals_t totals;
+};
 
 static void s_end (tl_client_t *self, int code, const char *text);
+
+static void
+s_go (tl_client_t *self, int state, const char *event)
+{
+    if (state != self->state)
+        tl_debug ("%s: %s: %s -> %s", self->name, event, s_states[self->state], s_states[state]);
+    self->state = state;
+}
 
 //  --- jobs -------------------------------------------------------------------------------------
 
@@ -77,6 +90,7 @@ s_job (tl_client_t *self, tl_site_job_fn *done)
 {
     tl_site_job_t *job = tl_alloc (sizeof *job);
     job->site = self->site;
+    job->synthetic = self->synthetic;
     job->dtype = tl_wire_dtype (self->topology);
     job->epoch = self->epoch;
     job->step = self->step;
@@ -117,8 +131,10 @@ s_void (tl_client_t *self, const char *why)
         tl_info ("step %llu is dropped: %s", (unsigned long long)self->step, why);
     s_forget_step (self);
     self->epoch++;
-    tl_ask_void (self->ask);
-    s_submit (self, tl_site_job_drop, s_job (self, NULL));
+    if (self->ask)
+        tl_ask_void (self->ask);
+    tl_unison_void (self->unison);
+    s_submit (self, self->work->drop, s_job (self, NULL));
 }
 
 static void
@@ -157,43 +173,59 @@ s_on_plan (tl_client_t *self, const tl_message_t *message)
     self->step_began = tl_clock_us ();
     if (!self->bytes_before)
         self->bytes_before = tl_peer_bytes (self->peer);
-    tl_actor_go (self->actor, FORWARD, "PLAN");
-    s_submit (self, tl_site_job_begin, s_job (self, NULL));
+    s_go (self, FORWARD, "PLAN");
+    s_submit (self, self->work->begin, s_job (self, NULL));
     for (size_t i = 0; i < self->micros; i++) {
         tl_site_job_t *job = s_job (self, s_on_front);
         job->micro = i;
-        s_submit (self, tl_site_job_front, job);
+        s_submit (self, self->work->front, job);
     }
+}
+
+//  The gradient that the step will be updated with: its own, or that of all clients.
+static void
+s_on_summed (void *arg, const tl_summed_t *summed)
+{
+    tl_client_t *self = arg;
+    tl_square_t *squares = tl_alloc ((summed->term_count + 1) * sizeof *squares);
+    for (size_t i = 0; i < summed->term_count; i++)
+        squares[i] = (tl_square_t){summed->terms[i].order, summed->terms[i].square};
+    self->nll = summed->nll;
+    self->labels = summed->labels;
+    tl_message_t message;
+    tl_message_init (&message, TL_COMMIT);
+    message.step = summed->step;
+    message.round = summed->round;
+    message.body.commit.labels = summed->labels;
+    message.body.commit.squares = squares;
+    //  Squares of a personal adapter are nobody's business: they enter only a joint norm.
+    message.body.commit.squares_count = tl_norm_is_joint (self->topology) ? summed->term_count : 0;
+    tl_peer_send (self->peer, &message);
+    free (squares);
+    s_go (self, COMMITTING, "last backward");
 }
 
 static void
 s_on_committed_own (tl_site_job_t *job)
 {
-    tl_client_t *self = job->owner;
-    tl_square_t *squares = tl_alloc ((job->term_count + 1) * sizeof *squares);
-    for (size_t i = 0; i < job->term_count; i++)
-        squares[i] = (tl_square_t){job->terms[i].order, job->terms[i].square};
-    self->nll = job->nll;
-    self->labels = job->labels;
-    tl_message_t message;
-    tl_message_init (&message, TL_COMMIT);
-    message.step = job->step;
-    message.round = job->round;
-    message.body.commit.labels = job->labels;
-    message.body.commit.squares = squares;
-    //  Squares of a personal adapter are nobody's business: they enter only a joint norm.
-    message.body.commit.squares_count = tl_norm_is_joint (self->topology) ? job->term_count : 0;
-    tl_peer_send (self->peer, &message);
-    free (squares);
-    tl_actor_go (self->actor, COMMITTING, "last backward");
+    s_on_summed (job->owner, &(tl_summed_t){.step = job->step,
+                                            .round = job->round,
+                                            .labels = job->labels,
+                                            .nll = job->nll,
+                                            .terms = job->terms,
+                                            .term_count = job->term_count});
 }
 
 static void
 s_commit_when_done (tl_client_t *self)
 {
     size_t done = self->wants_gradient ? self->backs : self->tails;
-    if (done == self->micros)
-        s_submit (self, tl_site_job_commit, s_job (self, s_on_committed_own));
+    if (done != self->micros)
+        return;
+    if (self->topology->federate.clients == TL_CLIENTS_SYNC)
+        tl_unison_sum (self->unison, self->step, self->round);
+    else
+        s_submit (self, self->work->commit, s_job (self, s_on_committed_own));
 }
 
 static void
@@ -243,7 +275,7 @@ s_on_rows (tl_client_t *self, const tl_message_t *message, const void *payload, 
         job->micro = message->micro;
         job->in = *slot;
         *slot = NULL;
-        s_submit (self, hidden ? tl_site_job_tail : tl_site_job_back, job);
+        s_submit (self, hidden ? self->work->tail : self->work->back, job);
     }
 }
 
@@ -252,6 +284,9 @@ s_on_update (tl_site_job_t *job)
 {
     tl_client_t *self = job->owner;
     double seconds = (double)(tl_clock_us () - job->began) * 1e-6;
+    self->totals.steps++;
+    self->totals.labels += job->own_labels;
+    self->totals.bytes += job->bytes;
     tl_event ("step", "{sssIsIsfsIsfsfsfsI}", "name", self->name, "step", (json_int_t)job->step,
               "round", (json_int_t)job->round, "loss", job->nll / (double)job->own_labels, "labels",
               (json_int_t)job->own_labels, "norm", job->norm, "lr", job->rate, "seconds", seconds,
@@ -261,7 +296,7 @@ s_on_update (tl_site_job_t *job)
 static void
 s_on_committed (tl_client_t *self, const tl_message_t *message)
 {
-    if (!self->open || message->step != self->step || tl_actor_state (self->actor) != COMMITTING)
+    if (!self->open || message->step != self->step || self->state != COMMITTING)
         return;
     tl_site_job_t *job = s_job (self, s_on_update);
     job->lasting = true;
@@ -275,10 +310,10 @@ s_on_committed (tl_client_t *self, const tl_message_t *message)
     uint64_t bytes = tl_peer_bytes (self->peer);
     job->bytes = bytes - self->bytes_before;
     self->bytes_before = bytes;
-    s_submit (self, tl_site_job_update, job);
+    s_submit (self, self->work->update, job);
     s_forget_step (self);
     self->step++;
-    tl_actor_go (self->actor, IDLE, "COMMITTED");
+    s_go (self, IDLE, "COMMITTED");
 }
 
 //  --- saves ------------------------------------------------------------------------------------
@@ -305,7 +340,7 @@ static void
 s_on_saved (tl_site_job_t *job)
 {
     tl_client_t *self = job->owner;
-    if (job->err.code == TL_OK)
+    if (job->err.code == TL_OK && self->site)
         //  The common save may be two behind: one more is under way, and another was made when we left.
         tl_save_prune (self->directory, job->step, self->topology->checkpoint.keep + 2);
     s_answer (job, TL_SAVED);
@@ -325,19 +360,35 @@ s_on_save (tl_client_t *self, const tl_message_t *message)
     job->lasting = true;
     job->step = message->step;
     job->directory = tl_strdup (self->directory);
-    s_submit (self, tl_site_job_save, job);
+    s_submit (self, self->work->save, job);
 }
 
 static void
 s_on_restore (tl_client_t *self, const tl_message_t *message)
 {
     s_void (self, message->body.restore.text);
-    tl_actor_go (self->actor, IDLE, "RESTORE");
+    s_go (self, IDLE, "RESTORE");
     self->step = message->step;
     tl_site_job_t *job = s_job (self, s_on_restored);
     job->step = message->step;
     job->directory = tl_strdup (self->directory);
-    s_submit (self, tl_site_job_restore, job);
+    s_submit (self, self->work->restore, job);
+}
+
+//  The average of the clients is its adapter now, at the step that all parts stand at.
+static void
+s_on_taken (void *arg, uint64_t step)
+{
+    tl_client_t *self = arg;
+    self->step = step;
+}
+
+static void
+s_on_merged (tl_client_t *self, const tl_message_t *message, const void *payload, size_t size)
+{
+    if (self->open && strcmp (message->body.merged.kind, "sum") != 0)
+        s_void (self, "the clients' average came");
+    tl_unison_on_merged (self->unison, message, payload, size);
 }
 
 //  --- scoring ----------------------------------------------------------------------------------
@@ -355,7 +406,7 @@ s_on_scored (void *arg, const double *losses, size_t examples, uint64_t labels)
     message.body.finished.nll = nll;
     message.body.finished.labels = labels;
     tl_peer_send (self->peer, &message);
-    tl_actor_go (self->actor, IDLE, "scored");
+    s_go (self, IDLE, "scored");
 }
 
 //  --- the conversation -------------------------------------------------------------------------
@@ -364,7 +415,7 @@ static void
 s_on_message (void *arg, const tl_message_t *message, const void *payload, size_t size)
 {
     tl_client_t *self = arg;
-    if (tl_actor_state (self->actor) >= STOPPING)
+    if (self->state >= STOPPING)
         return;
     switch (message->type) {
     case TL_PLAN:
@@ -382,7 +433,7 @@ s_on_message (void *arg, const tl_message_t *message, const void *payload, size_
         if (self->open && message->step == self->step) {
             s_void (self, message->type == TL_LATE ? "it was closed without us"
                                                    : message->body.abandon.text);
-            tl_actor_go (self->actor, IDLE, tl_type_name (message->type));
+            s_go (self, IDLE, tl_type_name (message->type));
         }
         break;
     case TL_SAVE:
@@ -391,12 +442,24 @@ s_on_message (void *arg, const tl_message_t *message, const void *payload, size_
     case TL_RESTORE:
         s_on_restore (self, message);
         break;
+    case TL_GATHER:
+        if (self->unison)
+            tl_unison_on_gather (self->unison, message);
+        break;
+    case TL_MERGED:
+        if (self->unison)
+            s_on_merged (self, message, payload, size);
+        break;
     case TL_FINISH:
-        tl_actor_go (self->actor, SCORING, "FINISH");
-        tl_ask_score (self->ask);
+        s_go (self, SCORING, "FINISH");
+        if (self->ask)
+            tl_ask_score (self->ask);
+        else
+            s_on_scored (self, NULL, 0, 0);
         break;
     case TL_FORWARDED:
-        tl_ask_on_forwarded (self->ask, message, payload, size);
+        if (self->ask)
+            tl_ask_on_forwarded (self->ask, message, payload, size);
         break;
     default:
         tl_warn ("%s means nothing to a client: ignored", tl_type_name (message->type));
@@ -418,6 +481,8 @@ s_new_run (tl_client_t *self)
 {
     bool first = self->run == 0;
     self->run = tl_peer_run (self->peer);
+    if (!self->site)
+        return;
     tl_error_t err;
     int same = tl_save_same_run (self->directory, self->run, &err);
     if (same < 0) {
@@ -429,18 +494,18 @@ s_new_run (tl_client_t *self)
     tl_site_job_t *job = s_job (self, s_on_resumed);
     job->step = same ? INT64_MAX : 0;
     job->directory = tl_strdup (self->directory);
-    s_submit (self, tl_site_job_restore, job);
+    s_submit (self, self->work->restore, job);
 }
 
 static void
 s_on_ready (void *arg)
 {
     tl_client_t *self = arg;
-    if (tl_actor_state (self->actor) >= STOPPING)
+    if (self->state >= STOPPING)
         return;
     if (self->run != tl_peer_run (self->peer))
         s_new_run (self);
-    tl_actor_go (self->actor, IDLE, "session");
+    s_go (self, IDLE, "session");
     tl_event ("ready", "{ss}", "name", self->name);
 }
 
@@ -449,23 +514,21 @@ s_on_lost (void *arg)
 {
     tl_client_t *self = arg;
     s_void (self, "the session was lost");
-    if (tl_actor_state (self->actor) < STOPPING)
-        tl_actor_go (self->actor, JOINING, "session lost");
+    if (self->state < STOPPING)
+        s_go (self, JOINING, "session lost");
 }
 
 static void
 s_end (tl_client_t *self, int code, const char *text)
 {
-    if (tl_actor_state (self->actor) == OVER)
+    if (self->state == OVER)
         return;
-    tl_actor_go (self->actor, OVER, "end");
-    if (code)
-        tl_fail (self->err, code, "%s", text);
+    s_go (self, OVER, "end");
     if (code && self->peer)
         tl_peer_bye (self->peer, code, text);
     else if (*text)
         tl_info ("%s", text);
-    tl_actor_end (self->actor, code);
+    self->config.on_over (self->config.arg, code, text);
 }
 
 static void
@@ -481,21 +544,22 @@ s_on_stopped (tl_site_job_t *job)
     s_end (job->owner, job->err.code, job->err.code ? job->err.text : "saved and left");
 }
 
-static void
-s_on_stop (void *arg)
+void
+tl_client_stop (tl_client_t *self)
 {
-    tl_client_t *self = arg;
+    if (self->state >= STOPPING)
+        return;
     if (!self->run) {
         s_end (self, 0, "");
         return;
     }
     s_void (self, "we are stopping");
-    tl_actor_go (self->actor, STOPPING, "signal");
+    s_go (self, STOPPING, "signal");
     tl_site_job_t *job = s_job (self, s_on_stopped);
     job->lasting = true;
     job->step = self->step;
     job->directory = tl_strdup (self->directory);
-    s_submit (self, tl_site_job_save, job);
+    s_submit (self, self->work->save, job);
 }
 
 static void
@@ -508,25 +572,21 @@ s_on_computed (void *arg)
 //  --- life -------------------------------------------------------------------------------------
 
 //  What is to be agreed on is known: the conversation can begin.
-static void
-s_on_weights (void *arg)
+static int
+s_join (tl_client_t *self, tl_error_t *err)
 {
-    tl_weights_t *weights = arg;
-    tl_client_t *self = weights->owner;
-    if (tl_actor_state (self->actor) == OVER)
-        return;
-    if (weights->err.code) {
-        s_end (self, (int)weights->err.code, weights->err.text);
-        return;
-    }
     tl_agreements_t agreements;
     tl_agreements_make (&agreements, self->topology, TL_AGREE_ALL);
-    tl_agreements_bind (&agreements, "model", tl_site_manifest (self->site));
-    tl_agreements_bind (&agreements, "tokenizer", tl_site_tokenizer (self->site));
-    tl_weights_bind (weights, &agreements, false);
+    if (self->site) {
+        tl_agreements_bind (&agreements, "model", tl_site_manifest (self->site));
+        tl_agreements_bind (&agreements, "tokenizer", tl_site_tokenizer (self->site));
+        tl_weights_bind (&self->weights, &agreements, false);
+    } else
+        tl_agreements_bind (&agreements, "model", "synthetic");
     tl_peer_config_t config = {
         .role = "client",
         .name = self->name,
+        .context = self->config.context,
         .agreements = agreements.items,
         .agreement_count = agreements.count,
         .window_bytes = self->window,
@@ -539,10 +599,20 @@ s_on_weights (void *arg)
         .on_end = s_on_end,
         .arg = self,
     };
-    tl_error_t err;
-    self->peer = tl_peer_new (self->actor, self->topology, &config, &err);
+    self->peer = tl_peer_new (self->actor, self->topology, &config, err);
     tl_agreements_clear (&agreements);
-    if (!self->peer) {
+    return self->peer ? 0 : -1;
+}
+
+static void
+s_on_weights (void *arg)
+{
+    tl_weights_t *weights = arg;
+    tl_client_t *self = weights->owner;
+    tl_error_t err = weights->err;
+    if (self->state == OVER)
+        return;
+    if (err.code || s_join (self, &err)) {
         s_end (self, (int)err.code, err.text);
         return;
     }
@@ -553,16 +623,24 @@ s_on_weights (void *arg)
                                                .on_scored = s_on_scored,
                                                .on_failed = s_on_end,
                                                .arg = self});
+    self->unison = tl_unison_new (&(tl_unison_config_t){.site = self->site,
+                                                        .compute = self->compute,
+                                                        .peer = self->peer,
+                                                        .on_summed = s_on_summed,
+                                                        .on_taken = s_on_taken,
+                                                        .on_failed = s_on_end,
+                                                        .arg = self});
 }
 
 static int
-s_open (tl_client_t *self, tl_error_t *err)
+s_open_site (tl_client_t *self, tl_error_t *err)
 {
-    tl_footprint_begin (&self->footprint);
-    if (tl_credentials_check (self->topology, "client", self->name, err) ||
-        tl_mkdirs (self->directory, err) ||
-        !(self->site = tl_site_new (self->topology, self->index, true, err)))
+    if (tl_mkdirs (self->directory, err) ||
+        !(self->site = tl_site_new (self->topology, self->config.index, true, err)))
         return -1;
+    self->work = &tl_site_work;
+    self->compute = tl_compute_new ();
+    tl_actor_watch_fd (self->actor, tl_compute_fd (self->compute), s_on_computed, self);
     self->hidden = tl_site_hidden (self->site);
     self->wants_gradient = tl_site_wants_gradient (self->site);
     self->window = tl_window_bytes (self->topology, tl_site_rows (self->site), self->hidden);
@@ -580,29 +658,112 @@ s_open (tl_client_t *self, tl_error_t *err)
     return 0;
 }
 
-int
-tl_client_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
+static int
+s_open_synthetic (tl_client_t *self, tl_error_t *err)
+{
+    const tl_topology_t *t = self->topology;
+    const tl_synthetic_t *spec = &t->clients[self->config.index].synthetic;
+    self->work = &tl_synthetic_site_work;
+    self->compute = tl_compute_new_timed (self->config.alarms);
+    self->synthetic = tl_synthetic_part_new (t, spec, self->compute);
+    self->hidden = t->model.hidden;
+    self->wants_gradient = t->tune.parts & TL_PART_FRONT;
+    self->rows = self->longest = spec->rows;
+    self->window = tl_window_bytes (t, t->train.micros * spec->rows, self->hidden);
+    return s_join (self, err);
+}
+
+static int
+s_open (tl_client_t *self, tl_error_t *err)
+{
+    tl_footprint_begin (&self->footprint);
+    if (tl_credentials_check (self->topology, "client", self->name, err))
+        return -1;
+    return self->topology->model.synthetic ? s_open_synthetic (self, err) : s_open_site (self, err);
+}
+
+tl_client_t *
+tl_client_new (const tl_client_config_t *config, tl_error_t *err)
 {
     tl_client_t *self = tl_alloc (sizeof *self);
-    self->topology = topology;
-    self->index = index;
-    self->name = topology->clients[index].name;
-    self->err = err;
-    self->directory = tl_save_directory (topology, self->name);
-    char *title = tl_format ("client/%s", self->name);
-    self->actor = tl_actor_new (title, s_states, s_on_stop, self);
-    free (title);
-    self->compute = tl_compute_new ();
-    tl_actor_watch_fd (self->actor, tl_compute_fd (self->compute), s_on_computed, self);
-    int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int)err->code;
+    self->config = *config;
+    self->topology = config->topology;
+    self->actor = config->actor;
+    self->name = config->topology->clients[config->index].name;
+    self->directory = tl_save_directory (config->topology, self->name);
+    if (s_open (self, err))
+        tl_client_destroy (&self);
+    return self;
+}
+
+void
+tl_client_destroy (tl_client_t **self_p)
+{
+    tl_client_t *self = *self_p;
+    if (!self)
+        return;
     tl_compute_destroy (&self->compute);
     tl_peer_destroy (&self->peer);
     tl_ask_destroy (&self->ask);
+    tl_unison_destroy (&self->unison);
     s_forget_step (self);
-    tl_footprint_end (&self->footprint);
+    if (self->site)
+        tl_footprint_end (&self->footprint);
     tl_site_destroy (&self->site);
-    tl_actor_destroy (&self->actor);
+    tl_synthetic_part_destroy (&self->synthetic);
     free (self->directory);
     free (self);
+    *self_p = NULL;
+}
+
+tl_client_totals_t
+tl_client_totals (const tl_client_t *self)
+{
+    return self->totals;
+}
+
+//  --- one in a process of its own --------------------------------------------------------------
+
+typedef struct {
+    tl_client_t *client;
+    tl_actor_t *actor;
+    tl_error_t *err;
+} s_alone_t;
+
+static void
+s_on_alone_over (void *arg, int code, const char *text)
+{
+    s_alone_t *self = arg;
+    if (code)
+        tl_fail (self->err, code, "%s", text);
+    tl_actor_end (self->actor, code);
+}
+
+static void
+s_on_alone_stop (void *arg)
+{
+    s_alone_t *self = arg;
+    tl_client_stop (self->client);
+}
+
+int
+tl_client_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
+{
+    s_alone_t self = {.err = err};
+    char *title = tl_format ("client/%s", topology->clients[index].name);
+    self.actor = tl_actor_new (title, s_states, s_on_alone_stop, &self);
+    free (title);
+    tl_alarms_t *alarms = tl_alarms_new (self.actor);
+    tl_client_config_t config = {.topology = topology,
+                                 .index = index,
+                                 .actor = self.actor,
+                                 .alarms = alarms,
+                                 .on_over = s_on_alone_over,
+                                 .arg = &self};
+    self.client = tl_client_new (&config, err);
+    int code = self.client ? tl_actor_run (self.actor, err) : (int)err->code;
+    tl_client_destroy (&self.client);
+    tl_alarms_destroy (&alarms);
+    tl_actor_destroy (&self.actor);
     return code;
 }

@@ -1,6 +1,7 @@
 #include "compute.h"
 
 #include "base/assert.h"
+#include "clock.h"
 #include "memory.h"
 
 #include <pthread.h>
@@ -28,8 +29,14 @@ struct tl_compute {
     bool ending;
     bool busy;           //  a job runs
     pthread_cond_t idle; //  nothing waits or runs
-    int event;           //  eventfd: something finished
+    int event;           //  eventfd: something finished; -1: timed
     size_t pending;      //  loop thread only
+    //  Timed: of the above only the queues are used.
+    tl_alarms_t *alarms; //  NULL: with a thread
+    tl_alarm_t alarm;    //  the running job is over
+    tl_job_t *running;   //  NULL: none
+    int64_t began;       //  it, us
+    int64_t takes;       //  as it said, us
 };
 
 static void
@@ -51,6 +58,58 @@ s_take (tl_queue_t *queue)
     }
     return job;
 }
+
+//  --- timed ------------------------------------------------------------------------------------
+
+//  The next job that waits runs, beginning at that time.
+static void
+s_begin (tl_compute_t *self, int64_t at)
+{
+    tl_job_t *job = s_take (self->waiting.first ? &self->waiting : &self->later);
+    if (!job)
+        return;
+    self->running = job;
+    self->began = at;
+    self->takes = 0;
+    job->run (job->arg);
+    tl_alarms_set (self->alarms, &self->alarm, at + self->takes);
+}
+
+//  What waited begins when this one was to be over, however late the alarm came.
+static void
+s_on_over (void *arg)
+{
+    tl_compute_t *self = arg;
+    tl_job_t *job = self->running;
+    int64_t over = self->began + self->takes;
+    self->running = NULL;
+    s_begin (self, over);
+    self->pending--;
+    job->done (job->arg);
+    free (job);
+}
+
+tl_compute_t *
+tl_compute_new_timed (tl_alarms_t *alarms)
+{
+    tl_compute_t *self = tl_alloc (sizeof *self);
+    self->waiting.last = &self->waiting.first;
+    self->later.last = &self->later.first;
+    self->finished.last = &self->finished.first;
+    self->event = -1;
+    self->alarms = alarms;
+    self->alarm = (tl_alarm_t){.fn = s_on_over, .arg = self};
+    return self;
+}
+
+void
+tl_compute_takes (tl_compute_t *self, int64_t us)
+{
+    tl_assert (self->alarms);
+    self->takes = us > 0 ? us : 0;
+}
+
+//  --- with a thread ----------------------------------------------------------------------------
 
 static void *
 s_thread (void *arg)
@@ -101,27 +160,44 @@ tl_compute_new (void)
     return self;
 }
 
+static void
+s_stop_timed (tl_compute_t *self)
+{
+    tl_alarms_cancel (self->alarms, &self->alarm);
+    if (self->running)
+        s_put (&self->finished, self->running);
+}
+
+static void
+s_stop_thread (tl_compute_t *self)
+{
+    pthread_mutex_lock (&self->lock);
+    self->ending = true;
+    pthread_cond_signal (&self->work);
+    pthread_mutex_unlock (&self->lock);
+    pthread_join (self->thread, NULL);
+    close (self->event);
+    pthread_mutex_destroy (&self->lock);
+    pthread_cond_destroy (&self->work);
+    pthread_cond_destroy (&self->idle);
+}
+
 void
 tl_compute_destroy (tl_compute_t **self_p)
 {
     tl_compute_t *self = *self_p;
     if (!self)
         return;
-    pthread_mutex_lock (&self->lock);
-    self->ending = true;
-    pthread_cond_signal (&self->work);
-    pthread_mutex_unlock (&self->lock);
-    pthread_join (self->thread, NULL);
+    if (self->alarms)
+        s_stop_timed (self);
+    else
+        s_stop_thread (self);
     tl_job_t *job;
     while ((job = s_take (&self->finished)) || (job = s_take (&self->waiting)) ||
            (job = s_take (&self->later))) {
         job->drop (job->arg);
         free (job);
     }
-    close (self->event);
-    pthread_mutex_destroy (&self->lock);
-    pthread_cond_destroy (&self->work);
-    pthread_cond_destroy (&self->idle);
     free (self);
     *self_p = NULL;
 }
@@ -131,11 +207,17 @@ s_submit (tl_compute_t *self, tl_queue_t *queue, const tl_job_t *what)
 {
     tl_job_t *job = tl_alloc (sizeof *job);
     *job = *what;
+    self->pending++;
+    if (self->alarms) {
+        s_put (queue, job);
+        if (!self->running)
+            s_begin (self, tl_clock_us ());
+        return;
+    }
     pthread_mutex_lock (&self->lock);
     s_put (queue, job);
     pthread_cond_signal (&self->work);
     pthread_mutex_unlock (&self->lock);
-    self->pending++;
 }
 
 void
@@ -154,6 +236,7 @@ tl_compute_submit_later (tl_compute_t *self, tl_job_fn *run, tl_job_fn *done, tl
 void
 tl_compute_finish (tl_compute_t *self)
 {
+    tl_assert (!self->alarms);
     pthread_mutex_lock (&self->lock);
     while (self->waiting.first || self->later.first || self->busy)
         pthread_cond_wait (&self->idle, &self->lock);
@@ -169,6 +252,8 @@ tl_compute_fd (tl_compute_t *self)
 void
 tl_compute_collect (tl_compute_t *self)
 {
+    if (self->alarms)
+        return; //  alarms call done
     uint64_t count;
     ssize_t got = read (self->event, &count, sizeof count);
     (void)got; //  EAGAIN: an earlier call collected for this event too

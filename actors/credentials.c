@@ -9,7 +9,7 @@ int
 tl_credentials_read (const tl_topology_t *topology, const char *role, const char *name,
                      tl_pair_t *pair, char broker[41], tl_error_t *err)
 {
-    if (strcmp (role, "broker") == 0)
+    if (strcmp (role, "broker") == 0 || strcmp (role, "aggregator") == 0)
         name = role;
     if (strcmp (role, "reader") == 0)
         role = "client";

@@ -6,7 +6,7 @@
 #include "net/keys.h"
 #include "topology/topology.h"
 
-//  role: "broker" (name is not looked at), "worker", "client", "reader" (has its client's key) or "admin". The caller
+//  role: "broker" and "aggregator" (name is not looked at), "worker", "client", "reader" (has its client's key) or "admin". The caller
 //  wipes the pair. -1 and a sentence naming the file.
 int tl_credentials_read (const tl_topology_t *topology, const char *role, const char *name,
                          tl_pair_t *pair, char broker[41], tl_error_t *err);

@@ -513,8 +513,9 @@ tl_peer_new (tl_actor_t *actor, const tl_topology_t *topology, const tl_peer_con
     self->expire_ms = topology->liveness.expire_ms;
     self->began = self->heard = self->spoke = tl_clock_ms ();
     self->said = self->began - SAY_WAITING_MS;
-    self->context = zmq_ctx_new ();
-    zmq_ctx_set (self->context, ZMQ_BLOCKY, 0);
+    self->context = config->context ? config->context : zmq_ctx_new ();
+    if (!config->context)
+        zmq_ctx_set (self->context, ZMQ_BLOCKY, 0);
     if (s_open (self, err)) {
         tl_peer_destroy (&self);
         return NULL;
@@ -563,7 +564,8 @@ tl_peer_destroy (tl_peer_t **self_p)
     tl_link_destroy (&self->link);
     s_close (self, &self->control);
     s_close (self, &self->data);
-    zmq_ctx_term (self->context);
+    if (!self->config.context)
+        zmq_ctx_term (self->context);
     for (size_t i = 0; i < self->config.agreement_count; i++) {
         free ((char *)self->agreements[i].field);
         free ((char *)self->agreements[i].value);

@@ -19,6 +19,7 @@ typedef struct {
     const char
         *role; //  "client", "worker", "reader" (a client that only asks for forwards), "admin"
     const char *name;                 //  its key is keys/ROLE.NAME (a reader's: client.NAME)
+    void *context;                    //  ZeroMQ's, lent, of several peers; NULL: one of its own
     const tl_agreement_t *agreements; //  what must be equal on both sides; copied
     size_t agreement_count;
     uint64_t window_bytes, window_messages; //  what we grant the broker, and ask of it

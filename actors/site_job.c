@@ -58,15 +58,15 @@ s_check_finite (tl_site_job_t *job, const float *values, size_t count, const cha
         what, (unsigned long long)job->step);
 }
 
-void
-tl_site_job_begin (void *arg)
+static void
+s_begin (void *arg)
 {
     tl_site_job_t *job = arg;
     tl_site_begin (job->site, job->round, job->micros);
 }
 
-void
-tl_site_job_front (void *arg)
+static void
+s_front (void *arg)
 {
     tl_site_job_t *job = arg;
     const tl_batch_t *batch;
@@ -89,8 +89,8 @@ s_check_due (tl_site_job_t *job, size_t due)
                     (unsigned long long)job->step, due);
 }
 
-void
-tl_site_job_tail (void *arg)
+static void
+s_tail (void *arg)
 {
     tl_site_job_t *job = arg;
     if (s_check_due (job, tl_site_due (job->site, job->micro, false)))
@@ -105,8 +105,8 @@ tl_site_job_tail (void *arg)
     free (input);
 }
 
-void
-tl_site_job_back (void *arg)
+static void
+s_back (void *arg)
 {
     tl_site_job_t *job = arg;
     if (s_check_due (job, tl_site_due (job->site, job->micro, true)))
@@ -116,8 +116,8 @@ tl_site_job_back (void *arg)
     free (gradient);
 }
 
-void
-tl_site_job_commit (void *arg)
+static void
+s_commit (void *arg)
 {
     tl_site_job_t *job = arg;
     job->term_count = tl_part_tensors (tl_site_part (job->site));
@@ -125,16 +125,16 @@ tl_site_job_commit (void *arg)
     tl_site_commit (job->site, job->terms, &job->labels, &job->nll, &job->err);
 }
 
-void
-tl_site_job_update (void *arg)
+static void
+s_update (void *arg)
 {
     tl_site_job_t *job = arg;
     if (tl_site_update (job->site, job->labels, job->norm, &job->err) == 0)
         job->rate = tl_site_rate (job->site);
 }
 
-void
-tl_site_job_drop (void *arg)
+static void
+s_drop (void *arg)
 {
     tl_site_job_t *job = arg;
     tl_site_drop (job->site);
@@ -142,8 +142,8 @@ tl_site_job_drop (void *arg)
 
 //  The adapter for people and the state to go on from, each whole or not at all. In this order: where a state of the run is,
 //  the adapter is of that run too.
-void
-tl_site_job_save (void *arg)
+static void
+s_save (void *arg)
 {
     tl_site_job_t *job = arg;
     int rc = tl_save_adapter (tl_site_part (job->site), job->directory, job->step, &job->err);
@@ -156,8 +156,8 @@ tl_site_job_save (void *arg)
 }
 
 //  The save of that step, or the newest before it, or the start. What it was is said in text.
-void
-tl_site_job_restore (void *arg)
+static void
+s_restore (void *arg)
 {
     tl_site_job_t *job = arg;
     int64_t newest = job->step ? tl_save_newest (job->directory, job->step) : -1;
@@ -239,3 +239,15 @@ tl_site_job_load (void *arg)
     else
         tl_site_fresh (job->site, &job->err);
 }
+
+const tl_site_work_t tl_site_work = {
+    .begin = s_begin,
+    .front = s_front,
+    .tail = s_tail,
+    .back = s_back,
+    .commit = s_commit,
+    .update = s_update,
+    .drop = s_drop,
+    .save = s_save,
+    .restore = s_restore,
+};

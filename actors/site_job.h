@@ -12,9 +12,10 @@ typedef struct tl_site_job tl_site_job_t;
 typedef void (tl_site_job_fn) (tl_site_job_t *job);
 
 struct tl_site_job {
-    tl_site_t *site;    //  for the compute thread only
-    tl_w_dtype_t dtype; //  of rows that go out
-    uint64_t epoch;     //  of the client when it was made; an old one's result is void
+    tl_site_t *site;                     //  for the compute thread only
+    struct tl_synthetic_part *synthetic; //  in its place, or NULL
+    tl_w_dtype_t dtype;                  //  of rows that go out
+    uint64_t epoch; //  of the client when it was made; an old one's result is void
     uint64_t step, round, micro, micros;
     tl_assembly_t *in;        //  rows that came in, or NULL; owned
     tl_packed_t *out;         //  rows to send, or NULL; owned
@@ -44,16 +45,15 @@ struct tl_site_job {
     void *owner;          //  of done
 };
 
-//  Work functions, for the compute thread.
-void tl_site_job_begin (void *job);
-void tl_site_job_front (void *job);
-void tl_site_job_tail (void *job);
-void tl_site_job_back (void *job);
-void tl_site_job_commit (void *job);
-void tl_site_job_update (void *job);
-void tl_site_job_drop (void *job);
-void tl_site_job_save (void *job);
-void tl_site_job_restore (void *job);
+//  Work functions of a step and of saves, for the compute thread: a site's, or those of what stands for one
+//  (synthetic.h).
+typedef struct {
+    tl_job_fn *begin, *front, *tail, *back, *commit, *update, *drop, *save, *restore;
+} tl_site_work_t;
+
+extern const tl_site_work_t tl_site_work;
+
+//  Work functions of asking, for a site only.
 void tl_site_job_slice (void *job);
 void tl_site_job_score (void *job);
 void tl_site_job_prompt (void *job);

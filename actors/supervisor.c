@@ -43,8 +43,8 @@ typedef struct tl_supervisor tl_supervisor_t;
 
 typedef struct {
     tl_supervisor_t *supervisor;
-    const char *role;   //  "broker", "worker", "client"
-    const char *name;   //  "" for the broker
+    const char *role;   //  "broker", "aggregator", "worker", "client"
+    const char *name;   //  "" for broker and aggregator
     char title[96];     //  "client/north"
     pid_t pid;          //  0: not running
     int pidfd;          //  -1: none
@@ -344,6 +344,7 @@ s_died (tl_child_t *child, int status)
 {
     tl_supervisor_t *self = child->supervisor;
     bool worker = strcmp (child->role, "worker") == 0, exited = WIFEXITED (status);
+    bool needed = worker || strcmp (child->role, "aggregator") == 0;
     int code = exited ? WEXITSTATUS (status) : TL_FAILED;
     char how[128], text[1300];
     s_how (status, how, sizeof how);
@@ -365,10 +366,12 @@ s_died (tl_child_t *child, int status)
     if (exited && code == 0) {
         //  It was told to leave. Clients may; without the trunk there is no run.
         s_say (self, "%s has left", child->title);
-        if (worker) {
-            s_fail (self, TL_FAILED,
-                    "the worker was told to leave before the run was over; what "
-                    "was saved is in the run's directory");
+        if (needed) {
+            snprintf (text, sizeof text,
+                      "the %s was told to leave before the run was over; what was saved is in the "
+                      "run's directory",
+                      child->role);
+            s_fail (self, TL_FAILED, text);
             s_stop (self);
         }
         return;
@@ -383,7 +386,7 @@ s_died (tl_child_t *child, int status)
     } else {
         //  The others go on without a client, but the first step waits for all.
         child->failed = true;
-        if (worker || self->topology->client_count == 1 || !self->began) {
+        if (needed || self->topology->client_count == 1 || !self->began) {
             s_fail_saved (self, code, why);
             s_stop (self);
         } else {
@@ -571,8 +574,10 @@ s_open (tl_supervisor_t *self, tl_error_t *err)
     free (path);
     if (rc)
         return -1;
-    self->children = tl_alloc ((1 + t->worker_count + t->client_count) * sizeof *self->children);
+    self->children = tl_alloc ((2 + t->worker_count + t->client_count) * sizeof *self->children);
     s_add (self, "broker", "", t->broker.host);
+    if (tl_topology_aggregates (t))
+        s_add (self, "aggregator", "", t->aggregator.host);
     for (size_t i = 0; i < t->worker_count; i++)
         s_add (self, "worker", t->workers[i].name, t->workers[i].host);
     for (size_t i = 0; i < t->client_count; i++)

@@ -2,6 +2,7 @@
 
 #include "actors/save.h"
 #include "base/assert.h"
+#include "clock.h"
 #include "kernels/kernels.h"
 #include "memory.h"
 
@@ -96,8 +97,8 @@ s_deal (tl_trunk_job_t *job, const float *rows)
     }
 }
 
-void
-tl_trunk_job_begin (void *arg)
+static void
+s_begin (void *arg)
 {
     tl_trunk_job_t *job = arg;
     tl_trunk_begin (job->trunk, job->round, job->micros);
@@ -105,22 +106,25 @@ tl_trunk_job_begin (void *arg)
         tl_trunk_plan (job->trunk, job->rows, job->longest, &job->plan, &job->err);
 }
 
-void
-tl_trunk_job_forward (void *arg)
+static void
+s_forward (void *arg)
 {
     tl_trunk_job_t *job = arg;
+    int64_t began = tl_clock_us ();
     tl_batch_t batch;
     void *block = s_batch (job, &batch);
     float *input = s_join (job, batch.rows);
     s_deal (job, tl_trunk_forward (job->trunk, job->micro, &batch, input));
     free (input);
     free (block);
+    job->us = tl_clock_us () - began;
 }
 
-void
-tl_trunk_job_backward (void *arg)
+static void
+s_backward (void *arg)
 {
     tl_trunk_job_t *job = arg;
+    int64_t began = tl_clock_us ();
     size_t rows = 0;
     for (size_t i = 0; i < job->share_count; i++)
         rows += job->shares[i].rows;
@@ -133,26 +137,29 @@ tl_trunk_job_backward (void *arg)
         s_deal (job, input);
     free (input);
     free (gradient);
+    job->us = tl_clock_us () - began;
 }
 
-void
-tl_trunk_job_update (void *arg)
+static void
+s_update (void *arg)
 {
     tl_trunk_job_t *job = arg;
+    int64_t began = tl_clock_us ();
     job->norm = tl_trunk_norm (job->trunk, job->terms, job->term_count, job->labels);
     if (tl_trunk_update (job->trunk, job->labels, job->norm, &job->err))
         snprintf (job->text, sizeof job->text, "%.500s", job->err.text);
+    job->us = tl_clock_us () - began;
 }
 
-void
-tl_trunk_job_drop (void *arg)
+static void
+s_drop (void *arg)
 {
     tl_trunk_job_t *job = arg;
     tl_trunk_drop (job->trunk);
 }
 
-void
-tl_trunk_job_serve (void *arg)
+static void
+s_serve (void *arg)
 {
     tl_trunk_job_t *job = arg;
     tl_batch_t batch;
@@ -171,8 +178,8 @@ s_save_adapter (tl_trunk_job_t *job)
     return tl_save_adapter (tl_trunk_part (job->trunk), job->directory, job->step, &job->err);
 }
 
-void
-tl_trunk_job_save (void *arg)
+static void
+s_save (void *arg)
 {
     tl_trunk_job_t *job = arg;
     size_t size;
@@ -184,8 +191,8 @@ tl_trunk_job_save (void *arg)
 }
 
 //  Its own state of an earlier leave, or of a step the run went back behind, is no longer true.
-void
-tl_trunk_job_leave (void *arg)
+static void
+s_leave (void *arg)
 {
     tl_trunk_job_t *job = arg;
     size_t size;
@@ -200,8 +207,8 @@ tl_trunk_job_leave (void *arg)
               job->err.code ? job->err.text : job->directory);
 }
 
-void
-tl_trunk_job_restore (void *arg)
+static void
+s_restore (void *arg)
 {
     tl_trunk_job_t *job = arg;
     tl_trunk_drop (job->trunk);
@@ -217,3 +224,15 @@ tl_trunk_job_restore (void *arg)
               : job->blob   ? "the common save"
                             : "the start");
 }
+
+const tl_trunk_work_t tl_trunk_work = {
+    .begin = s_begin,
+    .forward = s_forward,
+    .backward = s_backward,
+    .update = s_update,
+    .drop = s_drop,
+    .serve = s_serve,
+    .save = s_save,
+    .leave = s_leave,
+    .restore = s_restore,
+};

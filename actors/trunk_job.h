@@ -1,9 +1,11 @@
 /*  trunk_job: one piece of work for a worker's compute thread. The loop thread makes it and acts on its
-    result; only the compute thread touches the trunk in between.                                   */
+    result; only the compute thread touches the trunk in between. What the work is, is a table: a trunk's,
+    or that of what stands for one (synthetic.h).                                                   */
 
 #ifndef TL_TRUNK_JOB_H
 #define TL_TRUNK_JOB_H
 
+#include "actors/compute.h"
 #include "fed/trunk.h"
 #include "messages/tensor_wire.h"
 
@@ -22,8 +24,9 @@ typedef struct tl_trunk_job tl_trunk_job_t;
 typedef void (tl_trunk_job_fn) (tl_trunk_job_t *job);
 
 struct tl_trunk_job {
-    tl_trunk_t *trunk;     //  for the compute thread only
-    tl_w_dtype_t dtype;    //  of rows that go out
+    tl_trunk_t *trunk;                   //  for the compute thread only
+    struct tl_synthetic_part *synthetic; //  in its place, or NULL
+    tl_w_dtype_t dtype;                  //  of rows that go out
     uint64_t epoch, voids; //  of the worker when it was made; an old one's result is void
     bool lasting;          //  not of a step: its result stands when only the epoch is over
     uint64_t step, round, micro, micros;
@@ -33,6 +36,7 @@ struct tl_trunk_job {
         longest; //  begin: of the largest micro to come, if memory for it is to be set aside; else 0
     tl_plan_t plan;        //  begin: of that memory
     bool wanted;           //  backward: d(input) is wanted
+    int64_t us;            //  forward, backward, update: what it took
     tl_norm_term_t *terms; //  update: of the clients; owned
     size_t term_count;
     uint64_t labels;
@@ -49,15 +53,13 @@ struct tl_trunk_job {
 };
 
 //  Work functions, for the compute thread.
-void tl_trunk_job_begin (void *job);
-void tl_trunk_job_forward (void *job);
-void tl_trunk_job_backward (void *job);
-void tl_trunk_job_update (void *job);
-void tl_trunk_job_drop (void *job);
-void tl_trunk_job_serve (void *job);
-void tl_trunk_job_save (void *job);
-void tl_trunk_job_leave (void *job); //  adapter and state, both in directory
-void tl_trunk_job_restore (void *job);
+typedef struct {
+    tl_job_fn *begin, *forward, *backward, *update, *drop, *serve, *save;
+    tl_job_fn *leave; //  adapter and state, both in directory
+    tl_job_fn *restore;
+} tl_trunk_work_t;
+
+extern const tl_trunk_work_t tl_trunk_work;
 void tl_trunk_job_free (void *job);
 
 #endif

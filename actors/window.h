@@ -6,6 +6,8 @@
 #include "messages/tensor_wire.h"
 #include "topology/topology.h"
 
+enum { TL_WINDOW_MESSAGES = 65536 }; //  no link has credit for more
+
 tl_w_dtype_t tl_wire_dtype (const tl_topology_t *topology);
 //  Credit in bytes for one client whose steps (and scoring slices) have at most rows rows: both tensors of a step each
 //  way, a slice, and a chunk of slack, so that what finishes a step never waits for credit.

@@ -60,6 +60,7 @@ tl_worker_job (tl_worker_t *self, tl_trunk_job_fn *done)
 {
     tl_trunk_job_t *job = tl_alloc (sizeof *job);
     job->trunk = self->trunk;
+    job->synthetic = self->synthetic;
     job->dtype = tl_wire_dtype (self->topology);
     job->epoch = self->epoch;
     job->voids = self->voids;
@@ -213,7 +214,7 @@ s_on_forward_only (tl_worker_t *self, const tl_message_t *message, const void *p
                                       .sequence_count = request->sequence_count};
         request->sequences = NULL;
         //  Steps go first; between two of them there is always room for a request.
-        tl_compute_submit_later (self->compute, tl_trunk_job_serve, s_collected, tl_trunk_job_free,
+        tl_compute_submit_later (self->compute, self->work->serve, s_collected, tl_trunk_job_free,
                                  job);
     } else if (rc < 0)
         tl_warn ("a FORWARD of %s is refused: %s", message->sender, err.text);
@@ -270,7 +271,7 @@ s_on_save (tl_worker_t *self, const tl_message_t *message)
     job->lasting = true;
     job->step = message->step;
     job->directory = tl_strdup (self->directory);
-    tl_worker_submit (self, tl_trunk_job_save, job);
+    tl_worker_submit (self, self->work->save, job);
 }
 
 static void
@@ -304,7 +305,7 @@ s_on_restore (tl_worker_t *self, const tl_message_t *message)
     self->last.is = false;
     self->held = message->step;
     tl_actor_go (self->actor, TL_WORKER_IDLE, "RESTORE");
-    tl_worker_submit (self, tl_trunk_job_restore, job);
+    tl_worker_submit (self, self->work->restore, job);
 }
 
 //  --- the conversation -------------------------------------------------------------------------
@@ -357,11 +358,11 @@ s_on_ready (void *arg)
     //  worker begins at the start.
     if (self->run) {
         tl_worker_void (self);
-        tl_worker_submit (self, tl_trunk_job_restore, tl_worker_job (self, NULL));
+        tl_worker_submit (self, self->work->restore, tl_worker_job (self, NULL));
     }
     self->held = 0;
     tl_error_t err;
-    if (self->run != tl_peer_run (self->peer) &&
+    if (self->run != tl_peer_run (self->peer) && self->trunk &&
         tl_save_same_run (self->directory, tl_peer_run (self->peer), &err) < 0) {
         tl_worker_end (self, TL_FAILED, err.text);
         return;
@@ -420,7 +421,7 @@ tl_worker_leave (tl_worker_t *self)
     job->step = self->held;
     job->run = self->run;
     job->directory = tl_strdup (self->directory);
-    tl_worker_submit (self, tl_trunk_job_leave, job);
+    tl_worker_submit (self, self->work->leave, job);
 }
 
 //  A signal: the open step is left, what is committed is saved, then BYE. An update that is under way is a committed step as
@@ -448,31 +449,29 @@ s_on_computed (void *arg)
 
 //  What is to be agreed on is known: the conversation can begin.
 static void
-s_on_weights (void *arg)
+s_join (tl_worker_t *self)
 {
-    tl_weights_t *weights = arg;
-    tl_worker_t *self = weights->owner;
     const tl_topology_t *t = self->topology;
-    if (tl_actor_state (self->actor) == TL_WORKER_OVER)
-        return;
-    if (weights->err.code) {
-        tl_worker_end (self, (int)weights->err.code, weights->err.text);
-        return;
-    }
-    //  The credit of all clients' steps at once.
-    uint64_t window = t->client_count *
-                      tl_window_bytes (t, t->train.batch_size * t->train.max_length, self->hidden);
+    //  The credit of all clients' steps at once, as far as a link goes.
+    uint64_t rows = t->train.batch_size * t->train.max_length, most = 0;
+    for (size_t i = 0; i < t->client_count; i++)
+        most = t->clients[i].synthetic.rows > most ? t->clients[i].synthetic.rows : most;
+    uint64_t each = tl_window_bytes (t, self->trunk ? rows : t->train.micros * most, self->hidden);
+    uint64_t messages = t->client_count * tl_window_messages (t, each);
     tl_agreements_t agreements;
     tl_agreements_make (&agreements, t, TL_AGREE_ALL);
-    tl_agreements_bind (&agreements, "model", tl_trunk_manifest (self->trunk));
-    tl_weights_bind (weights, &agreements, true);
+    if (self->trunk) {
+        tl_agreements_bind (&agreements, "model", tl_trunk_manifest (self->trunk));
+        tl_weights_bind (&self->weights, &agreements, true);
+    } else
+        tl_agreements_bind (&agreements, "model", "synthetic");
     tl_peer_config_t config = {
         .role = "worker",
         .name = self->name,
         .agreements = agreements.items,
         .agreement_count = agreements.count,
-        .window_bytes = window,
-        .window_messages = t->client_count * tl_window_messages (t, window / t->client_count),
+        .window_bytes = t->client_count * each,
+        .window_messages = messages < TL_WINDOW_MESSAGES ? messages : TL_WINDOW_MESSAGES,
         .on_ready = s_on_ready,
         .on_lost = s_on_lost,
         .on_message = s_on_message,
@@ -486,14 +485,28 @@ s_on_weights (void *arg)
         tl_worker_end (self, (int)err.code, err.text);
 }
 
-static int
-s_open (tl_worker_t *self, tl_error_t *err)
+static void
+s_on_weights (void *arg)
 {
-    const tl_topology_t *t = self->topology;
-    tl_footprint_begin (&self->footprint);
-    if (tl_credentials_check (t, "worker", self->name, err) || tl_mkdirs (self->directory, err) ||
-        !(self->trunk = tl_trunk_new (t, self->index, err)))
+    tl_weights_t *weights = arg;
+    tl_worker_t *self = weights->owner;
+    if (tl_actor_state (self->actor) == TL_WORKER_OVER)
+        return;
+    if (weights->err.code)
+        tl_worker_end (self, (int)weights->err.code, weights->err.text);
+    else
+        s_join (self);
+}
+
+static int
+s_open_trunk (tl_worker_t *self, tl_error_t *err)
+{
+    if (tl_mkdirs (self->directory, err) ||
+        !(self->trunk = tl_trunk_new (self->topology, self->index, err)))
         return -1;
+    self->work = &tl_trunk_work;
+    self->compute = tl_compute_new ();
+    tl_actor_watch_fd (self->actor, tl_compute_fd (self->compute), s_on_computed, self);
     self->hidden = tl_trunk_hidden (self->trunk);
     self->longest = tl_trunk_longest (self->trunk);
     self->wanted = tl_trunk_owes_gradient (self->trunk);
@@ -501,6 +514,32 @@ s_open (tl_worker_t *self, tl_error_t *err)
         .part = tl_trunk_part (self->trunk), .directory = self->directory, .owner = self};
     tl_compute_submit (self->compute, tl_weights_read, s_on_weights, tl_weights_drop,
                        &self->weights);
+    return 0;
+}
+
+static void
+s_open_synthetic (tl_worker_t *self)
+{
+    const tl_topology_t *t = self->topology;
+    self->work = &tl_synthetic_trunk_work;
+    self->alarms = tl_alarms_new (self->actor);
+    self->compute = tl_compute_new_timed (self->alarms);
+    self->synthetic = tl_synthetic_part_new (t, &t->workers[self->index].synthetic, self->compute);
+    self->hidden = t->model.hidden;
+    self->longest = t->train.max_length;
+    self->wanted = t->tune.parts & TL_PART_FRONT;
+    s_join (self);
+}
+
+static int
+s_open (tl_worker_t *self, tl_error_t *err)
+{
+    tl_footprint_begin (&self->footprint);
+    if (tl_credentials_check (self->topology, "worker", self->name, err))
+        return -1;
+    if (!self->topology->model.synthetic)
+        return s_open_trunk (self, err);
+    s_open_synthetic (self);
     return 0;
 }
 
@@ -516,8 +555,6 @@ tl_worker_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
     char *title = tl_format ("worker/%s", self->name);
     self->actor = tl_actor_new (title, s_states, s_on_stop, self);
     free (title);
-    self->compute = tl_compute_new ();
-    tl_actor_watch_fd (self->actor, tl_compute_fd (self->compute), s_on_computed, self);
     int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int)err->code;
     tl_compute_destroy (&self->compute);
     tl_peer_destroy (&self->peer);
@@ -528,6 +565,8 @@ tl_worker_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
     tl_assembly_destroy (&self->state);
     tl_footprint_end (&self->footprint);
     tl_trunk_destroy (&self->trunk);
+    tl_synthetic_part_destroy (&self->synthetic);
+    tl_alarms_destroy (&self->alarms);
     tl_actor_destroy (&self->actor);
     free (self->directory);
     free (self);

@@ -7,6 +7,7 @@
 #include "actors/compute.h"
 #include "actors/footprint.h"
 #include "actors/peer.h"
+#include "actors/synthetic.h"
 #include "actors/trunk_job.h"
 #include "actors/weights.h"
 
@@ -58,10 +59,13 @@ typedef struct {
     tl_actor_t *actor;
     tl_compute_t *compute;
     tl_peer_t *peer;
-    tl_trunk_t *trunk;      //  the compute thread's while jobs are pending
-    size_t hidden, longest; //  columns of rows; rows of the longest sequence
-    tl_weights_t weights;   //  what its files hold
-    bool wanted;            //  clients want d(ACTIVATION)
+    const tl_trunk_work_t *work;    //  what a job does
+    tl_trunk_t *trunk;              //  the compute thread's while jobs are pending; NULL: synthetic
+    tl_synthetic_part_t *synthetic; //  in its place, or NULL
+    tl_alarms_t *alarms;            //  its time
+    size_t hidden, longest;         //  columns of rows; rows of the longest sequence
+    tl_weights_t weights;           //  what its files hold
+    bool wanted;                    //  clients want d(ACTIVATION)
     char *directory;
     uint64_t run;
     uint64_t epoch; //  work of an older epoch is void

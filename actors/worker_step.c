@@ -15,6 +15,12 @@
 static void s_advance (tl_worker_t *self);
 static void s_expel (tl_worker_t *self, tl_seat_t *seat, const tl_error_t *err);
 
+static void
+s_drop (tl_worker_t *self)
+{
+    tl_worker_submit (self, self->work->drop, tl_worker_job (self, NULL));
+}
+
 //  --- the open step ----------------------------------------------------------------------------
 
 void
@@ -44,7 +50,7 @@ tl_worker_void (tl_worker_t *self)
     tl_worker_forget_step (self);
     self->epoch++;
     self->voids++;
-    tl_worker_submit (self, tl_trunk_job_drop, tl_worker_job (self, NULL));
+    s_drop (self);
 }
 
 static tl_seat_t *
@@ -115,7 +121,7 @@ tl_worker_on_plan (tl_worker_t *self, const tl_message_t *message)
     tl_trunk_job_t *begin = tl_worker_job (self, s_on_begun);
     begin->lasting = true;
     s_plan_memory (self, message->body.plan.rows, message->body.plan.longest, begin);
-    tl_worker_submit (self, tl_trunk_job_begin, begin);
+    tl_worker_submit (self, self->work->begin, begin);
 }
 
 //  --- forward ----------------------------------------------------------------------------------
@@ -178,7 +184,7 @@ s_forward (tl_worker_t *self, size_t micro)
         slot->computed = true;
     }
     if (job->share_count)
-        tl_worker_submit (self, tl_trunk_job_forward, job);
+        tl_worker_submit (self, self->work->forward, job);
     else
         tl_trunk_job_free (job);
 }
@@ -231,7 +237,7 @@ s_backward (tl_worker_t *self, size_t micro)
         slot->gradient = NULL;
     }
     if (job->share_count)
-        tl_worker_submit (self, tl_trunk_job_backward, job);
+        tl_worker_submit (self, self->work->backward, job);
     else {
         self->computed++;
         tl_trunk_job_free (job);
@@ -278,7 +284,7 @@ s_on_update (tl_trunk_job_t *job)
 {
     if (job->err.code) {
         tl_warn ("step %llu changes nothing: %s", (unsigned long long)job->step, job->err.text);
-        tl_worker_submit (job->owner, tl_trunk_job_drop, tl_worker_job (job->owner, NULL));
+        s_drop (job->owner);
         s_close (job->owner, 0, 0);
     } else
         s_close (job->owner, job->labels, job->norm);
@@ -294,7 +300,7 @@ s_update (tl_worker_t *self)
         terms += self->seats[i].left ? 0 : self->seats[i].term_count;
     }
     if (!labels) {
-        tl_worker_submit (self, tl_trunk_job_drop, tl_worker_job (self, NULL));
+        s_drop (self);
         s_close (self, 0, 0);
         return;
     }
@@ -305,12 +311,15 @@ s_update (tl_worker_t *self)
         const tl_seat_t *seat = &self->seats[i];
         if (seat->left || !seat->term_count)
             continue;
+        //  Of clients that all have the same gradient any one tells of it.
+        if (job->term_count && self->topology->federate.clients == TL_CLIENTS_SYNC)
+            break;
         memcpy (job->terms + job->term_count, seat->terms, seat->term_count * sizeof *seat->terms);
         job->term_count += seat->term_count;
     }
     tl_actor_go (self->actor, TL_WORKER_UPDATING, "all committed");
     self->held = self->step + 1; //  also if the session is lost before we hear of it
-    tl_worker_submit (self, tl_trunk_job_update, job);
+    tl_worker_submit (self, self->work->update, job);
 }
 
 //  Whatever can go on now goes on: forwards and backwards in micro order, then the update.
@@ -474,6 +483,6 @@ tl_worker_on_abandon (tl_worker_t *self, const tl_message_t *message)
         tl_actor_state (self->actor) != TL_WORKER_STEP)
         return;
     self->epoch++;
-    tl_worker_submit (self, tl_trunk_job_drop, tl_worker_job (self, NULL));
+    s_drop (self);
     s_close (self, 0, 0);
 }

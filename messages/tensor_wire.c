@@ -95,6 +95,13 @@ tl_pack_own (void *data, size_t size)
     return self;
 }
 
+tl_packed_t *
+tl_packed_share (tl_packed_t *self)
+{
+    atomic_fetch_add (&self->references, 1);
+    return self;
+}
+
 size_t
 tl_packed_chunks (const tl_packed_t *self)
 {

@@ -15,6 +15,8 @@ typedef struct tl_packed tl_packed_t;
 tl_packed_t *tl_pack (const void *data, size_t rows, size_t columns, tl_w_dtype_t dtype);
 //  Raw bytes without a copy: takes over data, which was malloc'd.
 tl_packed_t *tl_pack_own (void *data, size_t size);
+//  The same tensor once more, for another maker's reference.
+tl_packed_t *tl_packed_share (tl_packed_t *self);
 size_t tl_packed_chunks (const tl_packed_t *self);
 //  Fills the descriptor of chunk index and gives its bytes; takes a reference that tl_packed_release (void *data,
 //  void *packed) (a zmq_free_fn) gives back.

@@ -19,7 +19,11 @@ _Static_assert(sizeof (size_t) == sizeof (uint64_t), "TL_SETTING_COUNT stores bo
 enum { PATH_SIZE = 192, NAME_LONGEST = 32, ITEM_LONGEST = 96 };
 
 typedef struct {
-    tl_topology_t *topology; //  what is filled
+    const tl_setting_t *rows; //  [row_count] the table
+    size_t row_count;
+    const char *whole;       //  what a file of this table is called: "a topology"
+    const char *source;      //  the file's path, for messages
+    tl_topology_t *topology; //  what is filled; NULL: the table isn't a topology's
     tl_error_t *err;         //  the first complaint
 } s_reader_t;
 
@@ -69,7 +73,7 @@ s_expected (const s_reader_t *self, const s_value_t *value)
 {
     const char *example = value->row->example ? value->row->example : value->row->fallback;
     tl_assert (value->node); //  a default that its own row refuses is our bug
-    return tl_schema_complain (self->topology->source, value->node, false, value->path, self->err,
+    return tl_schema_complain (self->source, value->node, false, value->path, self->err,
                                "expected %s, found '%s'; write for example '%s: %s'",
                                value->row->expected, value->text, s_last_part (value->path),
                                example);
@@ -175,8 +179,8 @@ s_store_choice (const s_reader_t *self, const s_value_t *value)
     if (!choice)
         return s_expected (self, value);
     if (choice->refusal)
-        return tl_schema_complain (self->topology->source, value->node, false, value->path,
-                                   self->err, "'%s': %s", value->text, choice->refusal);
+        return tl_schema_complain (self->source, value->node, false, value->path, self->err,
+                                   "'%s': %s", value->text, choice->refusal);
     if (value->row->kind == TL_SETTING_CHOICE)
         *(int *)value->field = choice->value;
     else if (value->row->kind == TL_SETTING_FLAG)
@@ -199,8 +203,8 @@ s_store_item (const s_reader_t *self, const s_value_t *value, char **list, size_
         return s_expected (self, value);
     for (size_t i = 0; i < *count; i++)
         if (strcmp (list[i], value->text) == 0)
-            return tl_schema_complain (self->topology->source, value->node, false, value->path,
-                                       self->err, "'%s' is listed twice; remove one", value->text);
+            return tl_schema_complain (self->source, value->node, false, value->path, self->err,
+                                       "'%s' is listed twice; remove one", value->text);
     list[(*count)++] = tl_strdup (value->text);
     return 0;
 }
@@ -282,11 +286,67 @@ s_wrong_kind (const s_reader_t *self, const tl_yaml_t *node, const tl_setting_t 
 {
     const char *example = row->example ? row->example : row->fallback;
     const char *found = node->kind == TL_YAML_SCALAR ? node->text : s_kind_name (node);
-    return tl_schema_complain (self->topology->source, node, node->kind == TL_YAML_NULL, path,
-                               self->err, "expected %s, found %s%s%s; write for example '%s: %s'",
+    return tl_schema_complain (self->source, node, node->kind == TL_YAML_NULL, path, self->err,
+                               "expected %s, found %s%s%s; write for example '%s: %s'",
                                row->expected, node->kind == TL_YAML_SCALAR ? "'" : "", found,
                                node->kind == TL_YAML_SCALAR ? "'" : "", s_last_part (path),
                                example);
+}
+
+//  A list of peers as it is read: an entry of the file may stand for several.
+typedef struct {
+    bool clients; //  else workers
+    char *peers;  //  [room] of size
+    size_t count, room, size;
+} s_peers_t;
+
+enum { MOST_PEERS = 65536 };
+
+static char *
+s_grow (s_peers_t *list)
+{
+    if (list->count == list->room) {
+        list->room = 2 * list->room + 8;
+        char *grown = tl_alloc (list->room * list->size);
+        if (list->count)
+            memcpy (grown, list->peers, list->count * list->size);
+        free (list->peers);
+        list->peers = grown;
+    }
+    return list->peers + list->count++ * list->size;
+}
+
+//  NAME-01 ... NAME-20: all as long as the last.
+static void
+s_number_name (char **name, size_t number, size_t count)
+{
+    int digits = snprintf (NULL, 0, "%zu", count);
+    char *numbered = tl_format ("%s-%0*zu", *name, digits, number);
+    free (*name);
+    *name = numbered;
+}
+
+//  The entry'th of the file's list, as often as its count says.
+static int
+s_read_peer (const s_reader_t *self, s_peers_t *list, const tl_yaml_t *node, size_t entry,
+             const char *prefix, const char *shown)
+{
+    size_t copies = 1;
+    for (size_t i = 0; i < copies; i++) {
+        char *peer = s_grow (list);
+        tl_client_spec_t *client = list->clients ? (tl_client_spec_t *)peer : NULL;
+        tl_worker_spec_t *worker = list->clients ? NULL : (tl_worker_spec_t *)peer;
+        if (s_read_map (self, node, prefix, shown, peer) != 0)
+            return -1;
+        copies = client ? client->count : worker->count;
+        *(client ? &client->entry : &worker->entry) = entry;
+        if (list->count - i - 1 + copies > MOST_PEERS)
+            return tl_schema_complain (self->source, node, false, shown, self->err,
+                                       "that makes more than %d; use a smaller count", MOST_PEERS);
+        if (copies > 1)
+            s_number_name (client ? &client->name : &worker->name, i + 1, copies);
+    }
+    return 0;
 }
 
 static int
@@ -296,29 +356,38 @@ s_read_peers (const s_reader_t *self, const tl_setting_t *row, const tl_yaml_t *
     tl_topology_t *topology = self->topology;
     if (node->kind != TL_YAML_LIST || node->count == 0)
         return s_wrong_kind (self, node, row, path);
-    bool clients = row->offset == offsetof (tl_topology_t, clients);
-    size_t size = clients ? sizeof (tl_client_spec_t) : sizeof (tl_worker_spec_t);
-    char *peers = tl_alloc (node->count * size);
-    if (clients) {
-        topology->clients = (tl_client_spec_t *)peers;
-        topology->client_count = node->count;
-    } else {
-        topology->workers = (tl_worker_spec_t *)peers;
-        topology->worker_count = node->count;
-    }
+    s_peers_t list = {.clients = row->offset == offsetof (tl_topology_t, clients)};
+    list.size = list.clients ? sizeof (tl_client_spec_t) : sizeof (tl_worker_spec_t);
     char prefix[PATH_SIZE + 4], shown[PATH_SIZE + 24];
     snprintf (prefix, sizeof prefix, "%s[]", path);
-    for (size_t i = 0; i < node->count; i++) {
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < node->count; i++) {
         const tl_yaml_t *peer = node->children[i];
         snprintf (shown, sizeof shown, "%s.%zu", path, i);
-        if (peer->kind != TL_YAML_MAP)
-            return tl_schema_complain (topology->source, peer, false, shown, self->err,
+        rc = peer->kind == TL_YAML_MAP
+                 ? s_read_peer (self, &list, peer, i, prefix, shown)
+                 : tl_schema_complain (self->source, peer, false, shown, self->err,
                                        "expected a mapping like %s, found %s", row->example,
                                        s_kind_name (peer));
-        if (s_read_map (self, peer, prefix, shown, peers + i * size) != 0)
-            return -1;
     }
-    return 0;
+    //  Also what was read of a broken list is the topology's, for its destructor.
+    if (list.clients) {
+        topology->clients = (tl_client_spec_t *)list.peers;
+        topology->client_count = list.count;
+    } else {
+        topology->workers = (tl_worker_spec_t *)list.peers;
+        topology->worker_count = list.count;
+    }
+    return rc;
+}
+
+//  Another table's list: whoever has that table reads its entries.
+static int
+s_check_list (const s_reader_t *self, const tl_setting_t *row, const tl_yaml_t *node,
+              const char *path)
+{
+    bool good = !node || (node->kind == TL_YAML_LIST && node->count > 0);
+    return good ? 0 : s_wrong_kind (self, node, row, path);
 }
 
 static int
@@ -348,17 +417,19 @@ s_read_row (const s_reader_t *self, const tl_setting_t *row, const tl_yaml_t *ma
             const tl_yaml_t *node, const char *path, void *base)
 {
     if (row->kind == TL_SETTING_LATER && node)
-        return tl_schema_complain (self->topology->source, node, true, path, self->err, "%s",
-                                   row->help);
+        return tl_schema_complain (self->source, node, true, path, self->err, "%s", row->help);
     if (!node && !row->fallback)
-        return tl_schema_complain (self->topology->source, map, false, path, self->err,
+        return tl_schema_complain (self->source, map, false, path, self->err,
                                    "the key is missing: expected %s; write for example '%s: %s'",
                                    row->expected, s_last_part (path), row->example);
     if (row->kind == TL_SETTING_PEERS)
-        return s_read_peers (self, row, node, path);
-    if (row->kind == TL_SETTING_SECTION) {
+        return !self->topology ? s_check_list (self, row, node, path)
+                               : s_read_peers (self, row, node, path);
+    if (row->kind == TL_SETTING_SECTION || row->kind == TL_SETTING_OPTION) {
         if (node && node->kind != TL_YAML_MAP)
             return s_wrong_kind (self, node, row, path);
+        if (row->kind == TL_SETTING_OPTION)
+            *(bool *)((char *)base + row->offset) = node != NULL;
         return s_read_map (self, node, row->path, path, base);
     }
     return s_read_leaf (self, row, node, path, (char *)base + row->offset);
@@ -388,12 +459,12 @@ s_unknown_key (const s_reader_t *self, const tl_yaml_t *node, const char *shown,
     for (size_t i = 0; i < known_count && used < sizeof list - 1; i++)
         used += (size_t)snprintf (list + used, sizeof list - used, "%s%s", i ? ", " : "", known[i]);
     if (near)
-        return tl_schema_complain (self->topology->source, node, true, "", self->err,
+        return tl_schema_complain (self->source, node, true, "", self->err,
                                    "'%s' is not a key of %s; write '%s' if that was meant",
-                                   node->key, *shown ? shown : "a topology", near);
-    return tl_schema_complain (self->topology->source, node, true, "", self->err,
+                                   node->key, *shown ? shown : self->whole, near);
+    return tl_schema_complain (self->source, node, true, "", self->err,
                                "'%s' is not a key of %s; use one of %s", node->key,
-                               *shown ? shown : "a topology", list);
+                               *shown ? shown : self->whole, list);
 }
 
 //  prefix is the table's ("clients[]"), shown the file's ("clients.0"); map NULL gives all defaults.
@@ -401,12 +472,12 @@ static int
 s_read_map (const s_reader_t *self, const tl_yaml_t *map, const char *prefix, const char *shown,
             void *base)
 {
-    size_t count, known_count = 0;
-    const tl_setting_t *rows = tl_schema (&count);
+    size_t known_count = 0;
+    const tl_setting_t *rows = self->rows;
     const char *known[64];
     const tl_setting_t *below[64];
 
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < self->row_count; i++) {
         const char *key = s_key_below (&rows[i], prefix);
         if (key) {
             tl_assert (known_count < 64);
@@ -433,8 +504,18 @@ s_read_map (const s_reader_t *self, const tl_yaml_t *map, const char *prefix, co
 int
 tl_schema_read (tl_topology_t *topology, const tl_yaml_t *root, tl_error_t *err)
 {
-    s_reader_t reader = {topology, err};
+    s_reader_t reader = {
+        .whole = "a topology", .source = topology->source, .topology = topology, .err = err};
+    reader.rows = tl_schema (&reader.row_count);
     return s_read_map (&reader, root, "", "", topology);
+}
+
+int
+tl_schema_read_map (const tl_schema_table_t *table, const char *source, const tl_yaml_t *map,
+                    const char *prefix, const char *shown, void *base, tl_error_t *err)
+{
+    s_reader_t reader = {table->rows, table->count, table->whole, source, NULL, err};
+    return s_read_map (&reader, map, prefix, shown, base);
 }
 
 //  ---------------------------------------------------------------------------------------------
@@ -460,12 +541,28 @@ s_words_of (const tl_setting_t *row, int stored)
     return list;
 }
 
+//  The row lies in an option that was left out.
+static bool
+s_left_out (const tl_topology_t *topology, const tl_setting_t *row)
+{
+    size_t count;
+    const tl_setting_t *rows = tl_schema (&count);
+    for (size_t i = 0; i < count; i++) {
+        size_t size = strlen (rows[i].path);
+        if (rows[i].kind == TL_SETTING_OPTION && !strstr (rows[i].path, "[]") &&
+            strncmp (row->path, rows[i].path, size) == 0 && row->path[size] == '.' &&
+            !*(const bool *)((const char *)topology + rows[i].offset))
+            return true;
+    }
+    return false;
+}
+
 char *
 tl_schema_value (const tl_topology_t *topology, const tl_setting_t *row)
 {
     const void *field = (const char *)topology + row->offset;
     char number[32], *list;
-    if (strstr (row->path, "[]"))
+    if (strstr (row->path, "[]") || s_left_out (topology, row))
         return NULL;
     switch (row->kind) {
     case TL_SETTING_COUNT:
@@ -499,6 +596,7 @@ tl_schema_value (const tl_topology_t *topology, const tl_setting_t *row)
             list = s_joined (list, topology->tune.freeze[i]);
         return list;
     case TL_SETTING_SECTION:
+    case TL_SETTING_OPTION:
     case TL_SETTING_PEERS:
     case TL_SETTING_ONLY:
     case TL_SETTING_LATER:

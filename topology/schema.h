@@ -11,6 +11,7 @@
 
 typedef enum {
     TL_SETTING_SECTION,   //  a mapping of further keys
+    TL_SETTING_OPTION,    //  a section that may be left out; bool: whether it is there
     TL_SETTING_PEERS,     //  a list of mappings; its rows' paths go on with "[]."
     TL_SETTING_COUNT,     //  size_t or uint64_t, in [min, max]
     TL_SETTING_MEGABYTES, //  size_t in bytes, written in units of 2^20
@@ -54,8 +55,22 @@ const tl_setting_t *tl_schema (size_t *count);
 //  expected and found, and what to do. What was stored so far stays in topology for its destructor.
 int tl_schema_read (tl_topology_t *topology, const tl_yaml_t *root, tl_error_t *err);
 
+//  Another file's table, for files that are no topologies but are read in the same way. Rows of kind TL_SETTING_PEERS
+//  are only checked to be lists; TL_SETTING_TARGETS and TL_SETTING_FREEZE are not for such tables.
+typedef struct {
+    const tl_setting_t *rows;
+    size_t count;
+    const char *whole; //  what such a file is called: "a simulation"
+} tl_schema_table_t;
+
+//  Fills base from map by the rows directly below prefix ("workers[]") and their sections; shown is the place in the
+//  file ("workers.0"). Texts are the caller's to free. Complaints as tl_schema_read's.
+int tl_schema_read_map (const tl_schema_table_t *table, const char *source, const tl_yaml_t *map,
+                        const char *prefix, const char *shown, void *base, tl_error_t *err);
+
 //  What topology holds for a row that is no part of a list, as it would be written in the file; "" where nothing was
-//  chosen. NULL for rows that hold no value (sections, lists, one possible value). The caller frees.
+//  chosen. NULL for rows that hold no value (sections, what is in an option that was left out, lists, one possible value).
+//  The caller frees.
 char *tl_schema_value (const tl_topology_t *topology, const tl_setting_t *row);
 
 //  Frees every text that tl_schema_read stored.

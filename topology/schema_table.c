@@ -68,10 +68,6 @@ static const tl_choice_t s_wires[] = {{"fp32", TL_WIRE_F32, NULL},
                                       {NULL, 0, NULL}};
 
 static const tl_choice_t s_zero[] = {{"0", 0, NULL}, {"0.0", 0, NULL}, {NULL, 0, NULL}};
-static const tl_choice_t s_no[] = {
-    {"false", 0, NULL},
-    {"true", 0, "a split without a block at the client is not in this version; leave the key out"},
-    {NULL, 0, NULL}};
 
 #define ADDRESS_EXPECTED "an address like tcp://127.0.0.1:5570 with a port from 1 to 65535"
 #define NAME_EXPECTED "a name of at most 32 letters, digits, - and _"
@@ -84,7 +80,7 @@ static const tl_setting_t s_keys[] = {
 
     {"model", TL_SETTING_SECTION, 0, 0, 0, NULL, "a mapping with the key path",
      "{path: models/tiny-glm}", "the checkpoint to tune", NULL},
-    {"model.path", TL_SETTING_TEXT, OF (model.path), 0, 0, NULL, "a directory or a file",
+    {"model.path", TL_SETTING_TEXT, OF (model.path), 0, 0, "", "a directory or a file",
      "models/tiny-glm",
      "Hugging Face directory (config.json, *.safetensors, tokenizer) or GGUF file", NULL},
     {"model.dtype", TL_SETTING_CHOICE, OF (model.dtype), 0, 0, "stored", "stored, fp32 or bf16",
@@ -93,15 +89,18 @@ static const tl_setting_t s_keys[] = {
      "where the processor has "
      "instructions for it",
      s_model_dtypes},
+    {"model.synthetic", TL_SETTING_OPTION, OF (model.synthetic), 0, 0, "{}",
+     "a mapping with the key hidden", "{hidden: 256}",
+     "no model: all parts wait instead of computing, to load a broker or to try schedules", NULL},
+    {"model.synthetic.hidden", TL_SETTING_COUNT, OF (model.hidden), 1, 1048576, "256",
+     "a whole number from 1 to 1048576", NULL, "columns of the rows that cross the cuts", NULL},
 
     {"split", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the keys front and tail",
      "{front: 1, tail: 1}", "where the model is cut", NULL},
-    {"split.front", TL_SETTING_COUNT, OF (split.front), 0, 4096, "1",
-     "a number of blocks, at least 1", NULL, "blocks after the embedding that stay at the client",
-     NULL},
-    {"split.tail", TL_SETTING_COUNT, OF (split.tail), 0, 4096, "1",
-     "a number of blocks, at least 1", NULL, "blocks before the head that stay at the client",
-     NULL},
+    {"split.front", TL_SETTING_COUNT, OF (split.front), 0, 4096, "1", "a number of blocks", NULL,
+     "blocks after the embedding that stay at the client", NULL},
+    {"split.tail", TL_SETTING_COUNT, OF (split.tail), 0, 4096, "1", "a number of blocks", NULL,
+     "blocks before the head that stay at the client", NULL},
 
     {"tune", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with keys like method and rank",
      "{method: lora, rank: 8}", "what is trained", NULL},
@@ -235,8 +234,10 @@ static const tl_setting_t s_keys[] = {
     {"privacy.clip", TL_SETTING_ONLY, 0, 0, 0, "0",
      "0: clipping of hidden rows is not in this version", NULL, "largest norm of a hidden row",
      s_zero},
-    {"privacy.allow_unsafe_split", TL_SETTING_ONLY, 0, 0, 0, "false", "false", NULL,
-     "a split that the paper attacks", s_no},
+    {"privacy.allow_unsafe_split", TL_SETTING_FLAG, OF (privacy.allow_unsafe_split), 0, 0, "false",
+     "true or false", NULL,
+     "split.front or split.tail may be 0, though text can then be read from what crosses the wire",
+     s_yes_no},
 
     {"checkpoint", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the keys dir, every and keep",
      "{dir: runs, every: 50}", "saves of a run", NULL},
@@ -294,8 +295,23 @@ static const tl_setting_t s_keys[] = {
      "machine that runs it", NULL},
     {"workers[].threads", TL_SETTING_INTEGER, OF_WORKER (threads), 1, 1024, "1",
      "a whole number from 1 to 1024", NULL, "threads that compute", NULL},
-    {"workers[].compute", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
-     "synthetic workers are not in this version; remove it", NULL},
+    {"workers[].count", TL_SETTING_COUNT, OF_WORKER (count), 1, 65536, "1",
+     "a whole number from 1 to 65536", NULL,
+     "so many alike, named NAME-1 and on; synthetic ones only", NULL},
+    {"workers[].compute", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the key synthetic",
+     "{synthetic: {base_ms: 20, us_per_row: 10}}", "what stands for computing", NULL},
+    {"workers[].compute.synthetic", TL_SETTING_OPTION, OF_WORKER (synthetic.is), 0, 0, "{}",
+     "a mapping with keys like base_ms", "{base_ms: 20, us_per_row: 10}",
+     "it waits so long for each micro instead of computing it; needs model.synthetic", NULL},
+    {"workers[].compute.synthetic.base_ms", TL_SETTING_REAL, OF_WORKER (synthetic.base_ms), 0,
+     3.6e6, "0", "milliseconds of at least 0", NULL, "of every micro, each way", NULL},
+    {"workers[].compute.synthetic.us_per_row", TL_SETTING_REAL, OF_WORKER (synthetic.us_per_row), 0,
+     1e6, "0", "microseconds of at least 0", NULL, "added for every row", NULL},
+    {"workers[].compute.synthetic.changes_at", TL_SETTING_COUNT, OF_WORKER (synthetic.changes_at),
+     0, COUNTED, "0", "a whole number of at least 0", NULL,
+     "round from which on all takes changes_by times as long; 0: never", NULL},
+    {"workers[].compute.synthetic.changes_by", TL_SETTING_REAL, OF_WORKER (synthetic.changes_by),
+     1e-6, 1e6, "1", "a number above 0", NULL, "how many times as long", NULL},
 
     {"clients", TL_SETTING_PEERS, OF (clients), 0, 0, NULL, "a list of clients",
      "[{name: north, data: data/north.jsonl}]", "one for each site", NULL},
@@ -305,7 +321,7 @@ static const tl_setting_t s_keys[] = {
      "machine that runs it", NULL},
     {"clients[].threads", TL_SETTING_INTEGER, OF_CLIENT (threads), 1, 1024, "1",
      "a whole number from 1 to 1024", NULL, "threads that compute", NULL},
-    {"clients[].data", TL_SETTING_TEXT, OF_CLIENT (data), 0, 0, NULL, "a JSONL file",
+    {"clients[].data", TL_SETTING_TEXT, OF_CLIENT (data), 0, 0, "", "a JSONL file",
      "data/north.jsonl", "the site's training text; it never leaves this client", NULL},
     {"clients[].eval", TL_SETTING_TEXT, OF_CLIENT (eval), 0, 0, "", "a JSONL file",
      "data/north.eval.jsonl", "the site's held-out text", NULL},
@@ -313,8 +329,25 @@ static const tl_setting_t s_keys[] = {
      "text is told apart by its keys in this version; remove it and name them prompt and "
      "completion",
      NULL},
-    {"clients[].compute", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
-     "synthetic clients are not in this version; remove it", NULL},
+    {"clients[].count", TL_SETTING_COUNT, OF_CLIENT (count), 1, 65536, "1",
+     "a whole number from 1 to 65536", NULL,
+     "so many alike, named NAME-1 and on; synthetic ones only", NULL},
+    {"clients[].compute", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the key synthetic",
+     "{synthetic: {base_ms: 20, us_per_row: 10}}", "what stands for computing", NULL},
+    {"clients[].compute.synthetic", TL_SETTING_OPTION, OF_CLIENT (synthetic.is), 0, 0, "{}",
+     "a mapping with keys like base_ms", "{base_ms: 20, us_per_row: 10}",
+     "it waits so long for each micro instead of computing it; needs model.synthetic", NULL},
+    {"clients[].compute.synthetic.base_ms", TL_SETTING_REAL, OF_CLIENT (synthetic.base_ms), 0,
+     3.6e6, "0", "milliseconds of at least 0", NULL, "of every micro, each way", NULL},
+    {"clients[].compute.synthetic.us_per_row", TL_SETTING_REAL, OF_CLIENT (synthetic.us_per_row), 0,
+     1e6, "0", "microseconds of at least 0", NULL, "added for every row", NULL},
+    {"clients[].compute.synthetic.changes_at", TL_SETTING_COUNT, OF_CLIENT (synthetic.changes_at),
+     0, COUNTED, "0", "a whole number of at least 0", NULL,
+     "round from which on all takes changes_by times as long; 0: never", NULL},
+    {"clients[].compute.synthetic.changes_by", TL_SETTING_REAL, OF_CLIENT (synthetic.changes_by),
+     1e-6, 1e6, "1", "a number above 0", NULL, "how many times as long", NULL},
+    {"clients[].compute.synthetic.rows", TL_SETTING_COUNT, OF_CLIENT (synthetic.rows), 1, 1048576,
+     "256", "a whole number from 1 to 1048576", NULL, "of each of its micros", NULL},
 };
 
 const tl_setting_t *

@@ -14,22 +14,64 @@
 
 enum { LARGEST_FILE = 16 << 20 };
 
+//  Peers by name, sorted: a large topology has thousands, and messages name them.
+typedef struct {
+    const char *name;
+    int index; //  in clients or workers
+} s_name_t;
+
+struct tl_topology_names {
+    s_name_t *clients, *workers; //  [client_count], [worker_count]
+};
+
+//  Equal names in the order of the file.
+static int
+s_compare_names (const void *left, const void *right)
+{
+    const s_name_t *one = left, *two = right;
+    int order = strcmp (one->name, two->name);
+    return order ? order : one->index - two->index;
+}
+
+static void
+s_sort_names (tl_topology_t *self)
+{
+    self->names = tl_alloc (sizeof *self->names);
+    self->names->clients = tl_alloc ((self->client_count + 1) * sizeof (s_name_t));
+    self->names->workers = tl_alloc ((self->worker_count + 1) * sizeof (s_name_t));
+    for (size_t i = 0; i < self->client_count; i++)
+        self->names->clients[i] = (s_name_t){self->clients[i].name, (int)i};
+    for (size_t i = 0; i < self->worker_count; i++)
+        self->names->workers[i] = (s_name_t){self->workers[i].name, (int)i};
+    qsort (self->names->clients, self->client_count, sizeof (s_name_t), s_compare_names);
+    qsort (self->names->workers, self->worker_count, sizeof (s_name_t), s_compare_names);
+}
+
+//  The first of that name, or -1.
+static int
+s_find_name (const s_name_t *names, size_t count, const char *name)
+{
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp (names[middle].name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < count && strcmp (names[low].name, name) == 0 ? names[low].index : -1;
+}
+
 int
 tl_topology_client (const tl_topology_t *self, const char *name)
 {
-    for (size_t i = 0; i < self->client_count; i++)
-        if (strcmp (self->clients[i].name, name) == 0)
-            return (int)i;
-    return -1;
+    return s_find_name (self->names->clients, self->client_count, name);
 }
 
 int
 tl_topology_worker (const tl_topology_t *self, const char *name)
 {
-    for (size_t i = 0; i < self->worker_count; i++)
-        if (strcmp (self->workers[i].name, name) == 0)
-            return (int)i;
-    return -1;
+    return s_find_name (self->names->workers, self->worker_count, name);
 }
 
 bool
@@ -63,7 +105,7 @@ s_check_names (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err
     char path[64];
     for (size_t i = 0; i < self->client_count; i++) {
         const char *name = self->clients[i].name;
-        snprintf (path, sizeof path, "clients.%zu.name", i);
+        snprintf (path, sizeof path, "clients.%zu.name", self->clients[i].entry);
         if (tl_topology_client (self, name) != (int)i || tl_topology_worker (self, name) >= 0)
             return s_complain (self, root, path, err,
                                "the name '%s' is taken by another peer; choose a name of its own",
@@ -73,10 +115,78 @@ s_check_names (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err
         bool worker = i < self->worker_count;
         size_t at = worker ? i : i - self->worker_count;
         const char *name = worker ? self->workers[at].name : self->clients[at].name;
-        snprintf (path, sizeof path, "%s.%zu.name", worker ? "workers" : "clients", at);
+        snprintf (path, sizeof path, "%s.%zu.name", worker ? "workers" : "clients",
+                  worker ? self->workers[at].entry : self->clients[at].entry);
         if (strcmp (name, "broker") == 0 || strcmp (name, "aggregator") == 0)
             return s_complain (self, root, path, err,
                                "the name '%s' is the %s's own; choose another", name, name);
+    }
+    return 0;
+}
+
+//  One part of a topology, as far as computing goes.
+typedef struct {
+    const char *list; //  "workers"
+    size_t entry, count;
+    const tl_synthetic_t *synthetic;
+    const char *data; //  a client's
+} s_part_t;
+
+static int
+s_check_part (const tl_topology_t *self, const tl_yaml_t *root, const s_part_t *part,
+              tl_error_t *err)
+{
+    char path[80];
+    bool client = *part->list == 'c';
+    snprintf (path, sizeof path, "%s.%zu.%s", part->list, part->entry,
+              !part->synthetic->is && part->count > 1 ? "count" : "compute.synthetic");
+    if (!part->synthetic->is && part->count > 1)
+        return s_complain (self, root, path, err,
+                           "%zu alike can only be synthetic; give each its own entry, or "
+                           "'compute: {synthetic: {}}'",
+                           part->count);
+    if (part->synthetic->is && !self->model.synthetic)
+        return s_complain (self, root, path, err,
+                           "a part that computes nothing does not go with a model; write model: "
+                           "{synthetic: {hidden: 256}} and make all parts synthetic, or remove it");
+    if (!part->synthetic->is && self->model.synthetic)
+        return s_complain (self, root, path, err,
+                           "model.synthetic leaves nothing to compute; write compute: {synthetic: "
+                           "{base_ms: 20}} here too, or give a model.path");
+    snprintf (path, sizeof path, "%s.%zu.%s", part->list, part->entry,
+              client && !part->synthetic->is ? "data" : "compute.synthetic.rows");
+    if (client && !part->synthetic->is && !part->data)
+        return s_complain (self, root, path, err,
+                           "the key is missing: expected a JSONL file; write for example 'data: "
+                           "data/north.jsonl'");
+    if (client && part->synthetic->is && part->synthetic->rows > self->train.max_length)
+        return s_complain (self, root, path, err,
+                           "%zu rows are one sequence, and train.max_length is %zu; raise that or "
+                           "use fewer",
+                           part->synthetic->rows, self->train.max_length);
+    return 0;
+}
+
+//  There is a model that all compute, or none.
+static int
+s_check_compute (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
+{
+    if (!self->model.path && !self->model.synthetic)
+        return s_complain (self, root, "model.path", err,
+                           "the key is missing: expected a directory or a file; write for example "
+                           "'path: models/tiny-glm'");
+    if (self->model.path && self->model.synthetic)
+        return s_complain (self, root, "model.synthetic", err,
+                           "a topology has a model or a synthetic one; remove it or model.path");
+    for (size_t i = 0; i < self->worker_count + self->client_count; i++) {
+        const tl_worker_spec_t *worker = i < self->worker_count ? &self->workers[i] : NULL;
+        const tl_client_spec_t *client = worker ? NULL : &self->clients[i - self->worker_count];
+        s_part_t part =
+            worker ? (s_part_t){"workers", worker->entry, worker->count, &worker->synthetic, NULL}
+                   : (s_part_t){"clients", client->entry, client->count, &client->synthetic,
+                                client->data};
+        if (s_check_part (self, root, &part, err) != 0)
+            return -1;
     }
     return 0;
 }
@@ -97,12 +207,13 @@ static int
 s_check_split (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
 {
     const char *path = self->split.front == 0 ? "split.front" : "split.tail";
-    if (self->split.front > 0 && self->split.tail > 0)
+    if ((self->split.front > 0 && self->split.tail > 0) || self->privacy.allow_unsafe_split)
         return 0;
     return s_complain (
         self, root, path, err,
         "0 is unsafe: with the embedding or head alone at the client, its text can be "
-        "read from what crosses the wire; use at least 1");
+        "read from what crosses the wire; use at least 1, or privacy.allow_unsafe_split: true "
+        "for a baseline on public text");
 }
 
 static int
@@ -143,6 +254,15 @@ s_check_federation (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t
         return s_complain (self, root, "federate.proximal", err,
                            "with federate.clients sync nobody drifts apart, so there is nothing to "
                            "hold; remove it");
+    if (self->federate.clients != TL_CLIENTS_PERSONAL && self->model.synthetic)
+        return s_complain (self, root, "federate.clients", err,
+                           "synthetic clients have no adapters to share; remove it");
+    if (self->federate.clients != TL_CLIENTS_PERSONAL &&
+        !(self->tune.parts & (TL_PART_FRONT | TL_PART_TAIL)))
+        return s_complain (
+            self, root, "federate.clients", err,
+            "tune.parts leaves front and tail out, so clients have nothing to share; "
+            "remove it, or train all parts");
     bool averages = tl_topology_aggregates (self) && !sync;
     const char *idle = self->federate.proximal > 0                         ? "proximal"
                        : self->federate.server.optimizer != TL_SERVER_NONE ? "server.optimizer"
@@ -240,9 +360,10 @@ s_check_addresses (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t 
 static int
 s_check (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
 {
-    if (s_check_names (self, root, err) != 0 || s_check_workers (self, root, err) != 0 ||
-        s_check_split (self, root, err) != 0 || s_check_parts (self, root, err) != 0 ||
-        s_check_train (self, root, err) != 0 || s_check_federation (self, root, err) != 0)
+    if (s_check_compute (self, root, err) != 0 || s_check_names (self, root, err) != 0 ||
+        s_check_workers (self, root, err) != 0 || s_check_split (self, root, err) != 0 ||
+        s_check_parts (self, root, err) != 0 || s_check_train (self, root, err) != 0 ||
+        s_check_federation (self, root, err) != 0)
         return -1;
     return s_check_addresses (self, root, err);
 }
@@ -268,10 +389,11 @@ tl_topology_read (const char *path, const char *const *overrides, size_t count, 
         self->source = tl_strdup (path);
         rc = tl_schema_read (self, root, err);
     }
-    if (rc == 0)
+    if (rc == 0) {
+        s_sort_names (self);
         s_settle (self);
-    if (rc == 0)
         rc = s_check (self, root, err);
+    }
     if (rc != 0)
         tl_topology_destroy (&self);
     tl_yaml_destroy (&root);
@@ -285,6 +407,11 @@ tl_topology_destroy (tl_topology_t **self_p)
     tl_topology_t *self = *self_p;
     if (!self)
         return;
+    if (self->names) {
+        free (self->names->clients);
+        free (self->names->workers);
+        free (self->names);
+    }
     tl_schema_release (self);
     free (self->source);
     free (self);

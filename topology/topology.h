@@ -25,17 +25,32 @@ typedef enum { TL_SERVER_NONE, TL_SERVER_AVGM, TL_SERVER_ADAM } tl_server_optimi
 enum { TL_PART_FRONT = 1, TL_PART_TRUNK = 2, TL_PART_TAIL = 4, TL_PART_ALL = 7 };
 enum { TL_TOPOLOGY_TARGETS = 8, TL_TOPOLOGY_FREEZE = 16 };
 
+//  A part that computes nothing: its answers have the right shape and come after a time.
+typedef struct {
+    bool is;             //  else the part computes
+    double base_ms;      //  of every forward, backward, front, tail or back
+    double us_per_row;   //  added for each of its rows
+    size_t rows;         //  a client's: of each of its micros
+    uint64_t changes_at; //  round from which on everything takes changes_by times as long; 0: none
+    double changes_by;
+} tl_synthetic_t;
+
 typedef struct {
     char *name;  //  unique among all peers; letters, digits, - and _
     char *host;  //  "localhost" is started by up; others are only expected
     int threads; //  BLAS threads
+    tl_synthetic_t synthetic;
+    size_t count; //  how many the file's entry stands for
+    size_t entry; //  which of the file's list it is
 } tl_worker_spec_t;
 
 typedef struct {
     char *name, *host;
     int threads;
-    char *data; //  training JSONL
+    char *data; //  training JSONL; NULL when it is synthetic
     char *eval; //  held-out JSONL or NULL
+    tl_synthetic_t synthetic;
+    size_t count, entry; //  as a worker's
 } tl_client_spec_t;
 
 //  What the aggregator makes of the change since the last aggregation (FedAvgM, FedAdam).
@@ -49,8 +64,10 @@ typedef struct {
     char *source; //  the file's path, for messages
     char *name;   //  of the run; runs are saved under checkpoint.dir/name
     struct {
-        char *path;             //  model.path
+        char *path;             //  model.path; NULL when it is synthetic
         tl_model_dtype_t dtype; //  of frozen weights in memory
+        bool synthetic;         //  there is no model, and all parts are synthetic
+        size_t hidden;          //  of a synthetic one: columns of its rows
     } model;
     struct {
         size_t front, tail; //  split.front, split.tail: blocks kept by the client
@@ -88,6 +105,9 @@ typedef struct {
         tl_server_spec_t server;
     } federate;
     struct {
+        bool allow_unsafe_split; //  split.front or split.tail may be 0
+    } privacy;
+    struct {
         tl_wire_dtype_t dtype;
         size_t max_message; //  bytes: upper bound of one tensor
         size_t credit;      //  bytes a receiver grants each peer; 0: computed from the plan
@@ -113,6 +133,7 @@ typedef struct {
     size_t worker_count;
     tl_client_spec_t *clients;
     size_t client_count;
+    struct tl_topology_names *names; //  where each peer's name is found
 } tl_topology_t;
 
 //  Reads and checks path with count overrides "a.b=c" ("clients.0.data=x" reaches into lists). NULL on

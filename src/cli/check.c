@@ -63,7 +63,7 @@ typedef struct {
 static size_t
 s_part_count (const tl_topology_t *topology)
 {
-    return 1 + topology->worker_count + topology->client_count;
+    return 1 + tl_topology_aggregates (topology) + topology->worker_count + topology->client_count;
 }
 
 //  The broker is the first.
@@ -72,6 +72,8 @@ s_part (const tl_topology_t *topology, size_t index)
 {
     if (index == 0)
         return (s_part_t){"broker", "broker", topology->broker.host};
+    if (tl_topology_aggregates (topology) && --index == 0)
+        return (s_part_t){"aggregator", "aggregator", topology->aggregator.host};
     if (--index < topology->worker_count)
         return (s_part_t){"worker", topology->workers[index].name, topology->workers[index].host};
     index -= topology->worker_count;

@@ -47,13 +47,13 @@ s_make_word (s_maker_t *self, const char *word, tl_error_t *err)
     char role[16];
     const char *dot = strchr (word, '.'), *name = dot ? dot + 1 : word;
     snprintf (role, sizeof role, "%.*s", dot ? (int)(dot - word) : 15, word);
-    static const char *const roles[] = {"broker", "admin", "worker", "client"};
-    for (size_t i = 0; i < 4; i++)
-        if (strcmp (role, roles[i]) == 0 && (dot || i < 2) && *name)
+    static const char *const roles[] = {"broker", "admin", "aggregator", "worker", "client"};
+    for (size_t i = 0; i < 5; i++)
+        if (strcmp (role, roles[i]) == 0 && (dot || i < 3) && *name)
             return s_make_one (self, role, name, err);
     return tl_fail (err, TL_BAD_INPUT,
-                    "keys: expected ROLE.NAME with the role broker, worker, client or "
-                    "admin, found '%s'; write for example client.north",
+                    "keys: expected ROLE.NAME with the role broker, aggregator, worker, client "
+                    "or admin, found '%s'; write for example client.north",
                     word);
 }
 
@@ -61,10 +61,12 @@ s_make_word (s_maker_t *self, const char *word, tl_error_t *err)
 static char **
 s_parts (const tl_topology_t *topology, size_t *count)
 {
-    char **parts = tl_alloc ((2 + topology->worker_count + topology->client_count) * sizeof *parts);
+    char **parts = tl_alloc ((3 + topology->worker_count + topology->client_count) * sizeof *parts);
     *count = 0;
     parts[(*count)++] = tl_strdup ("broker.broker");
     parts[(*count)++] = tl_strdup ("admin.admin");
+    if (tl_topology_aggregates (topology))
+        parts[(*count)++] = tl_strdup ("aggregator.aggregator");
     for (size_t i = 0; i < topology->worker_count; i++)
         parts[(*count)++] = tl_format ("worker.%s", topology->workers[i].name);
     for (size_t i = 0; i < topology->client_count; i++)
@@ -99,7 +101,8 @@ s_make_parts (s_maker_t *self, const tl_topology_t *topology, const char *const 
     char **parts = s_parts (topology, &count);
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < word_count; i++) {
-        bool known = strcmp (words[i], "broker") == 0 || strcmp (words[i], "admin") == 0;
+        bool known = strcmp (words[i], "broker") == 0 || strcmp (words[i], "admin") == 0 ||
+                     (strcmp (words[i], "aggregator") == 0 && tl_topology_aggregates (topology));
         for (size_t k = 0; k < count; k++)
             known |= strcmp (parts[k], words[i]) == 0;
         rc = known ? 0 : s_no_such_part (topology, words[i], parts, count, err);

@@ -2,9 +2,11 @@
 
 #include "cli/verbs.h"
 
+#include "actors/aggregator.h"
 #include "actors/broker.h"
 #include "actors/client.h"
 #include "actors/events.h"
+#include "actors/load.h"
 #include "actors/worker.h"
 #include "memory.h"
 #include "nearest.h"
@@ -20,9 +22,10 @@
 #include <unistd.h>
 
 typedef struct {
-    bool stay;       //  --stay
-    bool replace;    //  --replace
-    uint64_t parent; //  --parent
+    bool stay;             //  --stay
+    bool replace;          //  --replace
+    uint64_t parent;       //  --parent
+    uint64_t first, count; //  --first, --count; count 0: all the others
 } s_options_t;
 
 static void
@@ -50,7 +53,11 @@ s_tell (void *arg, const json_t *event)
     const char *name = json_string_value (json_object_get (event, "event"));
     double done = s_number (event, "step") + 1, labels = s_number (event, "labels");
     bool last = done >= (double)self->steps;
-    if (strcmp (name, "step") == 0)
+    if (strcmp (name, "load") == 0)
+        fprintf (stderr, "%.0f clients made %.0f steps of %.0f label tokens in %.1f s\n",
+                 s_number (event, "clients"), s_number (event, "steps"), labels,
+                 s_number (event, "seconds"));
+    else if (strcmp (name, "step") == 0)
         tl_progress_line (&self->progress, last, "step %.0f/%llu  loss %.4f  %.0f tokens/s", done,
                           (unsigned long long)self->steps, s_number (event, "loss"),
                           labels / fmax (s_number (event, "seconds"), 1e-6));
@@ -61,6 +68,8 @@ s_tell (void *arg, const json_t *event)
         tl_progress_line (&self->progress, true, "held-out perplexity %.4f of %.0f label tokens",
                           exp (s_number (event, "nll") / labels), labels);
 }
+
+static const s_options_t s_defaults = {.first = 1};
 
 //  Ends with the supervisor, even if that is killed.
 static int
@@ -75,14 +84,15 @@ s_follow (uint64_t parent, tl_error_t *err)
 static int
 s_no_role (const char *role, tl_error_t *err)
 {
-    static const char *const roles[] = {"broker", "worker", "client"};
-    const char *near = tl_nearest (role, roles, 3);
+    static const char *const roles[] = {"broker", "aggregator", "worker", "client", "load"};
+    const char *near = tl_nearest (role, roles, 5);
     if (near)
         return tl_fail (err, TL_BAD_INPUT, "run: '%s' is not a role; write %s if that was meant",
                         role, near);
     return tl_fail (
         err, TL_BAD_INPUT,
-        "run: '%s' is not a role; there are broker, worker and client: write for example "
+        "run: '%s' is not a role; there are broker, aggregator, worker, client and load: "
+        "write for example "
         "trunkline run worker FILE NAME",
         role);
 }
@@ -114,6 +124,21 @@ s_find (const tl_topology_t *topology, const char *role, const char *name, tl_er
     return index;
 }
 
+//  --first and --count as they are in the topology.
+static int
+s_run_load (const tl_topology_t *topology, const s_options_t *options, tl_error_t *err)
+{
+    size_t all = topology->client_count, first = options->first - 1;
+    size_t count = options->count ? options->count : first < all ? all - first : 1;
+    if (first < all && count <= all - first)
+        return tl_load_run (topology, first, count, err);
+    tl_fail (err, TL_BAD_INPUT,
+             "run: %s has %zu clients, --first %zu and --count %zu reach beyond; use --first 1 and "
+             "at most --count %zu",
+             topology->source, all, first + 1, count, all);
+    return TL_BAD_INPUT;
+}
+
 static int
 s_run_role (const char *role, const char *name, const tl_topology_t *topology,
             const s_options_t *options, tl_error_t *err)
@@ -122,6 +147,10 @@ s_run_role (const char *role, const char *name, const tl_topology_t *topology,
         tl_broker_options_t broker = {.stay = options->stay, .replace = options->replace};
         return tl_broker_run (topology, &broker, err);
     }
+    if (strcmp (role, "load") == 0)
+        return s_run_load (topology, options, err);
+    if (strcmp (role, "aggregator") == 0)
+        return tl_aggregator_run (topology, err);
     bool worker = strcmp (role, "worker") == 0;
     int index = s_find (topology, role, name, err);
     if (index < 0)
@@ -137,13 +166,22 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     if (options->parent && s_follow (options->parent, err))
         return -1;
     const char *role = arguments->words[0];
-    if (strcmp (role, "broker") != 0 && strcmp (role, "worker") != 0 &&
-        strcmp (role, "client") != 0)
+    bool load = strcmp (role, "load") == 0;
+    bool only = load || strcmp (role, "broker") == 0 || strcmp (role, "aggregator") == 0;
+    if (!only && strcmp (role, "worker") != 0 && strcmp (role, "client") != 0)
         return s_no_role (role, err);
-    if (strcmp (role, "broker") == 0 && arguments->word_count > 2)
+    if (!load && (options->first != s_defaults.first || options->count != s_defaults.count))
         return tl_fail (err, TL_BAD_INPUT,
-                        "run: '%s' is one word too many, a topology has one broker; leave it out",
+                        "run: --first and --count belong to the role load; leave them out");
+    if (load && arguments->word_count > 2)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "run: '%s' is one word too many, a load is of many clients; say which with "
+                        "--first and --count",
                         arguments->words[2]);
+    if (only && arguments->word_count > 2)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "run: '%s' is one word too many, a topology has one %s; leave it out",
+                        arguments->words[2], role);
     tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[1], err);
     if (!topology)
         return -1;
@@ -158,8 +196,6 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     return code ? -1 : 0;
 }
 
-static const s_options_t s_defaults;
-
 static const tl_option_t s_table[] = {
     {"stay", TL_OPTION_FLAG, offsetof (s_options_t, stay), NULL, 0, 0,
      "broker: after the last step go on serving eval and generate"},
@@ -167,6 +203,10 @@ static const tl_option_t s_table[] = {
      "broker: replace the saved run of that name though it did not end"},
     {"parent", TL_OPTION_COUNT, offsetof (s_options_t, parent), "PID", 1, 4194304,
      "end when that process, which started this one, is gone"},
+    {"first", TL_OPTION_COUNT, offsetof (s_options_t, first), "N", 1, 65536,
+     "load: number of its first client in the topology, from 1"},
+    {"count", TL_OPTION_COUNT, offsetof (s_options_t, count), "M", 1, 65536,
+     "load: how many; left out: all the others"},
     {NULL, 0, 0, NULL, 0, 0, NULL}};
 
 const tl_verb_t tl_verb_run = {
@@ -174,8 +214,10 @@ const tl_verb_t tl_verb_run = {
     .words = "ROLE TOPOLOGY [NAME]",
     .min_words = 2,
     .max_words = 3,
-    .help = "run one part of a topology: broker, worker NAME or client NAME",
-    .more = "With --format jsonl its events go to stdout, one JSON object a line.",
+    .help = "run one part of a topology: broker, aggregator, worker NAME, client NAME or load",
+    .more = "A load is many synthetic clients in one process. With --format jsonl events go to "
+            "stdout,\n"
+            "one JSON object a line.",
     .options = s_table,
     .defaults = &s_defaults,
     .options_size = sizeof s_defaults,

@@ -64,6 +64,10 @@ s_make_keys (const tl_topology_t *topology, tl_error_t *err)
             rc = tl_keys_make (t->keys, "admin", "admin", err);
         made += rc == 0;
     }
+    if (rc >= 0 && tl_topology_aggregates (t) && strcmp (t->aggregator.host, "localhost") == 0) {
+        rc = tl_keys_make (t->keys, "aggregator", "aggregator", err);
+        made += rc == 0;
+    }
     for (size_t i = 0; rc >= 0 && i < t->worker_count; i++)
         if (strcmp (t->workers[i].host, "localhost") == 0) {
             rc = tl_keys_make (t->keys, "worker", t->workers[i].name, err);

@@ -44,6 +44,13 @@ s_tune (const tl_topology_t *topology, bool trains, tl_tune_t *tune)
 tl_model_t *
 tl_model_of (const tl_topology_t *topology, tl_error_t *err)
 {
+    if (topology->model.synthetic) {
+        tl_fail (err, TL_BAD_INPUT,
+                 "%s has no model, it is synthetic: `up` and `run` play it; name a topology with "
+                 "model.path",
+                 topology->source);
+        return NULL;
+    }
     tl_model_t *model = tl_model_open (topology->model.path, err);
     if (model && topology->model.dtype == TL_MODEL_F32)
         tl_model_hold (model, TL_F32);
@@ -74,7 +81,8 @@ tl_split_check (const tl_topology_t *topology, const tl_model_t *model, tl_error
 bool
 tl_norm_is_joint (const tl_topology_t *topology)
 {
-    return topology->client_count == 1 || !(topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL));
+    return topology->client_count == 1 || topology->federate.clients == TL_CLIENTS_SYNC ||
+           !(topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL));
 }
 
 static bool

@@ -18,8 +18,9 @@ tl_model_t *tl_model_of (const tl_topology_t *topology, tl_error_t *err);
 //  Refuses a split that leaves no block for the trunk. Names split.front and split.tail.
 int tl_split_check (const tl_topology_t *topology, const tl_model_t *model, tl_error_t *err);
 
-//  True if the clients' norms enter the trunk's clipping: one client, or clients that train nothing. Else everybody
-//  divides by its own label tokens and clips by its own norm.
+//  True if the clients' norms enter the trunk's clipping: one client, clients that train nothing, or clients that all
+//  have one gradient (sync: then those of any one of them). Else everybody divides by its own label tokens and clips
+//  by its own norm.
 bool tl_norm_is_joint (const tl_topology_t *topology);
 
 //  The clients' fronts train something: the gradient of what they send is needed.

@@ -30,6 +30,7 @@ struct tl_site {
     size_t micros;
     uint64_t round;
     uint64_t cursor;        //  own steps committed
+    uint64_t learnt;        //  label tokens since the last average
     tl_tape_t *slice_front; //  of the last slice, for its rows
     uint64_t labels;        //  of the open step
     double nll;
@@ -80,8 +81,8 @@ static int
 s_open (tl_site_t *self, size_t client, bool data, tl_error_t *err)
 {
     const tl_client_spec_t *spec = &self->topology->clients[client];
-    if (tl_blas_open (spec->threads, err) ||
-        !(self->model = tl_model_of (self->topology, err)) || s_part (self, err) ||
+    if (tl_blas_open (spec->threads, err) || !(self->model = tl_model_of (self->topology, err)) ||
+        s_part (self, err) ||
         !(self->tokenizer =
               tl_tokenizer_open (self->topology->model.path, tl_model_config (self->model), err)))
         return -1;
@@ -225,12 +226,22 @@ tl_site_drop (tl_site_t *self)
     tl_part_zero_gradient (self->part);
 }
 
+//  FedProx: what is averaged is held to where the period began.
+static bool
+s_is_held (const tl_site_t *self)
+{
+    return self->topology->federate.proximal > 0 &&
+           self->topology->federate.clients == TL_CLIENTS_AVERAGE;
+}
+
 void
 tl_site_begin (tl_site_t *self, uint64_t round, size_t micros)
 {
     tl_site_drop (self);
     self->round = round;
     self->micros = micros;
+    if (s_is_held (self))
+        tl_part_anchor (self->part, round / self->topology->federate.every);
     self->open = tl_alloc (micros * sizeof *self->open);
 }
 
@@ -286,6 +297,8 @@ tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, double
                 tl_error_t *err)
 {
     size_t count = 0;
+    if (s_is_held (self))
+        tl_part_pull (self->part, self->topology->federate.proximal * (double)self->labels);
     tl_part_squares (self->part, terms, &count);
     *labels = self->labels;
     *nll = self->nll;
@@ -310,9 +323,27 @@ tl_site_update (tl_site_t *self, uint64_t labels, double norm, tl_error_t *err)
     if (tl_part_update (self->part, coefficient, self->rate, err))
         return -1;
     s_close_open (self);
+    self->learnt += self->labels;
     self->labels = 0;
     self->nll = 0;
     self->cursor++;
+    return 0;
+}
+
+void *
+tl_site_gradient (const tl_site_t *self, size_t *size)
+{
+    return tl_part_gradient_get (self->part, size);
+}
+
+int
+tl_site_sum_up (tl_site_t *self, const void *sum, size_t size, tl_norm_term_t *terms,
+                tl_error_t *err)
+{
+    size_t count = 0;
+    if (tl_part_gradient_set (self->part, sum, size, err) != 0)
+        return -1;
+    tl_part_squares (self->part, terms, &count);
     return 0;
 }
 
@@ -330,18 +361,25 @@ tl_site_rate (const tl_site_t *self)
 
 //  --- state ------------------------------------------------------------------------------------
 
-static const char s_magic[8] = "TLSITE1";
+static const char s_magic[8] = "TLSITE2";
+
+//  In front of the part's state.
+typedef struct {
+    char magic[sizeof s_magic];
+    uint64_t cursor, learnt;
+} tl_head_t;
 
 void *
 tl_site_state_get (const tl_site_t *self, size_t *size)
 {
     size_t part_size;
     void *part = tl_part_state_get (self->part, &part_size);
-    *size = sizeof s_magic + sizeof self->cursor + part_size;
+    tl_head_t head = {.cursor = self->cursor, .learnt = self->learnt};
+    memcpy (head.magic, s_magic, sizeof s_magic);
+    *size = sizeof head + part_size;
     char *state = tl_alloc (*size);
-    memcpy (state, s_magic, sizeof s_magic);
-    memcpy (state + sizeof s_magic, &self->cursor, sizeof self->cursor);
-    memcpy (state + sizeof s_magic + sizeof self->cursor, part, part_size);
+    memcpy (state, &head, sizeof head);
+    memcpy (state + sizeof head, part, part_size);
     free (part);
     return state;
 }
@@ -349,28 +387,53 @@ tl_site_state_get (const tl_site_t *self, size_t *size)
 int
 tl_site_state_set (tl_site_t *self, const void *state, size_t size, tl_error_t *err)
 {
-    size_t head = sizeof s_magic + sizeof self->cursor;
-    if (size < head || memcmp (state, s_magic, sizeof s_magic) != 0)
+    tl_head_t head;
+    if (size < sizeof head || memcmp (state, s_magic, sizeof s_magic) != 0)
         return tl_fail (
             err, TL_BAD_INPUT,
             "the saved state of %s is not one of this version: remove it and train anew",
             self->topology->clients[self->client].name);
     //  The part's state is read in place, which wants it aligned.
-    void *part = tl_alloc_aligned (size - head);
-    memcpy (part, (const char *)state + head, size - head);
+    void *part = tl_alloc_aligned (size - sizeof head);
+    memcpy (&head, state, sizeof head);
+    memcpy (part, (const char *)state + sizeof head, size - sizeof head);
     tl_site_drop (self);
-    int rc = tl_part_state_set (self->part, part, size - head, err);
-    if (rc == 0)
-        memcpy (&self->cursor, (const char *)state + sizeof s_magic, sizeof self->cursor);
+    int rc = tl_part_state_set (self->part, part, size - sizeof head, err);
+    if (rc == 0) {
+        self->cursor = head.cursor;
+        self->learnt = head.learnt;
+    }
     free (part);
     return rc;
+}
+
+void *
+tl_site_share (const tl_site_t *self, size_t *size)
+{
+    return tl_part_state_get (self->part, size);
+}
+
+uint64_t
+tl_site_learnt (const tl_site_t *self)
+{
+    return self->learnt;
+}
+
+int
+tl_site_take (tl_site_t *self, const void *share, size_t size, tl_error_t *err)
+{
+    tl_site_drop (self);
+    if (tl_part_state_set (self->part, share, size, err) != 0)
+        return -1;
+    self->learnt = 0;
+    return 0;
 }
 
 int
 tl_site_fresh (tl_site_t *self, tl_error_t *err)
 {
     s_close_open (self);
-    self->cursor = 0;
+    self->cursor = self->learnt = 0;
     return s_part (self, err);
 }
 

@@ -42,13 +42,23 @@ int tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, do
                     tl_error_t *err);
 //  labels and norm as the worker gave them; used when the norm is joint, else the site's own. Moves the cursor on.
 int tl_site_update (tl_site_t *self, uint64_t labels, double norm, tl_error_t *err);
-void tl_site_drop (tl_site_t *self);             //  abandons the open step: no trace stays
+void tl_site_drop (tl_site_t *self); //  abandons the open step: no trace stays
+//  After commit, where the gradient is to be that of all sites (federate.clients: sync): its own as a blob, the caller
+//  frees; and the sum in its place, with the sum's terms [tl_part_tensors] for the joint norm. -1 if it doesn't fit.
+void *tl_site_gradient (const tl_site_t *self, size_t *size);
+int tl_site_sum_up (tl_site_t *self, const void *sum, size_t size, tl_norm_term_t *terms,
+                    tl_error_t *err);
 uint64_t tl_site_cursor (const tl_site_t *self); //  steps of its own data that are committed
 double tl_site_rate (const tl_site_t *self);     //  learning rate of the last update
 
 //  --- state: everything to go on bit for bit, cursor included. get: the caller frees.
 void *tl_site_state_get (const tl_site_t *self, size_t *size);
 int tl_site_state_set (tl_site_t *self, const void *state, size_t size, tl_error_t *err);
+//  What is averaged over sites: the adapter and AdamW's state without the cursor, and the label tokens it learnt from since
+//  the last take. take puts the average in its place; no step is open. get: the caller frees.
+void *tl_site_share (const tl_site_t *self, size_t *size);
+uint64_t tl_site_learnt (const tl_site_t *self);
+int tl_site_take (tl_site_t *self, const void *share, size_t size, tl_error_t *err);
 int tl_site_fresh (tl_site_t *self, tl_error_t *err); //  back to the start, from the seed
 
 //  --- scoring held-out text, forward only. A slice is at most tl_site_rows rows.

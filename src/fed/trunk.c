@@ -16,6 +16,7 @@ struct tl_trunk {
     tl_tape_t **tapes;     //  [micros] of the open step, each until its backward
     size_t micros;
     uint64_t round;
+    uint64_t learnt; //  label tokens since it was given a state
 };
 
 static int
@@ -118,12 +119,21 @@ tl_trunk_drop (tl_trunk_t *self)
     tl_part_zero_gradient (self->part);
 }
 
+//  FedProx: replicas are held to where their period began.
+static bool
+s_is_held (const tl_trunk_t *self)
+{
+    return self->topology->federate.proximal > 0 && self->topology->worker_count > 1;
+}
+
 void
 tl_trunk_begin (tl_trunk_t *self, uint64_t round, size_t micros)
 {
     tl_trunk_drop (self);
     self->round = round;
     self->micros = micros;
+    if (s_is_held (self))
+        tl_part_anchor (self->part, round / self->topology->federate.every);
     self->tapes = tl_alloc (micros * sizeof *self->tapes);
 }
 
@@ -148,6 +158,8 @@ tl_trunk_norm (tl_trunk_t *self, const tl_norm_term_t *terms, size_t count, uint
 {
     size_t own = 0;
     tl_norm_term_t *all = tl_alloc ((tl_part_tensors (self->part) + count + 1) * sizeof *all);
+    if (s_is_held (self))
+        tl_part_pull (self->part, self->topology->federate.proximal * (double)labels);
     tl_part_squares (self->part, all, &own);
     if (count)
         memcpy (all + own, terms, count * sizeof *all);
@@ -164,13 +176,31 @@ tl_trunk_update (tl_trunk_t *self, uint64_t labels, double norm, tl_error_t *err
     double rate = tl_learning_rate (&schedule, self->round);
     int rc = tl_part_update (self->part, tl_coefficient (norm, t->train.clip, labels), rate, err);
     s_close_open (self);
+    self->learnt += rc == 0 ? labels : 0;
     return rc;
+}
+
+uint64_t
+tl_trunk_learnt (const tl_trunk_t *self)
+{
+    return self->learnt;
+}
+
+int
+tl_trunk_take (tl_trunk_t *self, const void *state, size_t size, tl_error_t *err)
+{
+    tl_trunk_drop (self);
+    if (tl_part_state_set (self->part, state, size, err) != 0)
+        return -1;
+    self->learnt = 0;
+    return 0;
 }
 
 int
 tl_trunk_fresh (tl_trunk_t *self, tl_error_t *err)
 {
     s_close_open (self);
+    self->learnt = 0;
     return s_part (self, err);
 }
 

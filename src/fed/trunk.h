@@ -31,6 +31,10 @@ void tl_trunk_backward (tl_trunk_t *self, size_t micro, const float *d_output, f
 double tl_trunk_norm (tl_trunk_t *self, const tl_norm_term_t *terms, size_t count, uint64_t labels);
 //  After tl_trunk_norm.
 int tl_trunk_update (tl_trunk_t *self, uint64_t labels, double norm, tl_error_t *err);
+//  Label tokens of its updates since it was last given a state (tl_trunk_take) or began: its weight in an average.
+uint64_t tl_trunk_learnt (const tl_trunk_t *self);
+//  A state of this trunk or of another replica in place of its own; no step is open.
+int tl_trunk_take (tl_trunk_t *self, const void *state, size_t size, tl_error_t *err);
 void tl_trunk_drop (tl_trunk_t *self);
 int tl_trunk_fresh (tl_trunk_t *self, tl_error_t *err);
 //  Forward only: rows of a fresh buffer [rows, hidden], the caller frees.

@@ -18,9 +18,7 @@ TL_KERNEL (linear_forward) (real_t *y, const real_t *x, const void *w, tl_dtype_
     tl_assert (in > 0);
     if (n <= TL_FEW_ROWS) {
         TL_KERNEL (linear_few_rows)
-        (y, x, w, dtype, n, in, out, (real_t)alpha, (real_t)beta_y);
-        for (size_t row = 0; bias && row < n; row++)
-            TL_KERNEL (add) (y + row * out, bias, 1, out);
+        (y, x, w, dtype, bias, n, in, out, (real_t)alpha, (real_t)beta_y);
         return;
     }
     tl_side_t left = s_rows (x, in), right = {w, dtype, in, true};

@@ -84,7 +84,8 @@ void TL_KERNEL (widen_blocks) (real_t *out, const void *in, tl_dtype_t dtype, si
 //  y [n, out] = alpha * x W^T + beta_y * y for the few rows of decoding (n <= TL_FEW_ROWS), without
 //  a panel: each stored weight is read once and widened in registers.
 void TL_KERNEL (linear_few_rows) (real_t *y, const real_t *x, const void *w, tl_dtype_t dtype,
-                                  size_t n, size_t in, size_t out, real_t alpha, real_t beta_y);
+                                  const real_t *bias, size_t n, size_t in, size_t out, real_t alpha,
+                                  real_t beta_y);
 
 //  attention_forward for the few rows of decoding: one pass over k and v, no gemm.
 void TL_KERNEL (attention_few_rows) (real_t *o, real_t *lse, const real_t *q, const real_t *k,

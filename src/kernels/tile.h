@@ -1,7 +1,7 @@
 /*  tile: what matrix products are made of: a rectangle of results that lives in registers while a sum runs, and the
     turning of rows into columns. Included by product.c and attention.c, compiled for every instruction set.
 
-    A tile's sum runs over k one by one, so a result's bits don't depend on where in a tile it is.          */
+    A tile's sum runs over k one by one, in runs of TL_RUN, so a result's bits don't depend on where in a tile it is.          */
 
 #ifndef TL_KERNELS_TILE_H
 #define TL_KERNELS_TILE_H
@@ -53,6 +53,9 @@ enum {
 typedef real_t tl_vector_t
     __attribute__ ((vector_size (TL_VECTOR), aligned (sizeof (real_t)), may_alias));
 
+//  A sum's terms are added up in runs of so many: in fp32 the error of one long run was as large as PyTorch's own.
+enum { TL_RUN = 192 };
+
 //  out [tall, vectors * TL_LANES] = rows of a (a_stride apart) times b [depth rows, b_stride apart]. Never inlined: it
 //  needs every register.
 #define TL_DEFINE_TILE(name, tall, vectors)                                                        \
@@ -60,28 +63,34 @@ typedef real_t tl_vector_t
                                                  size_t a_stride, const real_t *b,                 \
                                                  size_t b_stride, size_t depth)                    \
     {                                                                                              \
-        tl_vector_t sums[tall][vectors] = {{{0}}};                                                 \
-        _Pragma ("GCC unroll 2") for (size_t k = 0; k < depth; k++)                                \
-        {                                                                                          \
-            tl_vector_t right[vectors];                                                            \
-            _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++)                          \
+        for (size_t first = 0; first < depth; first += TL_RUN) {                                   \
+            const size_t end = depth - first < TL_RUN ? depth : first + TL_RUN;                    \
+            tl_vector_t sums[tall][vectors] = {{{0}}};                                             \
+            _Pragma ("GCC unroll 2") for (size_t k = first; k < end; k++)                          \
             {                                                                                      \
-                right[v] = *(const tl_vector_t *)(b + k * b_stride + v * TL_LANES);                \
+                tl_vector_t right[vectors];                                                        \
+                _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++)                      \
+                {                                                                                  \
+                    right[v] = *(const tl_vector_t *)(b + k * b_stride + v * TL_LANES);            \
+                }                                                                                  \
+                _Pragma ("GCC unroll 16") for (size_t i = 0; i < tall; i++)                        \
+                {                                                                                  \
+                    tl_vector_t left = a[i * a_stride + k] - (tl_vector_t){0};                     \
+                    _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++)                  \
+                    {                                                                              \
+                        sums[i][v] += left * right[v];                                             \
+                    }                                                                              \
+                }                                                                                  \
             }                                                                                      \
             _Pragma ("GCC unroll 16") for (size_t i = 0; i < tall; i++)                            \
             {                                                                                      \
-                tl_vector_t left = a[i * a_stride + k] - (tl_vector_t){0};                         \
                 _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++)                      \
                 {                                                                                  \
-                    sums[i][v] += left * right[v];                                                 \
+                    tl_vector_t *to = (tl_vector_t *)(out + (i * vectors + v) * TL_LANES);         \
+                    if (first)                                                                     \
+                        sums[i][v] += *to;                                                         \
+                    *to = sums[i][v];                                                              \
                 }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
-        _Pragma ("GCC unroll 16") for (size_t i = 0; i < tall; i++)                                \
-        {                                                                                          \
-            _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++)                          \
-            {                                                                                      \
-                *(tl_vector_t *)(out + (i * vectors + v) * TL_LANES) = sums[i][v];                 \
             }                                                                                      \
         }                                                                                          \
     }

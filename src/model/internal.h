@@ -110,6 +110,8 @@ struct tl_part {
     tl_tune_t tune;        //  targets are the part's own copies, defaults filled in
     tl_tensor_t *tensors;  //  [tensor_count] trained tensors in the model's order
     float **m, **v;        //  [tensor_count] AdamW moments, shaped as the tensor
+    float **anchor;        //  [tensor_count] values that tl_part_pull holds to; NULL: none
+    uint64_t period;       //  that the anchor is of
     size_t tensor_count;   //  0 when frozen
     uint64_t updates;      //  updates done so far
     float *storage;        //  what value, gradient, m, v point into

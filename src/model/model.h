@@ -161,6 +161,13 @@ int tl_part_update (tl_part_t *self, double coefficient, double lr, tl_error_t *
 void tl_part_zero_gradient (tl_part_t *self); //  drops what was accumulated: an abandoned step
 uint64_t tl_part_updates (const tl_part_t *self);
 
+//  FedProx: the values at the beginning of a period (taken when another period's, or none, are held), and a pull
+//  back to them: gradient += strength * (value - anchor), after the step's last backward. Without an anchor it does
+//  nothing. An anchor is in the part's state.
+void tl_part_anchor (tl_part_t *self, uint64_t period);
+void tl_part_pull (tl_part_t *self, double strength);
+void tl_part_forget_anchor (tl_part_t *self);
+
 //  Adapter as a PEFT directory (LoRA, P-tuning) or as safetensors of the trained tensors (full). Written by rename.
 int tl_part_save_adapter (const tl_part_t *self, const char *directory, tl_error_t *err);
 //  Loads those tensors of a PEFT directory that belong to this part; every trained tensor must be there, of the
@@ -193,6 +200,9 @@ int tl_adapter_tune (tl_adapter_info_t *self, const tl_model_t *model, tl_tune_t
 //  Everything needed to go on bit for bit (trained tensors, m, v, update count) as one blob. get: caller frees.
 void *tl_part_state_get (const tl_part_t *self, size_t *size);
 int tl_part_state_set (tl_part_t *self, const void *state, size_t size, tl_error_t *err);
+//  The gradients of a step after tl_part_finish_gradient, likewise; set replaces them.
+void *tl_part_gradient_get (const tl_part_t *self, size_t *size);
+int tl_part_gradient_set (tl_part_t *self, const void *gradient, size_t size, tl_error_t *err);
 
 //  ---------------------------------------------------------------------------------------------
 //  Running a segment

@@ -340,6 +340,7 @@ tl_part_destroy (tl_part_t **self_p)
         free ((char *)self->tune.targets[i]);
     for (size_t i = 0; i < self->tune.freeze_count; i++)
         free ((char *)self->tune.freeze[i]);
+    tl_part_forget_anchor (self);
     free (self->tensors);
     free (self->m);
     free (self->v);
@@ -451,4 +452,43 @@ uint64_t
 tl_part_updates (const tl_part_t *self)
 {
     return self->updates;
+}
+
+//  ---------------------------------------------------------------------------------------------
+//  The anchor of a period
+
+void
+tl_part_forget_anchor (tl_part_t *self)
+{
+    for (size_t i = 0; self->anchor && i < self->tensor_count; i++)
+        free (self->anchor[i]);
+    free (self->anchor);
+    self->anchor = NULL;
+}
+
+void
+tl_part_anchor (tl_part_t *self, uint64_t period)
+{
+    if ((self->anchor && self->period == period) || self->tensor_count == 0)
+        return;
+    if (!self->anchor) {
+        self->anchor = tl_alloc (self->tensor_count * sizeof *self->anchor);
+        for (size_t i = 0; i < self->tensor_count; i++)
+            self->anchor[i] = tl_alloc_aligned (s_tensor_size (&self->tensors[i]) * sizeof (float));
+    }
+    for (size_t i = 0; i < self->tensor_count; i++)
+        memcpy (self->anchor[i], self->tensors[i].value,
+                s_tensor_size (&self->tensors[i]) * sizeof (float));
+    self->period = period;
+}
+
+void
+tl_part_pull (tl_part_t *self, double strength)
+{
+    for (size_t i = 0; self->anchor && i < self->tensor_count; i++) {
+        const tl_tensor_t *tensor = &self->tensors[i];
+        const float *anchor = self->anchor[i];
+        for (size_t k = 0; k < s_tensor_size (tensor); k++)
+            tensor->gradient[k] += (float)(strength * ((double)tensor->value[k] - anchor[k]));
+    }
 }

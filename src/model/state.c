@@ -1,7 +1,8 @@
 /*  state: everything a part needs to go on bit for bit (trained tensors, AdamW's m and v, the number of
-    updates) as one blob: safetensors, three tensors for each trained one, and in the metadata which model and
-    tuning it belongs to. It may come back over a wire or from a disk: nothing in it is trusted. Gradients
-    of an open step are not part of it: a step is committed or abandoned before a save.            */
+    updates) as one blob: safetensors, three tensors for each trained one (four where there is an anchor), and in
+    the metadata which model and tuning it belongs to. It may come back over a wire or from a disk: nothing in
+    it is trusted. Gradients of an open step are not part of it: a step is committed or abandoned before a
+    save. Where they are wanted, for a sum over several owners, they are a blob of their own, made likewise. */
 
 #include "adapter.h"
 
@@ -14,19 +15,48 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KINDS = 3, NAME_SIZE = 256 };
-static const char *const s_kinds[KINDS] = {"value", "m", "v"};
-static const char s_what[] = "the saved state";
+typedef enum { VALUE, M, V, ANCHOR, GRADIENT } tl_kind_t;
+enum { NAME_SIZE = 256 };
+static const char *const s_kinds[] = {"value", "m", "v", "anchor", "gradient"};
+
+//  What a blob is made of: kinds [first, last) of every trained tensor.
+typedef struct {
+    tl_kind_t first, last;
+    const char *mark; //  key of the metadata that says so
+    const char *what; //  for sentences
+} tl_form_t;
+
+static const tl_form_t s_state = {VALUE, ANCHOR, "trunkline.state", "the saved state"};
+static const tl_form_t s_anchored = {VALUE, GRADIENT, "trunkline.state", "the saved state"};
+static const tl_form_t s_gradient = {GRADIENT, GRADIENT + 1, "trunkline.gradient",
+                                     "the summed gradient"};
+
+static size_t
+s_kind_count (const tl_form_t *form)
+{
+    return (size_t)(form->last - form->first);
+}
 
 //  The memory of one kind of a trained tensor.
 static float *
-s_place (const tl_part_t *part, size_t index, int kind)
+s_place (const tl_part_t *part, size_t index, tl_kind_t kind)
 {
-    return kind == 0 ? part->tensors[index].value : kind == 1 ? part->m[index] : part->v[index];
+    switch (kind) {
+    case VALUE:
+        return part->tensors[index].value;
+    case M:
+        return part->m[index];
+    case V:
+        return part->v[index];
+    case ANCHOR:
+        return part->anchor[index];
+    default:
+        return part->tensors[index].gradient;
+    }
 }
 
 static void
-s_name (char name[NAME_SIZE], const tl_part_t *part, size_t index, int kind)
+s_name (char name[NAME_SIZE], const tl_part_t *part, size_t index, tl_kind_t kind)
 {
     snprintf (name, NAME_SIZE, "%s:%s", s_kinds[kind], part->tensors[index].name);
 }
@@ -57,23 +87,25 @@ s_tune_text (const tl_tune_t *tune)
     return text;
 }
 
-void *
-tl_part_state_get (const tl_part_t *self, size_t *size)
+static void *
+s_blob (const tl_part_t *self, const tl_form_t *form, size_t *size)
 {
-    const size_t count = self->tensor_count * KINDS;
+    const size_t kinds = s_kind_count (form), count = self->tensor_count * kinds;
     tl_st_tensor_t *entries = tl_alloc ((count + 1) * sizeof *entries);
     char (*names)[NAME_SIZE] = tl_alloc ((count + 1) * sizeof *names);
     for (size_t i = 0; i < count; i++) {
-        s_name (names[i], self, i / KINDS, (int)(i % KINDS));
-        entries[i] = tl_adapter_entry (&self->tensors[i / KINDS], false, names[i],
-                                       s_place (self, i / KINDS, (int)(i % KINDS)));
+        tl_kind_t kind = (tl_kind_t)(form->first + i % kinds);
+        s_name (names[i], self, i / kinds, kind);
+        entries[i] = tl_adapter_entry (&self->tensors[i / kinds], false, names[i],
+                                       s_place (self, i / kinds, kind));
     }
-    char updates[24];
+    char updates[24], period[24];
     snprintf (updates, sizeof updates, "%" PRIu64, self->updates);
+    snprintf (period, sizeof period, "%" PRIu64, self->period);
     char *tune = s_tune_text (&self->tune);
     const char *const metadata[] = {"format",
                                     "pt",
-                                    "trunkline.state",
+                                    form->mark,
                                     "1",
                                     "trunkline.manifest",
                                     tl_model_manifest_hash (self->model),
@@ -81,6 +113,8 @@ tl_part_state_get (const tl_part_t *self, size_t *size)
                                     tune,
                                     "trunkline.updates",
                                     updates,
+                                    form == &s_anchored ? "trunkline.period" : NULL,
+                                    period,
                                     NULL};
     void *blob = tl_safetensors_serialise (entries, count, metadata, size);
     free (tune);
@@ -89,9 +123,21 @@ tl_part_state_get (const tl_part_t *self, size_t *size)
     return blob;
 }
 
+void *
+tl_part_state_get (const tl_part_t *self, size_t *size)
+{
+    return s_blob (self, self->anchor ? &s_anchored : &s_state, size);
+}
+
+void *
+tl_part_gradient_get (const tl_part_t *self, size_t *size)
+{
+    return s_blob (self, &s_gradient, size);
+}
+
 static int
-s_check_text (const tl_safetensors_t *blob, const char *key, const char *ours, const char *what,
-              tl_error_t *err)
+s_check_text (const tl_safetensors_t *blob, const tl_form_t *form, const char *key,
+              const char *ours, const char *what, tl_error_t *err)
 {
     const char *theirs = tl_safetensors_metadata (blob, key);
     if (theirs && strcmp (theirs, ours) == 0)
@@ -99,72 +145,95 @@ s_check_text (const tl_safetensors_t *blob, const char *key, const char *ours, c
     return tl_fail (err, TL_BAD_INPUT,
                     "%s is of %s %.300s, this run has %.300s; continue with the same model and "
                     "settings, or begin a new run",
-                    s_what, what, theirs ? theirs : "(unknown)", ours);
+                    form->what, what, theirs ? theirs : "(unknown)", ours);
 }
 
 static int
-s_read_updates (const tl_safetensors_t *blob, uint64_t *updates, tl_error_t *err)
+s_read_number (const tl_safetensors_t *blob, const tl_form_t *form, const char *key,
+               const char *what, uint64_t *value, tl_error_t *err)
 {
-    const char *text = tl_safetensors_metadata (blob, "trunkline.updates");
+    const char *text = tl_safetensors_metadata (blob, key);
     char *end = NULL;
     errno = 0;
     unsigned long long number =
         text && *text >= '0' && *text <= '9' ? strtoull (text, &end, 10) : 0;
     if (!end || *end || errno)
         return tl_fail (err, TL_BAD_INPUT,
-                        "%s: its number of updates is '%.40s', expected a whole number; use an "
-                        "earlier save",
-                        s_what, text ? text : "(missing)");
-    *updates = number;
+                        "%s: its %s is '%.40s', expected a whole number; use an earlier save",
+                        form->what, what, text ? text : "(missing)");
+    *value = number;
     return 0;
 }
 
 //  Every tensor of every kind is there, fits, and nothing else is.
 static int
-s_check_tensors (const tl_part_t *part, const tl_safetensors_t *blob, tl_error_t *err)
+s_check_tensors (const tl_part_t *part, const tl_form_t *form, const tl_safetensors_t *blob,
+                 tl_error_t *err)
 {
     char name[NAME_SIZE];
-    if (tl_safetensors_count (blob) != part->tensor_count * KINDS)
+    const size_t count = part->tensor_count * s_kind_count (form);
+    if (tl_safetensors_count (blob) != count)
         return tl_fail (err, TL_BAD_INPUT,
                         "%s has %zu tensors, this part keeps %zu: it belongs to another part; "
                         "continue with the same split and tune.parts",
-                        s_what, tl_safetensors_count (blob), part->tensor_count * KINDS);
+                        form->what, tl_safetensors_count (blob), count);
     for (size_t i = 0; i < part->tensor_count; i++)
-        for (int kind = 0; kind < KINDS; kind++) {
+        for (tl_kind_t kind = form->first; kind < form->last; kind++) {
             s_name (name, part, i, kind);
             const tl_st_tensor_t *found =
-                tl_adapter_find (blob, name, &part->tensors[i], s_what, err);
+                tl_adapter_find (blob, name, &part->tensors[i], form->what, err);
             if (!found)
                 return -1;
             if (found->dtype != TL_ST_F32)
                 return tl_fail (err, TL_BAD_INPUT,
                                 "%s: tensor %.200s has dtype %s, expected F32; use an earlier save",
-                                s_what, name, tl_st_dtype_name (found->dtype));
+                                form->what, name, tl_st_dtype_name (found->dtype));
         }
     return 0;
+}
+
+//  All checks; nothing is changed by them.
+static int
+s_check (const tl_part_t *self, const tl_form_t *form, const tl_safetensors_t *blob,
+         uint64_t *updates, tl_error_t *err)
+{
+    char *tune = s_tune_text (&self->tune);
+    int rc = s_check_text (blob, form, form->mark, "1", "version", err);
+    if (rc == 0)
+        rc = s_check_text (blob, form, "trunkline.manifest", tl_model_manifest_hash (self->model),
+                           "a model with manifest", err);
+    if (rc == 0)
+        rc = s_check_text (blob, form, "trunkline.tune", tune, "a run with settings", err);
+    free (tune);
+    if (rc == 0)
+        rc = s_read_number (blob, form, "trunkline.updates", "number of updates", updates, err);
+    return rc == 0 ? s_check_tensors (self, form, blob, err) : -1;
+}
+
+static void
+s_copy (tl_part_t *self, const tl_form_t *form, const tl_safetensors_t *blob)
+{
+    char name[NAME_SIZE];
+    for (size_t i = 0; i < self->tensor_count; i++)
+        for (tl_kind_t kind = form->first; kind < form->last; kind++) {
+            s_name (name, self, i, kind);
+            tl_adapter_copy (s_place (self, i, kind), tl_safetensors_find (blob, name));
+        }
 }
 
 static int
 s_set (tl_part_t *self, const tl_safetensors_t *blob, tl_error_t *err)
 {
-    uint64_t updates = 0;
-    char *tune = s_tune_text (&self->tune);
-    int rc = s_check_text (blob, "trunkline.state", "1", "version", err);
-    if (rc == 0)
-        rc = s_check_text (blob, "trunkline.manifest", tl_model_manifest_hash (self->model),
-                           "a model with manifest", err);
-    if (rc == 0)
-        rc = s_check_text (blob, "trunkline.tune", tune, "a run with settings", err);
-    free (tune);
-    if (rc != 0 || s_read_updates (blob, &updates, err) != 0 ||
-        s_check_tensors (self, blob, err) != 0)
+    uint64_t updates = 0, period = 0;
+    bool anchored = tl_safetensors_metadata (blob, "trunkline.period") != NULL;
+    const tl_form_t *form = anchored ? &s_anchored : &s_state;
+    if (s_check (self, form, blob, &updates, err) != 0 ||
+        (anchored && s_read_number (blob, form, "trunkline.period", "period", &period, err) != 0))
         return -1;
-    char name[NAME_SIZE];
-    for (size_t i = 0; i < self->tensor_count; i++)
-        for (int kind = 0; kind < KINDS; kind++) {
-            s_name (name, self, i, kind);
-            tl_adapter_copy (s_place (self, i, kind), tl_safetensors_find (blob, name));
-        }
+    tl_part_forget_anchor (self);
+    if (anchored)
+        tl_part_anchor (self, period);
+    s_copy (self, form, blob);
     self->updates = updates;
     tl_part_zero_gradient (self);
     return 0;
@@ -173,10 +242,22 @@ s_set (tl_part_t *self, const tl_safetensors_t *blob, tl_error_t *err)
 int
 tl_part_state_set (tl_part_t *self, const void *state, size_t size, tl_error_t *err)
 {
-    tl_safetensors_t *blob = tl_safetensors_parse (s_what, state, size, err);
+    tl_safetensors_t *blob = tl_safetensors_parse (s_state.what, state, size, err);
     if (!blob)
         return -1;
     int rc = s_set (self, blob, err);
+    tl_safetensors_destroy (&blob);
+    return rc;
+}
+
+int
+tl_part_gradient_set (tl_part_t *self, const void *gradient, size_t size, tl_error_t *err)
+{
+    uint64_t updates;
+    tl_safetensors_t *blob = tl_safetensors_parse (s_gradient.what, gradient, size, err);
+    int rc = blob ? s_check (self, &s_gradient, blob, &updates, err) : -1;
+    if (rc == 0)
+        s_copy (self, &s_gradient, blob);
     tl_safetensors_destroy (&blob);
     return rc;
 }

@@ -33,7 +33,7 @@
 
 enum { KEY_SIZE = 32, TEXT_SIZE = 40, FILE_LIMIT = 4096 };
 
-static const char *const s_roles[] = {"admin", "broker", "client", "worker"};
+static const char *const s_roles[] = {"admin", "aggregator", "broker", "client", "worker"};
 
 //  What one file says.
 typedef struct {
@@ -146,7 +146,7 @@ s_parse (file_t *self, char *text, size_t size, bool secret)
     }
     uint8_t bytes[KEY_SIZE];
     if (!s_role_good (self->key.role))
-        return "role: is not one of broker, worker, client, admin";
+        return "role: is not one of broker, aggregator, worker, client, admin";
     if (!s_name_good (self->key.name))
         return "name: is not 1 to 63 letters, digits, - and _";
     if (!s_key_bytes (self->key.public_text, bytes))
@@ -284,7 +284,8 @@ tl_keys_make (const char *directory, const char *role, const char *name, tl_erro
 {
     if (!s_role_good (role))
         return tl_fail (err, TL_BAD_INPUT,
-                        "there is no role %s; give broker, worker, client or admin", role);
+                        "there is no role %s; give broker, aggregator, worker, client or admin",
+                        role);
     if (!s_name_good (name))
         return tl_fail (err, TL_BAD_INPUT,
                         "\"%s\" can't be the name of a key; take 1 to 63 letters, digits, - and _",
@@ -424,10 +425,11 @@ tl_keys_pair (const char *directory, const char *role, const char *name, tl_pair
 {
     memset (pair, 0, sizeof *pair);
     if (!s_role_good (role) || !s_name_good (name))
-        return tl_fail (err, TL_BAD_INPUT,
-                        "%s/%s is no role and name of a key; take broker, worker, client or admin, "
-                        "and letters, digits, - and _",
-                        role, name);
+        return tl_fail (
+            err, TL_BAD_INPUT,
+            "%s/%s is no role and name of a key; take broker, aggregator, worker, client "
+            "or admin, and letters, digits, - and _",
+            role, name);
     char *path = s_path (directory, role, name, "secret");
     file_t file;
     int rc = s_read_secret (&file, path, role, name, err);

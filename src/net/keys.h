@@ -1,7 +1,7 @@
 /*  keys: CURVE key files and who may be who.
 
     A keys directory holds, per name, ROLE.NAME.key (public, 0644) and ROLE.NAME.secret (0600): small text
-    files. Roles: broker (name "broker"), worker, client, admin. Whoever runs the broker needs every public
+    files. Roles: broker (name "broker"), aggregator (name "aggregator"), worker, client, admin. Whoever runs the broker needs every public
     file and the broker's secret; a peer needs its own secret and the broker's public file.
     Fingerprints are the first 16 hex digits of BLAKE2b of the public key; secrets are never logged.  */
 
@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 typedef struct {
-    char role[16]; //  "broker", "worker", "client", "admin"
+    char role[16]; //  "broker", "aggregator", "worker", "client", "admin"
     char name[64];
     char public_text[41]; //  Z85
     char fingerprint[17];

@@ -12,6 +12,7 @@ typedef enum { STRANGER, DENIED, ADMITTED } standing_t;
 //  What one TCP connection was when last looked at.
 typedef struct {
     bool used;           //  the descriptor is one of this socket's connections
+    int fd;              //  it
     standing_t standing; //  what is known of who is at the other end
     bool ended;      //  its DISCONNECTED came before its ACCEPTED: with several I/O threads it can
     uint64_t cookie; //  kernel's name of the TCP socket; tells when a descriptor was reused
@@ -25,7 +26,7 @@ struct tl_socket {
     void *monitor;             //  PAIR of the monitor's events
     bool router;               //  bound, with many peers
     char endpoint[256];        //  as bound or connected
-    connection_t *connections; //  by file descriptor
+    connection_t *connections; //  ROUTER: by file descriptor; DEALER: its only one
     size_t room;               //  length of connections
     uint64_t bytes_gone;       //  of connections that are closed
     int listener;              //  ROUTER: the listening descriptor, -1 if not known yet

@@ -56,12 +56,20 @@ s_remote (int fd, char *text, size_t room)
         snprintf (text, room, "%s:%u", host, ntohs (address.sin_port));
 }
 
+//  Where a descriptor's connection stands: a process may have thousands of DEALERs, each with one.
+static size_t
+s_place (const tl_socket_t *self, int fd)
+{
+    return self->router ? (size_t)fd : 0;
+}
+
 static connection_t *
 s_connection (tl_socket_t *self, int fd)
 {
-    if (fd < 0 || (size_t)fd >= self->room || !self->connections[fd].used)
+    if (fd < 0 || s_place (self, fd) >= self->room)
         return NULL;
-    return &self->connections[fd];
+    connection_t *connection = &self->connections[s_place (self, fd)];
+    return connection->used && connection->fd == fd ? connection : NULL;
 }
 
 //  Reads a connection's counters, if the descriptor is still that connection.
@@ -93,9 +101,9 @@ s_forget (tl_socket_t *self, int fd)
 static void
 s_grow (tl_socket_t *self, int fd)
 {
-    if ((size_t)fd < self->room)
+    if (s_place (self, fd) < self->room)
         return;
-    size_t room = (size_t)fd + 64;
+    size_t room = self->router ? (size_t)fd + 64 : 1;
     self->connections = realloc (self->connections, room * sizeof *self->connections);
     tl_assert (self->connections);
     memset (self->connections + self->room, 0, (room - self->room) * sizeof *self->connections);
@@ -105,10 +113,11 @@ s_grow (tl_socket_t *self, int fd)
 static void
 s_remember (tl_socket_t *self, int fd)
 {
-    s_forget (self, fd);
+    s_forget (self, self->router || !self->room ? fd : self->connections[0].fd);
     s_grow (self, fd);
-    connection_t *connection = &self->connections[fd];
+    connection_t *connection = &self->connections[s_place (self, fd)];
     connection->used = true;
+    connection->fd = fd;
     connection->cookie = s_cookie (fd);
     if (!tl_accepted_take (self->listener, fd, connection->address))
         s_remote (fd, connection->address, sizeof connection->address);
@@ -129,10 +138,10 @@ uint64_t
 tl_socket_bytes (tl_socket_t *self)
 {
     uint64_t bytes = self->bytes_gone;
-    for (size_t fd = 0; fd < self->room; fd++)
-        if (self->connections[fd].used) {
-            s_count (&self->connections[fd], (int)fd);
-            bytes += self->connections[fd].bytes;
+    for (size_t i = 0; i < self->room; i++)
+        if (self->connections[i].used) {
+            s_count (&self->connections[i], self->connections[i].fd);
+            bytes += self->connections[i].bytes;
         }
     return bytes;
 }

@@ -40,8 +40,8 @@ typedef struct {
 static const struct {
     const char *domain, *role;
 } s_allowed[] = {
-    {"control", "client"}, {"control", "worker"}, {"control", "admin"},
-    {"clients", "client"}, {"workers", "worker"},
+    {"control", "client"}, {"control", "worker"}, {"control", "aggregator"}, {"control", "admin"},
+    {"clients", "client"}, {"workers", "worker"}, {"workers", "aggregator"},
 };
 
 tl_zap_t *

@@ -11,7 +11,7 @@
 
 #include "cost.h"
 
-enum { TL_CHOOSE_TEXT = 320, TL_CHOOSE_CANDIDATES = 64 };
+enum { TL_CHOOSE_TEXT = 512, TL_CHOOSE_CANDIDATES = 64 };
 #define TL_CHOOSE_NOBODY SIZE_MAX
 
 typedef enum {

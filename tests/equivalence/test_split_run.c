@@ -4,6 +4,7 @@
 
 #include "unit/cmocka_all.h"
 
+#include "fed/aggregate.h"
 #include "fed/local.h"
 #include "fed/site.h"
 #include "fed/trunk.h"
@@ -120,10 +121,29 @@ s_join (joined_t *self, const tl_batch_t *const *members, size_t count, size_t h
     self->gradient = tl_alloc_aligned (all->rows * hidden * sizeof (float));
 }
 
+//  federate.clients sync: each site's gradient becomes that of all, and terms become its terms.
+static void
+s_sum (tl_site_t **sites, size_t count, tl_norm_term_t *terms)
+{
+    tl_error_t err;
+    tl_contribution_t parts[MAX_SITES] = {{.name = "one"}, {.name = "two"}, {.name = "three"}};
+    for (size_t s = 0; s < count; s++)
+        parts[s].blob = tl_site_gradient (sites[s], &parts[s].size);
+    size_t size;
+    void *sum = tl_aggregate_sum (parts, count, &size, &err);
+    s_must (sum != NULL, &err);
+    for (size_t s = 0; s < count; s++) {
+        s_must (tl_site_sum_up (sites[s], sum, size, terms, &err) == 0, &err);
+        free ((void *)parts[s].blob);
+    }
+    free (sum);
+}
+
 //  One step of some sites and a trunk; micros are all in flight before the first way back. Returns the
 //  mean loss.
 static double
-s_split_step (tl_site_t **sites, size_t count, tl_trunk_t *trunk, uint64_t step, size_t micros)
+s_split_step (tl_site_t **sites, size_t count, tl_trunk_t *trunk, uint64_t step, size_t micros,
+              bool sync)
 {
     tl_error_t err;
     size_t hidden = tl_trunk_hidden (trunk);
@@ -165,6 +185,10 @@ s_split_step (tl_site_t **sites, size_t count, tl_trunk_t *trunk, uint64_t step,
         term_count += tl_part_tensors (tl_site_part (sites[s]));
         labels += own;
         total += nll;
+    }
+    if (sync) {
+        s_sum (sites, count, terms);
+        term_count /= count;
     }
     double norm = tl_trunk_norm (trunk, terms, term_count, labels);
     s_must (tl_trunk_update (trunk, labels, norm, &err) == 0, &err);
@@ -222,6 +246,7 @@ s_run_both (fixture_t *fixture, double *local_losses, double *split_losses)
     tl_error_t err;
     const tl_topology_t *topology = fixture->topology;
     size_t count = topology->client_count;
+    bool sync = topology->federate.clients == TL_CLIENTS_SYNC;
     tl_site_t *sites[MAX_SITES] = {NULL};
     tl_local_t *local = tl_local_new (topology, NULL, 0, &err);
     s_must (local != NULL, &err);
@@ -234,7 +259,7 @@ s_run_both (fixture_t *fixture, double *local_losses, double *split_losses)
         tl_local_step_t result;
         s_must (tl_local_step (local, &result, &err) == 0, &err);
         local_losses[step] = result.loss;
-        split_losses[step] = s_split_step (sites, count, trunk, step, topology->train.micros);
+        split_losses[step] = s_split_step (sites, count, trunk, step, topology->train.micros, sync);
     }
     char *adapter = tl_format ("%s/adapter", fixture->directory);
     s_must (tl_local_save_adapter (local, adapter, &err) == 0, &err);
@@ -246,7 +271,8 @@ s_run_both (fixture_t *fixture, double *local_losses, double *split_losses)
         s_compare (&difference, tl_site_part (sites[s]), file);
     s_compare (&difference, tl_trunk_part (trunk), file);
     const tl_tensor_t *one = tl_part_tensor (tl_trunk_part (trunk), 0);
-    assert_int_equal (difference.tensors, rig_saved_count (file, one->shape[1]));
+    size_t again = sync ? (count - 1) * tl_part_tensors (tl_site_part (sites[0])) : 0;
+    assert_int_equal (difference.tensors, rig_saved_count (file, one->shape[1]) + again);
 
     tl_safetensors_destroy (&file);
     free (path);
@@ -355,6 +381,44 @@ test_several_clients (void **state)
     }
 }
 
+//  The same with fronts and tails that train, by one gradient: the whole model is centralised training's.
+static void
+test_sync (void **state)
+{
+    const tiny_model_t models[] = {tiny_chatglm (), tiny_llama (true)};
+    for (int i = 0; i < 4; i++) {
+        double local[STEPS], split[STEPS];
+        const char *settings[] = {"federate.clients=sync",
+                                  i & 1 ? "tune={method: full}" : "tune={method: lora, rank: 4}",
+                                  "train.clip=0.1", "train.lr=1e-3"};
+        fixture_t fixture = s_fixture (&models[i >> 1], 3, settings, 4);
+        difference_t difference = s_run_both (&fixture, local, split);
+        for (int step = 0; step < STEPS; step++)
+            if (!(fabs (local[step] - split[step]) <= 1e-5 * fabs (local[step])))
+                fail_msg ("step %d: in one place %.17g, split %.17g", step + 1, local[step],
+                          split[step]);
+        //  Without the sum each site would go its own way, far beyond this.
+        if (difference.worst_norm > 1e-3)
+            fail_msg ("tensors differ by %g in norm (allowed 1e-3)", difference.worst_norm);
+        s_clear (&fixture);
+    }
+}
+
+//  The embedding and the head alone at the client: no block is left to either end.
+static void
+test_no_blocks_at_the_client (void **state)
+{
+    static const char *const splits[] = {"split={front: 0, tail: 0}", "split={front: 0, tail: 1}",
+                                         "split={front: 1, tail: 0}"};
+    const tiny_model_t models[] = {tiny_chatglm (), tiny_llama (true), tiny_llama (false)};
+    for (int i = 0; i < 18; i++) {
+        const char *settings[] = {splits[i % 3], "privacy.allow_unsafe_split=true",
+                                  i % 2 ? "tune={method: full}" : "tune={method: lora, rank: 4}",
+                                  "train.clip=0.05"};
+        s_one_client (&models[i / 6], settings, 4);
+    }
+}
+
 int
 main (void)
 {
@@ -365,6 +429,8 @@ main (void)
         cmocka_unit_test (test_one_client_glm),
         cmocka_unit_test (test_trunk_only_is_one_client_too),
         cmocka_unit_test (test_several_clients),
+        cmocka_unit_test (test_sync),
+        cmocka_unit_test (test_no_blocks_at_the_client),
     };
     tl_error_t err;
     s_must (tl_blas_open (1, &err) == 0, &err);

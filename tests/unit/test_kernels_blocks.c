@@ -7,6 +7,7 @@
 #include "memory.h"
 #include "model/safetensors.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +70,43 @@ test_blocks_widen_to_the_bit (void **state)
     tl_safetensors_destroy (&file);
 }
 
+//  The rows of decoding are multiplied with blocks as they lie, without widening them first.
+static void
+test_few_rows_of_every_type (void **state)
+{
+    enum { IN = 256 };
+    static const char *const isas[] = {"base", "v3", "v4"};
+    tl_safetensors_t *file = s_open ();
+    for (tl_dtype_t dtype = TL_Q8_0; dtype < TL_DTYPES; dtype++) {
+        const tl_st_tensor_t *blocks = s_tensor (file, dtype, "blocks");
+        const tl_st_tensor_t *values = s_tensor (file, dtype, "values");
+        const float *w = (const float *)values->data;
+        size_t out = values->bytes / sizeof (float) / IN;
+        assert_true (out > 0);
+        float *y = calloc (4 * out, sizeof *y), x[4 * IN];
+        for (size_t i = 0; i < 4 * IN; i++)
+            x[i] = (float)((i * 37) % 101) / 50 - 1;
+        for (size_t isa = 0; isa < 3; isa++)
+            for (size_t n = 1; tl_kernels_of (isas[isa]) && n <= 4; n++) {
+                tl_kernels_of (isas[isa])->linear_forward (y, x, blocks->data, dtype, NULL, n, IN,
+                                                           out, 1, 0);
+                for (size_t i = 0; i < n * out; i++) {
+                    double sum = 0, size = 0;
+                    for (size_t k = 0; k < IN; k++) {
+                        double term = (double)x[i / out * IN + k] * w[i % out * IN + k];
+                        sum += term;
+                        size += term < 0 ? -term : term;
+                    }
+                    if (!(fabs (y[i] - sum) <= 1e-6 * size))
+                        fail_msg ("%s %s %zu rows, value %zu: got %.9g, expected %.9g", isas[isa],
+                                  tl_dtype_name (dtype), n, i, (double)y[i], sum);
+                }
+            }
+        free (y);
+    }
+    tl_safetensors_destroy (&file);
+}
+
 static void
 test_blocks_are_written_to_the_bit (void **state)
 {
@@ -95,6 +133,7 @@ main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_blocks_widen_to_the_bit),
+        cmocka_unit_test (test_few_rows_of_every_type),
         cmocka_unit_test (test_blocks_are_written_to_the_bit),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);

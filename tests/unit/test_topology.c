@@ -310,7 +310,8 @@ test_contradictions (void **state)
     s_refused (
         GOOD "split: {front: 0}\n", NULL,
         ":6:16: split.front: 0 is unsafe: with the embedding or head alone at the client, its "
-        "text can be read from what crosses the wire; use at least 1");
+        "text can be read from what crosses the wire; use at least 1, or "
+        "privacy.allow_unsafe_split: true for a baseline on public text");
     s_refused (
         GOOD "train: {batch_size: 2, micros: 3}\n", NULL,
         ":6:32: train.micros: 3 portions of a batch of 2 would leave some empty; use at most 2");
@@ -390,6 +391,53 @@ test_nearest (void **state)
     assert_null (tl_nearest ("", words, 3));
 }
 
+#define SYNTHETIC                                                                                  \
+    "version: 1\nname: t\n"                                                                        \
+    "model: {synthetic: {hidden: 64}}\n"                                                           \
+    "workers: [{name: w, compute: {synthetic: {base_ms: 20, us_per_row: 10}}}]\n"                  \
+    "clients: [{name: s, count: 20, compute: {synthetic: {rows: 8}}},\n"                           \
+    "          {name: slow, compute: {synthetic: {base_ms: 5, changes_at: 9, changes_by: 4}}}]\n"
+
+//  Without a model nothing computes, and one entry may stand for many clients.
+static void
+test_synthetic (void **state)
+{
+    tl_topology_t *self = s_good (SYNTHETIC, NULL, 0);
+    assert_true (self->model.synthetic && !self->model.path);
+    assert_int_equal (self->model.hidden, 64);
+    assert_true (self->workers[0].synthetic.is && self->workers[0].synthetic.base_ms == 20);
+    assert_true (self->workers[0].synthetic.us_per_row == 10);
+    assert_int_equal (self->client_count, 21);
+    assert_string_equal (self->clients[0].name, "s-01");
+    assert_string_equal (self->clients[19].name, "s-20");
+    assert_int_equal (self->clients[19].synthetic.rows, 8);
+    assert_int_equal (tl_topology_client (self, "s-07"), 6);
+    assert_int_equal (tl_topology_client (self, "s"), -1);
+    assert_int_equal (self->clients[20].synthetic.rows, 256);
+    assert_int_equal (self->clients[20].synthetic.changes_at, 9);
+    assert_true (self->clients[20].synthetic.changes_by == 4);
+    tl_topology_destroy (&self);
+    s_refused (SYNTHETIC, "clients.2={name: real, data: d.jsonl}",
+               "--set clients.2: clients.2.compute.synthetic: model.synthetic leaves nothing to "
+               "compute; write compute: {synthetic: {base_ms: 20}} here too, or give a model.path");
+    s_refused (SYNTHETIC, "clients.1.compute.synthetic.rows=512",
+               "--set clients.1.compute.synthetic.rows: 512 rows are one sequence, and "
+               "train.max_length is 256; raise that or use fewer");
+    s_refused (SYNTHETIC, "clients.1.name=s-07",
+               "--set clients.1.name: the name 's-07' is taken by another peer; choose a name of "
+               "its own");
+    s_refused (SYNTHETIC, "model.path=m",
+               ":3:9: model.synthetic: a topology has a model or a synthetic one; "
+               "remove it or model.path");
+    s_refused (GOOD, "clients.0.count=2",
+               "--set clients.0.count: 2 alike can only be synthetic; give each its own entry, or "
+               "'compute: {synthetic: {}}'");
+    s_refused (GOOD, "workers.0.compute={synthetic: {}}",
+               "--set workers.0.compute: workers.0.compute.synthetic: a part that computes nothing "
+               "does not go with a model; write model: {synthetic: {hidden: 256}} and make all "
+               "parts synthetic, or remove it");
+}
+
 //  What the settings hold, written out and read again, is what they held.
 static void
 test_values_can_be_written (void **state)
@@ -452,6 +500,7 @@ main (void)
         cmocka_unit_test (test_prefixes),
         cmocka_unit_test (test_bit_flips),
         cmocka_unit_test (test_nearest),
+        cmocka_unit_test (test_synthetic),
         cmocka_unit_test (test_values_can_be_written),
     };
     return cmocka_run_group_tests_name ("topology", tests, s_set_up, s_tear_down);
