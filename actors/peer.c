@@ -12,10 +12,11 @@
 #include <string.h>
 
 enum {
-    RETRY_MS = 500,         //  HELLO and ATTACH are repeated after that
-    FIRST_PING_MS = 1000,   //  until WELCOME tells the broker's own intervals
-    SAY_WAITING_MS = 10000, //  how often we say that nobody answers
-    OTHER_KEYS = 3,         //  times in a row that the broker hung up on our first word
+    RETRY_MS = 500,          //  HELLO and ATTACH are repeated after that
+    MOST_PATIENCE_MS = 4000, //  HELLO after more, the oftener it was said
+    FIRST_PING_MS = 1000,    //  until WELCOME tells the broker's own intervals
+    SAY_WAITING_MS = 10000,  //  how often we say that nobody answers
+    OTHER_KEYS = 3,          //  times in a row that the broker hung up on our first word
     GIVE_UP_PERIODS = 6, //  a broker that was there and is silent for so many expiry times is gone
     BURST = 256          //  messages taken in one turn of the loop
 };
@@ -40,6 +41,8 @@ struct tl_peer {
     int64_t heard, spoke; //  last traffic from and to the broker, monotonic ms
     int64_t began, said;  //  since when we wait, and when we last said so
     bool met;             //  had a session once
+    int64_t again;        //  when HELLO is repeated, monotonic ms
+    int64_t patience;     //  ms from the last one to then
     int other_keys;       //  times in a row that the broker hung up on our first word
     bool broke;           //  the data connection was lost and is not attached again yet
     int timer;
@@ -129,11 +132,39 @@ s_link_send (void *arg, const void *envelope, size_t size, zmq_msg_t *payload)
     return tl_socket_send (self->data, NULL, envelope, size, payload);
 }
 
+//  The session is gone, and with it whatever was under way.
+static void
+s_forget (tl_peer_t *self, const char *why)
+{
+    tl_warn ("session lost: %s", why);
+    s_phase (self, GREETING, "lost");
+    tl_link_destroy (&self->link);
+    self->broke = false;
+    self->began = tl_clock_ms ();
+    self->config.on_lost (self->config.arg);
+}
+
+//  The broker doesn't know our session (any more): begin again.
+static void
+s_lost (tl_peer_t *self, const char *why)
+{
+    if (self->phase == GREETING || self->phase == OVER)
+        return;
+    s_forget (self, why);
+    s_hello (self);
+}
+
 static void
 s_on_welcome (tl_peer_t *self, const tl_message_t *message)
 {
-    if (self->phase != GREETING || message->body.welcome.session_size != sizeof self->session)
+    if (self->phase == OVER || message->body.welcome.session_size != sizeof self->session)
         return;
+    bool same = memcmp (self->session, message->body.welcome.session, sizeof self->session) == 0;
+    if (self->phase != GREETING && same)
+        return;
+    //  It came to a HELLO that we repeated too early: the broker has made a new session of it, and ended the one before.
+    if (self->phase != GREETING)
+        s_forget (self, "a repeated HELLO made a new one");
     memcpy (self->session, message->body.welcome.session, sizeof self->session);
     if (self->run && self->run != message->run)
         tl_warn ("the broker at %s began a new run, %s: what was trained in the run before is not "
@@ -156,21 +187,6 @@ s_on_welcome (tl_peer_t *self, const tl_message_t *message)
                     message->body.welcome.window_messages);
     s_phase (self, ATTACHING, "WELCOME");
     s_attach (self, self->data);
-}
-
-//  The broker doesn't know our session (any more): begin again.
-static void
-s_lost (tl_peer_t *self, const char *why)
-{
-    if (self->phase == GREETING || self->phase == OVER)
-        return;
-    tl_warn ("session lost: %s; saying HELLO again", why);
-    s_phase (self, GREETING, "lost");
-    tl_link_destroy (&self->link);
-    self->broke = false;
-    self->began = tl_clock_ms ();
-    self->config.on_lost (self->config.arg);
-    s_hello (self);
 }
 
 static void
@@ -451,9 +467,17 @@ s_on_timer (void *arg)
     if (self->phase == GREETING) {
         s_say_waiting (self, now);
         tl_socket_redial (self->control);
-        s_hello (self);
+        //  A broker that a thousand peers greet at once answers late; to say it again would make it later still.
+        if (now >= self->again) {
+            self->patience =
+                self->patience < MOST_PATIENCE_MS ? 2 * self->patience : self->patience;
+            self->again = now + self->patience;
+            s_hello (self);
+        }
         return;
     }
+    self->patience = RETRY_MS / 2;
+    self->again = 0;
     //  A connection that broke off in its handshake is not tried again by itself.
     tl_socket_redial (self->control);
     if (self->data)
@@ -511,6 +535,7 @@ tl_peer_new (tl_actor_t *actor, const tl_topology_t *topology, const tl_peer_con
     randombytes_buf (&self->process, sizeof self->process);
     self->ping_ms = FIRST_PING_MS;
     self->expire_ms = topology->liveness.expire_ms;
+    self->patience = RETRY_MS / 2;
     self->began = self->heard = self->spoke = tl_clock_ms ();
     self->said = self->began - SAY_WAITING_MS;
     self->context = config->context ? config->context : zmq_ctx_new ();
