@@ -540,6 +540,43 @@ s_watch (tl_broker_t *self)
     tl_actor_timer (self->actor, TICK_MS, 0, s_on_tick, self);
 }
 
+bool
+tl_broker_needs_all_workers (const tl_topology_t *topology)
+{
+    return topology->schedule.mode == TL_MODE_FANOUT || topology->schedule.mode == TL_MODE_AUTO;
+}
+
+//  Who takes part when is the scheduler's, who with whom the chooser's.
+static void
+s_plan_run (tl_broker_t *self)
+{
+    static const tl_choose_mode_t s_modes[] = {[TL_MODE_SERIAL] = TL_CHOOSE_SERIAL,
+                                               [TL_MODE_BATCH] = TL_CHOOSE_BATCH,
+                                               [TL_MODE_FANOUT] = TL_CHOOSE_FANOUT,
+                                               [TL_MODE_AUTO] = TL_CHOOSE_AUTO};
+    static const tl_share_mode_t s_shares[] = {[TL_CLIENTS_PERSONAL] = TL_SHARE_NOTHING,
+                                               [TL_CLIENTS_AVERAGE] = TL_SHARE_AVERAGE,
+                                               [TL_CLIENTS_SYNC] = TL_SHARE_GRADIENT};
+    const tl_topology_t *t = self->topology;
+    tl_choose_config_t choice = {.mode = s_modes[t->schedule.mode],
+                                 .workers = t->worker_count,
+                                 .clients = t->client_count,
+                                 .micros = t->train.micros,
+                                 .hysteresis = t->schedule.hysteresis};
+    tl_scheduler_config_t config = {.clients = t->client_count,
+                                    .workers = t->worker_count,
+                                    .rounds = t->train.steps,
+                                    .every = t->federate.every,
+                                    .save_every = t->checkpoint.every,
+                                    .share = s_shares[t->federate.clients],
+                                    .all_workers = tl_broker_needs_all_workers (t),
+                                    .aggregator = tl_topology_aggregates (t)};
+    self->saver = TL_NOBODY;
+    self->choose = tl_choose_new (&choice);
+    self->meter = tl_meter_new (self->choose, t->worker_count, t->client_count, t->train.micros);
+    self->scheduler = tl_scheduler_new (&config, &tl_broker_actions, self);
+}
+
 int
 tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options, tl_error_t *err)
 {
@@ -555,13 +592,9 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     zmq_ctx_set (self->context, ZMQ_IO_THREADS, topology->broker.threads);
     randombytes_buf (&self->run, sizeof self->run);
     tl_agreements_make (&self->agreements, topology, TL_AGREE_ALL);
-    tl_scheduler_config_t config = {.serial = topology->schedule.mode == TL_MODE_SERIAL,
-                                    .clients = topology->client_count,
-                                    .rounds = topology->train.steps,
-                                    .save_every = topology->checkpoint.every};
     self->committed = tl_alloc (topology->client_count * sizeof *self->committed);
     self->past = tl_alloc (topology->client_count * sizeof *self->past);
-    self->scheduler = tl_scheduler_new (&config, &tl_broker_actions, self);
+    s_plan_run (self);
     int code = TL_BAD_INPUT;
     if (s_open (self, err) == 0) {
         s_watch (self);
@@ -578,6 +611,9 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_compute_finish (self->disk);
     tl_compute_destroy (&self->disk);
     tl_assembly_destroy (&self->state);
+    tl_assembly_destroy (&self->merging);
+    free (self->merged);
+    free (self->summing);
     tl_socket_destroy (&self->control);
     tl_socket_destroy (&self->clients);
     tl_socket_destroy (&self->workers);
@@ -585,6 +621,8 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_outsiders_destroy (&self->outsiders);
     zmq_ctx_term (self->context);
     tl_scheduler_destroy (&self->scheduler);
+    tl_meter_destroy (&self->meter);
+    tl_choose_destroy (&self->choose);
     tl_agreements_clear (&self->agreements);
     tl_actor_destroy (&self->actor);
     free (self->committed);

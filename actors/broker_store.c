@@ -108,7 +108,7 @@ s_done_put (void *arg)
 {
     tl_work_t *work = arg;
     tl_scheduler_saved (work->broker->scheduler, work->place.step, work->err.code == TL_OK,
-                       work->err.text);
+                        work->err.text);
     s_free (work);
 }
 
@@ -133,21 +133,22 @@ static void
 s_done_fetch (void *arg)
 {
     tl_work_t *work = arg;
-    tl_session_t *worker = tl_sessions_worker (&work->broker->sessions);
-    if (!worker || worker->serial != work->worker)
+    tl_session_t *worker = tl_sessions_by_serial (&work->broker->sessions, work->worker);
+    if (!worker || !worker->ready)
         ; //  it is gone; another one has a fetch of its own
     else if (work->state)
-        tl_broker_send_state (work->broker, &work->place, work->state, work->size);
+        tl_broker_send_state (work->broker, worker, &work->place, work->state, work->size);
     else
-        tl_scheduler_restored (work->broker->scheduler, false, work->err.text);
+        tl_scheduler_restored (work->broker->scheduler, (size_t)worker->index, false,
+                               work->err.text);
     s_free (work);
 }
 
 void
-tl_store_fetch (tl_broker_t *self, const tl_place_t *place)
+tl_store_fetch (tl_broker_t *self, const tl_place_t *place, const tl_session_t *worker)
 {
     tl_work_t *work = s_work (self, place);
-    work->worker = tl_sessions_worker (&self->sessions)->serial;
+    work->worker = worker->serial;
     tl_compute_submit (self->disk, s_run_fetch, s_done_fetch, s_free, work);
 }
 

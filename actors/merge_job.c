@@ -57,15 +57,25 @@ s_say (tl_merge_job_t *job, const char *name, const char *format, ...)
 static bool
 s_labels_good (tl_merge_job_t *job, const tl_brought_t *brought)
 {
-    uint64_t since = job->kind < TL_MERGE_MEANS ? job->mergers->merged[job->kind] : 0;
-    uint64_t steps = job->step > since ? job->step - since : 1;
-    if (job->kind == TL_MERGE_KIND_SUM || brought->labels / job->most_labels <= steps)
+    //  A copy for who came back has no weight to lie about.
+    if (job->kind == TL_MERGE_KIND_SUM || job->count == 1 || brought->labels <= job->most_labels)
         return true;
     s_say (job, brought->name,
-           "it says that it learnt from %llu label tokens, more than %llu steps can hold; run the "
+           "it says that it learnt from %llu label tokens, more than a period can hold; run the "
            "same trunkline everywhere",
-           (unsigned long long)brought->labels, (unsigned long long)steps);
+           (unsigned long long)brought->labels);
     return false;
+}
+
+//  Of parts without content one is as good as their mean.
+static void *
+s_any (const tl_contribution_t *parts, size_t count, size_t *size)
+{
+    *size = count ? parts[0].size : 0;
+    void *copy = count ? tl_alloc (*size) : NULL;
+    if (copy)
+        memcpy (copy, parts[0].blob, *size);
+    return copy;
 }
 
 void
@@ -86,7 +96,8 @@ tl_merge_job_run (void *arg)
             count++;
         }
     }
-    void *blob = job->kind == TL_MERGE_KIND_SUM
+    void *blob = job->mergers->synthetic ? s_any (parts, count, &size)
+                 : job->kind == TL_MERGE_KIND_SUM
                      ? tl_aggregate_sum (parts, count, &size, &job->err)
                      : tl_aggregate_mean (job->mergers->aggregates[job->kind], parts, count,
                                           job->quorum, &size, &job->err);

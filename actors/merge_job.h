@@ -21,6 +21,7 @@ extern const char *const tl_merge_kind_names[TL_MERGE_KINDS]; //  as in MERGE
 typedef struct {
     tl_aggregate_t *aggregates[TL_MERGE_MEANS];
     uint64_t merged[TL_MERGE_MEANS]; //  step of the last one
+    bool synthetic;                  //  parts have no content
 } tl_mergers_t;
 
 void tl_mergers_open (tl_mergers_t *self, const tl_server_spec_t *server);
@@ -45,7 +46,7 @@ struct tl_merge_job {
     uint64_t step;
     tl_brought_t *brought; //  run: in order; owned
     size_t count, quorum;
-    uint64_t most_labels;  //  run: that one step can hold
+    uint64_t most_labels;  //  run: that a member can have learnt from in a period
     size_t used;           //  run: parts that are in the result
     tl_packed_t *result;   //  run: owned
     uint64_t us;           //  run: it took

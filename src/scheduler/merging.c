@@ -16,7 +16,7 @@ s_say_trunk (tl_scheduler_t *self, bool urgent)
 {
     self->merges[TL_MERGE_TRUNK].open = true;
     for (size_t i = 0; i < self->group_count; i++)
-        self->crew[i] = self->groups[i].last;
+        self->crew[i] = self->groups[i].named = self->groups[i].last;
     self->actions.merge (self->arg, TL_MERGE_TRUNK, &self->gathering, self->crew, self->group_count,
                          urgent);
 }
@@ -30,8 +30,8 @@ tl_merging_gather (tl_scheduler_t *self)
         tl_group_t *group = &self->groups[i];
         if (group->state != TL_GROUP_LINE)
             continue;
-        if (!self->merges[TL_MERGE_TRUNK].open)
-            s_say_trunk (self, false);
+        if (!self->merges[TL_MERGE_TRUNK].open || group->named != group->last)
+            s_say_trunk (self, self->phase == TL_PHASE_MERGING);
         group->state = TL_GROUP_GATHERING;
         self->actions.gather (self->arg, TL_MERGE_TRUNK, &self->gathering, group->worker, i);
     }

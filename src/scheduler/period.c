@@ -57,12 +57,15 @@ s_arrange (tl_scheduler_t *self, size_t able)
     return self->actions.arrange (self->arg, &present);
 }
 
-//  Workers that don't hold the trunk get it from the common save: so there must be one of this step.
+//  Workers that don't hold the trunk get it from the common save: so there must be one of this step. Of several groups
+//  all get it: a replica's weight counts from when it was given the trunk.
 static bool
 s_must_save (const tl_scheduler_t *self)
 {
     if (self->common.step == self->place.step)
         return false;
+    if (self->decided->groups > 1)
+        return true;
     for (size_t i = 0; i < self->decided->groups; i++) {
         const tl_post_t *post = &self->posts[self->decided->worker[i]];
         if (!post->known || post->at != self->place.step)
@@ -166,6 +169,8 @@ tl_period_begin (tl_scheduler_t *self)
         tl_saving_begin (self, false);
         return;
     }
+    for (size_t i = 0; i < self->config.workers && self->decided->groups > 1; i++)
+        self->posts[i].known &= self->posts[i].at == 0;
     self->inside = self->decided->inside;
     s_begin (self, self->decided->groups, self->decided->worker, self->decided->group);
 }

@@ -33,6 +33,7 @@ typedef struct {
     tl_group_state_t state;
     size_t worker;        //  TL_NOBODY: it has none
     size_t last;          //  the one that it has or had
+    size_t named;         //  the one whose replica the aggregator was told to expect
     size_t *members;      //  [count] ascending; part of tl_scheduler_t's order
     size_t count, live;   //  how many; how many of them are here
     uint64_t step, round; //  as in tl_place_t; step is the open one in TL_GROUP_STEP

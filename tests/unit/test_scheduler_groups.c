@@ -252,10 +252,12 @@ test_rearranged (void **state)
     rig_close (self, 0, 1);
     rig_close (self, 0, 1);
     assert_true (rig_run (self));
-    rig_expect (self, "plan 0:0/0: 0 1; plan 0:1/1: 0 1; save 2; common 2; plan 0:2/2: 0; "
-                      "equip 1 2; plan 1:2/2: 1; plan 0:3/3: 0; plan 1:3/3: 1; merge trunk: 0 1; "
-                      "merge trunk now: 0 1; merged; save 4 merged last; common 4; equip 0 4; "
-                      "equip 1 4; finish; done 0; ");
+    rig_expect (
+        self,
+        "plan 0:0/0: 0 1; plan 0:1/1: 0 1; save 2; common 2; equip 0 2; "
+        "equip 1 2; plan 0:2/2: 0; plan 1:2/2: 1; plan 0:3/3: 0; plan 1:3/3: 1; merge trunk: 0 1; "
+        "merge trunk now: 0 1; merged; save 4 merged last; common 4; equip 0 4; "
+        "equip 1 4; finish; done 0; ");
     rig_destroy (&self);
 }
 
