@@ -25,7 +25,7 @@ struct tl_actor {
     int state;
     zloop_t *loop;
     tl_watch_t *watches;
-    int signals; //  signalfd of SIGTERM and SIGINT
+    int signals; //  signalfd of SIGTERM, SIGINT and SIGHUP
     int stops;   //  how many have come
     bool cut;    //  the second one was the end
     tl_actor_fn *on_stop;
@@ -101,6 +101,10 @@ tl_actor_new (const char *name, const char *const *state_names, tl_actor_fn *on_
     sigemptyset (&set);
     sigaddset (&set, SIGTERM);
     sigaddset (&set, SIGINT);
+    //  The terminal was closed. Under nohup that is ignored; blocked, it would come all the same.
+    struct sigaction hangup;
+    if (sigaction (SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+        sigaddset (&set, SIGHUP);
     sigprocmask (SIG_BLOCK, &set, NULL);
     signal (SIGPIPE, SIG_IGN);
     zsys_handler_set (NULL);

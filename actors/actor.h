@@ -15,8 +15,8 @@
 typedef struct tl_actor tl_actor_t;
 typedef void (tl_actor_fn) (void *arg);
 
-//  state_names [state] are for the log. SIGTERM and SIGINT call on_stop (once; a second one ends the actor
-//  with code 1). Blocks these signals for the whole process: call before any thread is started.
+//  state_names [state] are for the log. SIGTERM, SIGINT and (not under nohup) SIGHUP call on_stop (once; a second one ends
+//  the actor with code 1). Blocks these signals for the whole process: call before any thread is started.
 tl_actor_t *tl_actor_new (const char *name, const char *const *state_names, tl_actor_fn *on_stop,
                           void *arg);
 void tl_actor_destroy (tl_actor_t **self_p);

@@ -34,13 +34,13 @@ s_on_timeout (void *arg)
                  self->topology->broker.control);
     else if (self->stop)
         tl_fail (self->err, TL_TIMEOUT,
-                 "nothing answers at %s, so nothing is there to be stopped; if a run is up, look "
-                 "whether broker.control names its machine and port",
+                 "something listens at %s and does not answer as a broker; look whether "
+                 "broker.control names the run's machine and port, or end the run's processes",
                  self->topology->broker.control);
     else
         tl_fail (self->err, TL_TIMEOUT,
                  "nobody answered at %s: start the run with `trunkline up`, or look whether "
-                 "broker.control names the right machine",
+                 "broker.control names the right machine and port",
                  self->topology->broker.control);
     tl_actor_end (self->actor, TL_TIMEOUT);
 }
@@ -68,6 +68,26 @@ s_on_ready (void *arg)
 static void
 s_on_lost (void *arg)
 {
+}
+
+//  The first refused connection is answer enough: who asks wants to know what is there now.
+static void
+s_on_nobody (void *arg)
+{
+    tl_admin_t *self = arg;
+    if (self->asked)
+        return;
+    if (self->stop)
+        tl_fail (self->err, TL_CONNECTION,
+                 "nothing listens at %s, so nothing is there to be stopped; if a run is up, look "
+                 "whether broker.control names its machine and port",
+                 self->topology->broker.control);
+    else
+        tl_fail (self->err, TL_CONNECTION,
+                 "nothing listens at %s: start the run with `trunkline up`, or look whether "
+                 "broker.control names the right machine and port",
+                 self->topology->broker.control);
+    tl_actor_end (self->actor, TL_CONNECTION);
 }
 
 static void
@@ -115,6 +135,7 @@ s_ask (const tl_topology_t *topology, bool stop, int64_t timeout_ms, json_t **re
                                .agreement_count = agreements.count,
                                .on_ready = s_on_ready,
                                .on_lost = s_on_lost,
+                               .on_nobody = s_on_nobody,
                                .on_message = s_on_message,
                                .on_end = s_on_end,
                                .arg = &self};

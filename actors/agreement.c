@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "memory.h"
+#include "number.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,8 +37,9 @@ s_clients (const tl_topology_t *topology)
 
 //  What rows depend on, between the model's ends.
 static const char *const s_reading[] = {
-    "split.front", "split.tail",   "tune.method", "tune.prefix", "tune.rank",        "tune.alpha",
-    "tune.rslora", "tune.targets", "tune.freeze", "tune.parts",  "train.max_length", "wire.dtype",
+    "split.none", "split.front",      "split.tail",  "tune.method",  "tune.prefix",
+    "tune.rank",  "tune.alpha",       "tune.rslora", "tune.targets", "tune.freeze",
+    "tune.parts", "train.max_length", "wire.dtype",
 };
 
 //  Known to those who hold files only.
@@ -69,6 +71,15 @@ s_scope (const char *field)
         return TL_AGREE_NAME;
     return IS_ONE_OF (field, s_reading) || IS_ONE_OF (field, s_of_files) ? TL_AGREE_READING
                                                                          : TL_AGREE_ALL;
+}
+
+//  The shortest text that reads back as the same number: one number has one text, so texts can be compared.
+static char *
+s_number (double number)
+{
+    char text[32];
+    tl_number_text (text, number);
+    return tl_strdup (text);
 }
 
 //  Takes value.
@@ -122,13 +133,14 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agr
     const tl_topology_t *t = topology;
     memset (self, 0, sizeof *self);
     s_add (self, "name", tl_strdup (t->name));
+    s_add (self, "split.none", tl_strdup (t->split.none ? "true" : "false"));
     s_add (self, "split.front", tl_format ("%zu", t->split.front));
     s_add (self, "split.tail", tl_format ("%zu", t->split.tail));
     s_add (self, "tune.method", tl_strdup (s_methods[t->tune.method]));
     s_add (self, "tune.prefix", tl_format ("%zu", t->tune.prefix));
     s_add (self, "tune.rank", tl_format ("%zu", t->tune.rank));
-    s_add (self, "tune.alpha", tl_format ("%.17g", t->tune.alpha));
-    s_add (self, "tune.dropout", tl_format ("%.17g", t->tune.dropout));
+    s_add (self, "tune.alpha", s_number (t->tune.alpha));
+    s_add (self, "tune.dropout", s_number (t->tune.dropout));
     s_add (self, "tune.rslora", tl_strdup (t->tune.rslora ? "true" : "false"));
     s_add (self, "tune.targets",
            s_list ((const char *const *)t->tune.targets, t->tune.target_count));
@@ -141,15 +153,15 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agr
     s_add (self, "train.batch_size", tl_format ("%zu", t->train.batch_size));
     s_add (self, "train.micros", tl_format ("%zu", t->train.micros));
     s_add (self, "train.max_length", tl_format ("%zu", t->train.max_length));
-    s_add (self, "train.lr", tl_format ("%.17g", t->train.lr));
+    s_add (self, "train.lr", s_number (t->train.lr));
     s_add (self, "train.warmup", tl_format ("%llu", (unsigned long long)t->train.warmup));
     s_add (self, "train.schedule", tl_strdup (s_schedules[t->train.schedule]));
-    s_add (self, "train.lr_min", tl_format ("%.17g", t->train.lr_min));
-    s_add (self, "train.clip", tl_format ("%.17g", t->train.clip));
-    s_add (self, "train.weight_decay", tl_format ("%.17g", t->train.weight_decay));
-    s_add (self, "train.beta1", tl_format ("%.17g", t->train.beta1));
-    s_add (self, "train.beta2", tl_format ("%.17g", t->train.beta2));
-    s_add (self, "train.eps", tl_format ("%.17g", t->train.eps));
+    s_add (self, "train.lr_min", s_number (t->train.lr_min));
+    s_add (self, "train.clip", s_number (t->train.clip));
+    s_add (self, "train.weight_decay", s_number (t->train.weight_decay));
+    s_add (self, "train.beta1", s_number (t->train.beta1));
+    s_add (self, "train.beta2", s_number (t->train.beta2));
+    s_add (self, "train.eps", s_number (t->train.eps));
     s_add (self, "train.seed", tl_format ("%llu", (unsigned long long)t->train.seed));
     s_add (self, "wire.dtype", tl_strdup (s_dtypes[t->wire.dtype]));
     s_add (self, "schedule.mode", tl_strdup (tl_mode_name (t->schedule.mode)));

@@ -18,6 +18,8 @@
 enum {
     BURST = 256, //  packets taken from one socket in one turn of the loop
     TICK_MS = 250,
+    FLUSH_MS = 1000,       //  what was told is in run.db within that
+    METRICS_MS = 10000,    //  between its figures
     CONTROL_WINDOW = 1024, //  messages: HWM of the control socket
     REATTACH_MS = 3000,    //  a broken connection must be back within that
     BYE_MS = 3000,         //  a peer that doesn't hang up delays the end by no more than this
@@ -112,7 +114,6 @@ s_on_patience (void *arg)
                   "not every part answered in time; the last common save is of step %llu",
                   (unsigned long long)tl_scheduler_saved_step (self->scheduler));
         self->code = TL_FAILED;
-        tl_store_end (self);
         tl_broker_end (self);
     }
 }
@@ -136,6 +137,15 @@ s_on_signal (void *arg)
 }
 
 void
+tl_broker_unwritable (tl_broker_t *self, const char *why)
+{
+    tl_error ("%s", why);
+    if (!self->stop_timer)
+        self->stop_timer = tl_actor_timer (self->actor, STOP_MS, 1, s_on_patience, self);
+    tl_scheduler_stop (self->scheduler, false, TL_FAILED, why);
+}
+
+void
 tl_broker_serve (tl_broker_t *self)
 {
     tl_actor_go (self->actor, SERVING, "stay");
@@ -146,7 +156,7 @@ tl_broker_serve (tl_broker_t *self)
     tl_event ("serving", "{}");
 }
 
-//  Out, when everybody has heard the BYE and hung up. A connection that we close may take along what its peer has not read
+//  Out, when everybody has heard the BYE and hung up, and all is on the disk. A connection that we close may take along what its peer has not read
 //  yet (so libzmq does it with ZMQ_IMMEDIATE), hence it is for them to close.
 static void
 s_end_when_left (tl_broker_t *self)
@@ -156,7 +166,8 @@ s_end_when_left (tl_broker_t *self)
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
         if (it->control.attached)
             return;
-    tl_actor_end (self->actor, self->code);
+    if (tl_compute_pending (self->disk) == 0)
+        tl_actor_end (self->actor, self->code);
 }
 
 static void
@@ -221,6 +232,7 @@ s_on_sequenced (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
 {
     size_t size = packet->has_payload ? zmq_msg_size (&packet->payload) : 0;
     session->bytes += size;
+    self->payload += size;
     switch (tl_link_receive (session->link, message, size)) {
     case TL_LINK_NEW:
         if (message->type != TL_CREDIT)
@@ -420,6 +432,7 @@ s_on_disk (void *arg)
 {
     tl_broker_t *self = arg;
     tl_compute_collect (self->disk);
+    s_end_when_left (self);
 }
 
 //  Whoever lives but takes nothing of what it is sent would hold up all others for ever, and what waits for it would pile
@@ -437,6 +450,29 @@ s_stuck (const tl_broker_t *self, tl_session_t *session, int64_t now)
            (!tl_role_behind (session->role) && pending > 2 * session->granted_messages + SPARE);
 }
 
+//  What goes to run.db though nobody told it: figures, and what has been told, now and then.
+static void
+s_note (tl_broker_t *self, int64_t now)
+{
+    if (now - self->measured >= METRICS_MS) {
+        self->measured = now;
+        size_t peers = 0, waiting = 0;
+        for (const tl_session_t *it = self->sessions.first; it; it = it->next) {
+            peers += it->ready;
+            waiting += it->link ? tl_link_pending (it->link) : 0;
+        }
+        tl_ledger_add (self->ledger, "metrics",
+                       json_pack ("{sIsIsIsI}", "peers", (json_int_t)peers, "payload_bytes",
+                                  (json_int_t)self->payload, "waiting_messages",
+                                  (json_int_t)waiting, "refused",
+                                  (json_int_t)(self->refused_plain + self->refused_other)));
+    }
+    if (now - self->flushed >= FLUSH_MS) {
+        self->flushed = now;
+        tl_ledger_flush (self->ledger);
+    }
+}
+
 static void
 s_on_tick (void *arg)
 {
@@ -447,6 +483,7 @@ s_on_tick (void *arg)
     //  If it was us who slept, what the others said in the meantime is still to be read.
     bool slept = now - self->ticked > expire / 2;
     self->ticked = now;
+    s_note (self, now);
     tl_outsiders_tick (self->outsiders, now);
     tl_session_t *next;
     for (tl_session_t *it = self->sessions.first; it; it = next) {
@@ -516,7 +553,7 @@ s_open (tl_broker_t *self, tl_error_t *err)
                                         "broker.workers", &pair, TL_BROKER_MESSAGES, err);
     sodium_memzero (&pair, sizeof pair);
     //  Only who holds the ports may remove the states of an earlier run: another broker may be serving from them.
-    return self->workers ? tl_store_open (t, self->options.replace, err) : -1;
+    return self->workers ? tl_store_open (self, err) : -1;
 }
 
 static void
@@ -540,43 +577,6 @@ s_watch (tl_broker_t *self)
     tl_actor_timer (self->actor, TICK_MS, 0, s_on_tick, self);
 }
 
-bool
-tl_broker_needs_all_workers (const tl_topology_t *topology)
-{
-    return topology->schedule.mode == TL_MODE_FANOUT || topology->schedule.mode == TL_MODE_AUTO;
-}
-
-//  Who takes part when is the scheduler's, who with whom the chooser's.
-static void
-s_plan_run (tl_broker_t *self)
-{
-    static const tl_choose_mode_t s_modes[] = {[TL_MODE_SERIAL] = TL_CHOOSE_SERIAL,
-                                               [TL_MODE_BATCH] = TL_CHOOSE_BATCH,
-                                               [TL_MODE_FANOUT] = TL_CHOOSE_FANOUT,
-                                               [TL_MODE_AUTO] = TL_CHOOSE_AUTO};
-    static const tl_share_mode_t s_shares[] = {[TL_CLIENTS_PERSONAL] = TL_SHARE_NOTHING,
-                                               [TL_CLIENTS_AVERAGE] = TL_SHARE_AVERAGE,
-                                               [TL_CLIENTS_SYNC] = TL_SHARE_GRADIENT};
-    const tl_topology_t *t = self->topology;
-    tl_choose_config_t choice = {.mode = s_modes[t->schedule.mode],
-                                 .workers = t->worker_count,
-                                 .clients = t->client_count,
-                                 .micros = t->train.micros,
-                                 .hysteresis = t->schedule.hysteresis};
-    tl_scheduler_config_t config = {.clients = t->client_count,
-                                    .workers = t->worker_count,
-                                    .rounds = t->train.steps,
-                                    .every = t->federate.every,
-                                    .save_every = t->checkpoint.every,
-                                    .share = s_shares[t->federate.clients],
-                                    .all_workers = tl_broker_needs_all_workers (t),
-                                    .aggregator = tl_topology_aggregates (t)};
-    self->saver = TL_NOBODY;
-    self->choose = tl_choose_new (&choice);
-    self->meter = tl_meter_new (self->choose, t->worker_count, t->client_count, t->train.micros);
-    self->scheduler = tl_scheduler_new (&config, &tl_broker_actions, self);
-}
-
 int
 tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options, tl_error_t *err)
 {
@@ -589,30 +589,45 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     self->outsiders = tl_outsiders_new ();
     self->context = zmq_ctx_new ();
     zmq_ctx_set (self->context, ZMQ_BLOCKY, 0);
-    zmq_ctx_set (self->context, ZMQ_IO_THREADS, topology->broker.threads);
-    randombytes_buf (&self->run, sizeof self->run);
+    zmq_ctx_set (self->context, ZMQ_IO_THREADS, topology->broker.threads + 1); //  control's own
     tl_agreements_make (&self->agreements, topology, TL_AGREE_ALL);
     self->committed = tl_alloc (topology->client_count * sizeof *self->committed);
     self->past = tl_alloc (topology->client_count * sizeof *self->past);
-    s_plan_run (self);
     int code = TL_BAD_INPUT;
     if (s_open (self, err) == 0) {
+        tl_broker_schedule (self);
         s_watch (self);
         tl_info ("up: control %s, clients %s, workers %s", tl_socket_endpoint (self->control),
                  tl_socket_endpoint (self->clients), tl_socket_endpoint (self->workers));
         tl_event ("up", "{ss}", "name", topology->name);
+        if (self->ended) {
+            self->over = true;
+            tl_broker_serve (self);
+        }
         code = tl_actor_run (self->actor, err);
         if (code && *self->text)
             tl_fail (err, code, "%s", self->text);
     } else if (err->code)
         code = err->code;
+    for (const tl_session_t *it = self->sessions.first; it && self->ledger; it = it->next)
+        tl_ledger_add (self->ledger, "traffic",
+                       json_pack ("{sssssI}", "role", tl_role_name (it->role), "name", it->label,
+                                  "bytes", (json_int_t)it->bytes));
     tl_sessions_clear (&self->sessions);
-    //  The last common save may not be noted yet.
+    //  What was told last is to be in run.db, too.
+    tl_ledger_flush (self->ledger);
     tl_compute_finish (self->disk);
+    if (self->ledger && code == 0 && tl_ledger_why_not (self->ledger)) {
+        code = TL_FAILED;
+        tl_fail (err, code, "%s", tl_ledger_why_not (self->ledger));
+    }
     tl_compute_destroy (&self->disk);
+    tl_ledger_destroy (&self->ledger);
+    tl_rundb_destroy (&self->db);
     tl_assembly_destroy (&self->state);
     tl_assembly_destroy (&self->merging);
     free (self->merged);
+    free (self->chooser);
     free (self->summing);
     tl_socket_destroy (&self->control);
     tl_socket_destroy (&self->clients);
@@ -627,6 +642,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_actor_destroy (&self->actor);
     free (self->committed);
     free (self->past);
+    free (self->expected);
     free (self);
     return code;
 }

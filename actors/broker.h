@@ -1,7 +1,7 @@
 /*  broker: admits peers, keeps their sessions, routes the run's messages between clients, workers and the
-    aggregator, and keeps the trunk's saved states. Never opens a payload, never computes on tensors.
+    aggregator, keeps run.db and the trunk's saved states. Never opens a payload, never computes on tensors.
 
-    Its files are listed in broker_internal.h.                                                      */
+    Its files are listed in broker_internal.h.                                                        */
 
 #ifndef TL_BROKER_H
 #define TL_BROKER_H
@@ -13,7 +13,8 @@
 
 typedef struct {
     bool stay;    //  after the last step go on serving eval and generate until told to stop
-    bool replace; //  a run that lies there may be replaced though it did not end
+    bool replace; //  a run that lies there may be replaced though it isn't over
+    bool resume;  //  the run that lies there goes on from its newest common save
     bool no_zap;  //  tests only: no ZAP handler, to show that nothing gets through then
 } tl_broker_options_t;
 

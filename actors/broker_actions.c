@@ -202,7 +202,6 @@ s_common (void *arg, const tl_place_t *place)
                  (unsigned long long)place->step, gone);
     else
         tl_info ("all parts are saved at step %llu", (unsigned long long)place->step);
-    tl_event ("saved", "{sI}", "step", (json_int_t)place->step);
     tl_store_common (self, place);
 }
 
@@ -318,10 +317,10 @@ s_done (void *arg, int code, const char *text)
     snprintf (self->text, sizeof self->text, "%s", text);
     tl_info ("run over after %llu steps%s%s", (unsigned long long)place.step, *text ? ": " : "",
              text);
-    tl_event ("done", "{sIsisssf}", "steps", (json_int_t)place.step, "code", code, "text", text,
-              "seconds", (double)(tl_clock_ms () - self->began) / 1000);
-    tl_store_end (self);
     bool complete = code == 0 && !*text;
+    tl_event ("done", "{sIsisssfsb}", "steps", (json_int_t)place.step, "code", code, "text", text,
+              "seconds", (double)(tl_clock_ms () - self->began) / 1000, "complete", complete);
+    tl_ledger_flush (self->ledger);
     if (self->options.stay && complete)
         tl_broker_serve (self);
     else
@@ -343,7 +342,7 @@ s_unserved (void *arg, const char *why)
     tl_broker_end (self);
 }
 
-const tl_scheduler_actions_t tl_broker_actions = {
+static const tl_scheduler_actions_t s_actions = {
     .line = s_line,
     .arrange = s_arrange,
     .plan = s_plan,
@@ -361,3 +360,51 @@ const tl_scheduler_actions_t tl_broker_actions = {
     .done = s_done,
     .unserved = s_unserved,
 };
+
+//  --- life -------------------------------------------------------------------------------------
+
+bool
+tl_broker_needs_all_workers (const tl_topology_t *topology)
+{
+    return topology->schedule.mode == TL_MODE_FANOUT || topology->schedule.mode == TL_MODE_AUTO;
+}
+
+//  Who takes part when is the scheduler's, who with whom the chooser's.
+void
+tl_broker_schedule (tl_broker_t *self)
+{
+    static const tl_choose_mode_t s_modes[] = {[TL_MODE_SERIAL] = TL_CHOOSE_SERIAL,
+                                               [TL_MODE_BATCH] = TL_CHOOSE_BATCH,
+                                               [TL_MODE_FANOUT] = TL_CHOOSE_FANOUT,
+                                               [TL_MODE_AUTO] = TL_CHOOSE_AUTO};
+    static const tl_share_mode_t s_shares[] = {[TL_CLIENTS_PERSONAL] = TL_SHARE_NOTHING,
+                                               [TL_CLIENTS_AVERAGE] = TL_SHARE_AVERAGE,
+                                               [TL_CLIENTS_SYNC] = TL_SHARE_GRADIENT};
+    const tl_topology_t *t = self->topology;
+    tl_choose_config_t choice = {.mode = s_modes[t->schedule.mode],
+                                 .workers = t->worker_count,
+                                 .clients = t->client_count,
+                                 .micros = t->train.micros,
+                                 .hysteresis = t->schedule.hysteresis};
+    tl_scheduler_config_t config = {.clients = t->client_count,
+                                    .workers = t->worker_count,
+                                    .rounds = t->train.steps,
+                                    .every = t->federate.every,
+                                    .save_every = t->checkpoint.every,
+                                    .share = s_shares[t->federate.clients],
+                                    .all_workers = tl_broker_needs_all_workers (t),
+                                    .aggregator = tl_topology_aggregates (t)};
+    self->saver = TL_NOBODY;
+    self->choose = tl_choose_new (&choice);
+    self->meter = tl_meter_new (self->choose, t->worker_count, t->client_count, t->train.micros);
+    self->scheduler = tl_scheduler_new (&config, &s_actions, self);
+    if (!self->options.resume)
+        return;
+    tl_error_t err;
+    if (self->chooser && tl_choose_restore (self->choose, self->chooser, &err))
+        tl_warn ("what was measured before is forgotten: %s", err.text);
+    tl_scheduler_resume (self->scheduler, &self->begin, self->expected, self->ended);
+    tl_info ("the run goes on at step %llu, round %llu of %llu",
+             (unsigned long long)self->begin.step, (unsigned long long)self->begin.round,
+             (unsigned long long)t->train.steps);
+}

@@ -72,8 +72,8 @@ tl_broker_drop (tl_broker_t *self, tl_session_t *session, const char *why)
     const char *state = session->dismissed ? "done" : "left";
     tl_info ("%s %s %s: %s", tl_role_name (session->role), session->label,
              session->dismissed ? "is done" : "left", why);
-    tl_event ("peer", "{ssssssss}", "role", tl_role_name (session->role), "name", session->label,
-              "state", state, "why", why);
+    tl_event ("peer", "{sssssssssI}", "role", tl_role_name (session->role), "name", session->label,
+              "state", state, "why", why, "bytes", (json_int_t)session->bytes);
     if (session->role == TL_ROLE_CLIENT)
         self->past[session->index] =
             (tl_past_t){.state = state, .bytes = session->bytes, .since = tl_clock_ms ()};
@@ -285,8 +285,10 @@ s_bind_files (tl_broker_t *self, const tl_message_t *message)
 {
     for (size_t i = 0; i < message->body.hello.agreements_count; i++) {
         const tl_agreement_t *theirs = &message->body.hello.agreements[i];
-        if (!tl_agreements_find (&self->agreements, theirs->field))
+        if (!tl_agreements_find (&self->agreements, theirs->field)) {
             tl_agreements_bind (&self->agreements, theirs->field, theirs->value);
+            tl_store_agreed (self, theirs);
+        }
     }
 }
 

@@ -5,7 +5,7 @@
     broker_run.c      the run's messages find their way, and become the scheduler's events
     broker_actions.c  what the scheduler decides becomes messages
     broker_merge.c    to the aggregator and back
-    broker_store.c    the trunk's states on disk                                                       */
+    broker_store.c    run.db, and the trunk's states on disk                                                       */
 
 #ifndef TL_BROKER_INTERNAL_H
 #define TL_BROKER_INTERNAL_H
@@ -14,6 +14,7 @@
 #include "actors/agreement.h"
 #include "actors/broker.h"
 #include "actors/compute.h"
+#include "actors/ledger.h"
 #include "actors/meter.h"
 #include "actors/session.h"
 #include "messages/tensor_wire.h"
@@ -41,20 +42,28 @@ typedef struct {
     tl_agreements_t agreements;
     tl_sessions_t sessions;
     tl_scheduler_t *scheduler;
-    tl_compute_t *disk;     //  writes saved states off the loop
-    tl_choose_t *choose;    //  arranges periods
-    tl_meter_t *meter;      //  tells it how long things take
-    tl_assembly_t *state;   //  the trunk's state that is coming in, or NULL
-    size_t saver;           //  from that worker; TL_NOBODY: none was asked
-    tl_assembly_t *merging; //  the merged trunk that is coming in, or NULL
-    void *merged;           //  the same, whole, until its save; NULL: none
-    size_t merged_size;     //
-    size_t *summing;        //  [summing_count] members of the step whose gradients are summed
-    size_t summing_count;
-    uint64_t all_rows,
-        most_rows;             //  of a micro: of all clients together, of the largest, as they say
-    uint64_t longest;          //  rows of their longest sequence
-    uint64_t run;              //  id of this run, random
+    tl_compute_t *disk;        //  writes run.db and saved states off the loop
+    tl_rundb_t *db;            //  until the ledger has it
+    tl_ledger_t *ledger;       //  into run.db
+    tl_place_t begin;          //  of a run that goes on: where
+    bool *expected;            //  [clients] whom it waits for there; NULL: all
+    bool ended;                //  and it was over there
+    char *chooser;             //  what the chooser had learnt there, or NULL
+    tl_choose_t *choose;       //  arranges periods
+    tl_meter_t *meter;         //  tells it how long things take
+    tl_assembly_t *state;      //  the trunk's state that is coming in, or NULL
+    size_t saver;              //  from that worker; TL_NOBODY: none was asked
+    tl_assembly_t *merging;    //  the merged trunk that is coming in, or NULL
+    void *merged;              //  the same, whole, until its save; NULL: none
+    size_t merged_size;        //
+    size_t *summing;           //  [summing_count] members of the step whose gradients are summed
+    size_t summing_count;      //
+    uint64_t all_rows;         //  of a micro, as clients say: of all of them together,
+    uint64_t most_rows;        //  of the largest,
+    uint64_t longest;          //  and rows of the longest sequence
+    uint64_t run;              //  id of this run, random, not 0
+    uint64_t payload;          //  bytes that came from all sessions
+    uint64_t closed_payload;   //  of that, when the last step was closed
     uint64_t refused_plain;    //  peers without a key
     uint64_t refused_other;    //  peers that take another broker's key for ours
     tl_outsiders_t *outsiders; //  what the log says of them
@@ -66,7 +75,8 @@ typedef struct {
     bool over;       //  the schedule is done
     int code;        //  exit code of the run
     char text[1024]; //  its last sentence
-    int64_t began, ticked; //  monotonic ms; of the last tick
+    int64_t began, ticked;     //  monotonic ms; of the last tick
+    int64_t flushed, measured; //  when events, and figures, last went to run.db
 } tl_broker_t;
 
 //  broker_admit.c
@@ -86,6 +96,7 @@ void tl_broker_serve (tl_broker_t *self); //  the run is over; eval and generate
 void tl_broker_end (tl_broker_t *self);
 //  The first period waits for every worker, not for one.
 bool tl_broker_needs_all_workers (const tl_topology_t *topology);
+void tl_broker_unwritable (tl_broker_t *self, const char *why); //  run.db can't be: the run stops
 
 //  broker_run.c
 //  A new message in order on session's link; payload may be moved away. Released when nobody needs it any more.
@@ -98,7 +109,8 @@ void tl_broker_relay (tl_broker_t *self, tl_session_t *from, tl_session_t *to,
                       tl_message_t *message, zmq_msg_t *payload);
 
 //  broker_actions.c
-extern const tl_scheduler_actions_t tl_broker_actions;
+void tl_broker_schedule (
+    tl_broker_t *self); //  scheduler, chooser and meter, at the start or where the run goes on
 void tl_broker_stamp (tl_broker_t *self, tl_message_t *message);
 void tl_broker_send (tl_broker_t *self, tl_session_t *to, tl_message_t *message); //  to NULL: not
 //  Who takes part, by index in the topology; NULL: not here (TL_NOBODY: never).
@@ -125,19 +137,23 @@ void tl_broker_merge_left (tl_broker_t *self, const tl_session_t *client, uint64
 //  True if it was passed on.
 bool tl_broker_on_part (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
                         zmq_msg_t *payload);
+//  An aggregator that comes in the middle of a run begins with what it saved with all others.
+void tl_broker_remind (tl_broker_t *self, tl_session_t *aggregator);
 void tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
                                 zmq_msg_t *payload);
 
-//  broker_store.c: states of the trunk as files under checkpoint.dir/name/broker, written and read off the loop
+//  broker_store.c: run.db, and states of the trunk as files under checkpoint.dir/name/broker, written off the loop
 #define TL_STORE_LIMIT ((size_t)8 << 30) //  bytes of one state
-//  Makes it, checks that it is writable, removes old states: of a run that did not end only if replace.
-int tl_store_open (const tl_topology_t *topology, bool replace, tl_error_t *err);
+//  Begins the run's directory, or finds in it where the run goes on: run, begin, expected, ended. Whatever is told from
+//  then on is in run.db. -1 and a sentence: a run that isn't over is there and neither option was given, for example.
+int tl_store_open (tl_broker_t *self, tl_error_t *err);
+void tl_store_agreed (tl_broker_t *self,
+                      const tl_agreement_t *agreed); //  who comes back must agree
 void tl_store_put (tl_broker_t *self, uint64_t step, void *state,
                    size_t size); //  takes state over; then tl_scheduler_saved
 //  For that worker: then tl_broker_send_state, if it is still here.
 void tl_store_fetch (tl_broker_t *self, const tl_place_t *place, const tl_session_t *worker);
 void tl_store_common (tl_broker_t *self,
-                      const tl_place_t *place); //  it counts: noted, older ones pruned
-void tl_store_end (tl_broker_t *self); //  noted: the run is over, and the next may replace it
+                      const tl_place_t *place); //  it counts: noted, then told, older ones pruned
 
 #endif

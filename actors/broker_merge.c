@@ -116,6 +116,16 @@ tl_broker_merge_left (tl_broker_t *self, const tl_session_t *client, uint64_t st
     tl_broker_send (self, s_aggregator (self), &leave);
 }
 
+void
+tl_broker_remind (tl_broker_t *self, tl_session_t *aggregator)
+{
+    tl_message_t restore;
+    tl_message_init (&restore, TL_RESTORE);
+    restore.step = tl_scheduler_saved_step (self->scheduler);
+    restore.body.restore.text = "the last common save";
+    tl_broker_send (self, aggregator, &restore);
+}
+
 //  --- parts ------------------------------------------------------------------------------------
 
 bool

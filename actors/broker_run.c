@@ -128,6 +128,9 @@ tl_broker_ready (tl_broker_t *self, tl_session_t *session)
         s_tell_readers (self);
         break;
     case TL_ROLE_AGGREGATOR:
+        if (self->options.resume || tl_scheduler_state (self->scheduler) != TL_RUN_WAITING ||
+            tl_scheduler_place (self->scheduler).step)
+            tl_broker_remind (self, session);
         tl_scheduler_aggregator_join (self->scheduler);
         break;
     case TL_ROLE_CLIENT:
@@ -294,12 +297,16 @@ static void
 s_on_closed (tl_broker_t *self, const tl_session_t *session, const tl_message_t *message)
 {
     const struct tl_body_committed *committed = &message->body.committed;
-    if (committed->labels)
-        tl_event ("closed", "{sIsIsIsfss}", "step", (json_int_t)message->step, "round",
-                  (json_int_t)message->round, "labels", (json_int_t)committed->labels, "norm",
-                  committed->norm, "worker", session->name);
     size_t worker = (size_t)session->index;
-    tl_meter_closed (self->meter, worker, committed->labels, committed->compute_us, tl_clock_us ());
+    tl_lap_t lap = tl_meter_closed (self->meter, worker, committed->labels, committed->compute_us,
+                                    tl_clock_us ());
+    if (committed->labels)
+        tl_event ("closed", "{sIsIsIsfsfsIsIsIss}", "step", (json_int_t)message->step, "round",
+                  (json_int_t)message->round, "labels", (json_int_t)committed->labels, "norm",
+                  committed->norm, "seconds", (double)lap.us / 1e6, "members",
+                  (json_int_t)lap.members, "rows", (json_int_t)lap.rows, "bytes",
+                  (json_int_t)(self->payload - self->closed_payload), "worker", session->name);
+    self->closed_payload = self->payload;
     tl_scheduler_closed (self->scheduler, worker, message->step, committed->labels);
 }
 

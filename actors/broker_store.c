@@ -1,16 +1,20 @@
-//  broker_store: the trunk's saved states, as files beside the broker. The blobs are opaque here. All disk work is done by
-//  the broker's disk thread, in order; the loop never waits for it.
+//  broker_store: what the broker keeps on its disk: run.db, from which a run goes on, and the trunk's saved states as files,
+//  opaque here. All disk work but the opening is done by the broker's disk thread, in order; the loop never waits for it.
 
 #include "actors/broker_internal.h"
+#include "actors/events.h"
 #include "actors/save.h"
 #include "file.h"
 #include "log.h"
 #include "memory.h"
 
+#include "topology/schema.h"
+
 #include <jansson.h>
+#include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 //  One piece of disk work.
 typedef struct {
@@ -44,57 +48,260 @@ s_free (void *arg)
     free (work);
 }
 
-//  Why the run that lies there may not be replaced: its broker died before it ended.
-static int
-s_refuse (const tl_topology_t *topology, const char *common, tl_error_t *err)
+//  --- opening ----------------------------------------------------------------------------------
+
+//  The one row that a question gives, or NULL where it gives none.
+static json_t *
+s_row (tl_rundb_t *db, const char *sql, tl_error_t *err)
 {
-    json_error_t error;
-    json_t *place = json_load_file (common, 0, &error);
-    json_int_t step = json_integer_value (json_object_get (place, "step"));
-    json_decref (place);
-    const char *directory = topology->checkpoint.dir, *name = topology->name;
-    if (step <= 0)
-        return tl_fail (err, TL_BAD_INPUT,
-                        "%s/%s holds a run that did not end, and had no common save yet; move it "
-                        "away to keep it, begin a new one with --set name=%s-2 at all parts, or "
-                        "replace it with --replace",
-                        directory, name, name);
-    return tl_fail (err, TL_BAD_INPUT,
-                    "%s/%s holds a run that did not end: its last common save is of step %lld, and "
-                    "it can't be continued by another broker; move it away to keep it, begin a "
-                    "new one with --set name=%s-2 at all parts, or replace it with --replace",
-                    directory, name, (long long)step, name);
+    json_t *rows = tl_rundb_ask (db, sql, err), *row = json_array_get (rows, 0);
+    json_incref (row);
+    json_decref (rows);
+    return row;
 }
 
-int
-tl_store_open (const tl_topology_t *topology, bool replace, tl_error_t *err)
+//  What a file says of a place is checked before anybody goes there. learnt: by the chooser.
+static int
+s_read_place (const tl_topology_t *topology, json_t *save, tl_place_t *place, char **learnt,
+              tl_error_t *err)
 {
-    char *directory = tl_save_directory (topology, "broker");
-    char *common = tl_format ("%s/common.json", directory);
-    char *ended = tl_format ("%s/ended", directory);
-    int rc = 0;
-    if (!replace && !tl_exists (ended) && tl_save_newest (directory, UINT64_MAX) >= 0)
-        rc = s_refuse (topology, common, err);
-    if (rc == 0)
-        rc = tl_save_open (directory, err);
-    if (rc == 0) {
-        unlink (common);
-        unlink (ended);
+    *place = (tl_place_t){0};
+    if (!save)
+        return 0;
+    const char *text = json_string_value (json_object_get (save, "place"));
+    json_error_t error;
+    json_t *is = text ? json_loads (text, 0, &error) : NULL;
+    json_int_t step, round, turn;
+    json_int_t begin, inside;
+    const char *chooser = NULL;
+    int rc = json_unpack (is, "{sI sI sI sI sI s?s}", "step", &step, "round", &round, "turn", &turn,
+                          "begin", &begin, "inside", &inside, "chooser", &chooser);
+    bool bad = rc || step < 0 || round < 0 || turn < 0 || (size_t)turn >= topology->client_count ||
+               begin < 0 || begin > round || inside < 0 || inside > TL_INSIDE_ALTERNATE;
+    *learnt = !bad && chooser ? tl_strdup (chooser) : NULL;
+    json_decref (is);
+    if (bad)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "run.db of %s/%s names a save at no place that a run can have: it is "
+                        "damaged; begin the run anew with --replace",
+                        topology->checkpoint.dir, topology->name);
+    *place = (tl_place_t){(uint64_t)step, (uint64_t)round, (uint64_t)turn, (uint64_t)begin,
+                          (tl_inside_t)inside};
+    return 0;
+}
+
+//  Why the run that lies there may not be replaced: it isn't over, and it has a save to go on from.
+static int
+s_check_over (const tl_topology_t *topology, tl_rundb_t *db, tl_error_t *err)
+{
+    const char *directory = topology->checkpoint.dir, *name = topology->name;
+    json_t *row =
+        s_row (db, "SELECT complete, (SELECT max (step) FROM saves) AS step FROM run", err);
+    if (!row)
+        return -1;
+    bool over = json_integer_value (json_object_get (row, "complete")) != 0;
+    json_t *step = json_object_get (row, "step");
+    json_int_t saved = json_is_integer (step) ? json_integer_value (step) : -1;
+    json_decref (row);
+    if (over || saved < 0)
+        return 0;
+    return tl_fail (err, TL_BAD_INPUT,
+                    "%s/%s holds a run that is not over, its last common save is of step %lld: "
+                    "continue it with --resume, begin it anew with --replace, or give the new one "
+                    "another name with --set name=%s-2 at all parts",
+                    directory, name, (long long)saved, name);
+}
+
+//  What must be as it was. The number of rounds may grow.
+static int
+s_check_agreed (tl_broker_t *self, tl_rundb_t *db, uint64_t round, tl_error_t *err)
+{
+    const tl_topology_t *t = self->topology;
+    json_t *rows = tl_rundb_ask (db, "SELECT field, value FROM agreements", err), *row;
+    int rc = rows ? 0 : -1;
+    size_t i;
+    json_array_foreach (rows, i, row)
+    {
+        const char *field = json_string_value (json_object_get (row, "field"));
+        const char *value = json_string_value (json_object_get (row, "value"));
+        const char *ours = field ? tl_agreements_find (&self->agreements, field) : NULL;
+        if (rc || !field || !value || strcmp (field, "train.steps") == 0)
+            continue;
+        if (tl_agreement_of_files (field) && !ours)
+            tl_agreements_bind (&self->agreements, field, value);
+        else if (!ours || strcmp (ours, value) != 0)
+            rc =
+                tl_fail (err, TL_BAD_INPUT,
+                         "%s/%s was begun with %s %.200s, and now it is %.200s: go on with what it "
+                         "was, or begin it anew with --replace",
+                         t->checkpoint.dir, t->name, field, value, ours ? ours : "nothing");
     }
-    free (ended);
-    free (common);
-    free (directory);
+    json_decref (rows);
+    if (rc == 0 && round > t->train.steps)
+        rc = tl_fail (err, TL_BAD_INPUT,
+                      "%s/%s has come to round %llu, and train.steps is %llu: raise it to go on",
+                      t->checkpoint.dir, t->name, (unsigned long long)round,
+                      (unsigned long long)t->train.steps);
     return rc;
 }
 
-static void
-s_run_end (void *arg)
+//  Whom the first step waits for: the clients that were here when it was last heard of. NULL: all.
+static bool *
+s_expected (const tl_topology_t *topology, tl_rundb_t *db)
 {
-    tl_work_t *work = arg;
-    char *path = tl_format ("%s/ended", work->directory);
-    tl_file_write (path, "", 0, 0644, &work->err);
-    free (path);
+    tl_error_t none;
+    json_t *rows = tl_rundb_ask (
+        db, "SELECT name FROM peers WHERE role = 'client' AND state <> 'left'", &none);
+    bool *expected = tl_alloc (topology->client_count * sizeof *expected), any = false;
+    size_t i;
+    json_t *row;
+    json_array_foreach (rows, i, row)
+    {
+        const char *name = json_string_value (json_object_get (row, "name"));
+        int client = name ? tl_topology_client (topology, name) : -1;
+        if (client >= 0)
+            any = expected[client] = true;
+    }
+    json_decref (rows);
+    if (!any) {
+        free (expected);
+        expected = NULL;
+    }
+    return expected;
 }
+
+static int
+s_resume (tl_broker_t *self, const char *path, const char *directory, tl_error_t *err)
+{
+    const tl_topology_t *t = self->topology;
+    if (!tl_exists (path))
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s/%s holds no run that could be continued: leave --resume out to begin "
+                        "one",
+                        t->checkpoint.dir, t->name);
+    tl_rundb_t *db = tl_rundb_open (path, err);
+    json_t *run = db ? s_row (db, "SELECT id, complete FROM run", err) : NULL;
+    json_t *save =
+        run ? s_row (db, "SELECT place FROM saves ORDER BY step DESC LIMIT 1", err) : NULL;
+    const char *id = json_string_value (json_object_get (run, "id"));
+    unsigned long long number = 0;
+    int end = 0, rc = run ? 0 : -1;
+    if (rc == 0 && !(id && sscanf (id, "%16llx%n", &number, &end) == 1 && !id[end] && number))
+        rc = tl_fail (err, TL_BAD_INPUT,
+                      "%s says nothing of a run: it is damaged; begin the run anew with --replace",
+                      path);
+    if (rc == 0)
+        rc = s_read_place (t, save, &self->begin, &self->chooser, err);
+    if (rc == 0)
+        rc = s_check_agreed (self, db, self->begin.round, err);
+    bool ended = json_integer_value (json_object_get (run, "complete")) != 0 &&
+                 self->begin.round >= t->train.steps;
+    if (rc == 0 && ended && !self->options.stay)
+        rc = tl_fail (err, TL_BAD_INPUT,
+                      "%s/%s is over, all of its %llu rounds are done: raise train.steps to "
+                      "lengthen it, serve it with --stay, or begin it anew without --resume",
+                      t->checkpoint.dir, t->name, (unsigned long long)t->train.steps);
+    if (rc == 0)
+        rc = tl_save_writable (directory, err);
+    if (rc == 0) {
+        self->run = number;
+        self->ended = ended;
+        self->expected = s_expected (t, db);
+        self->db = db;
+        db = NULL;
+    }
+    tl_rundb_destroy (&db);
+    json_decref (save);
+    json_decref (run);
+    return rc;
+}
+
+//  All settings as they would be written in the file.
+static json_t *
+s_settings (const tl_topology_t *topology)
+{
+    json_t *settings = json_object ();
+    size_t count;
+    const tl_setting_t *rows = tl_schema (&count);
+    for (size_t i = 0; i < count; i++) {
+        char *value = tl_schema_value (topology, &rows[i]);
+        json_t *text = value ? json_string (value) : NULL;
+        if (text)
+            json_object_set_new (settings, rows[i].path, text);
+        free (value);
+    }
+    return settings;
+}
+
+static int
+s_begin (tl_broker_t *self, const char *path, const char *directory, tl_error_t *err)
+{
+    const tl_topology_t *t = self->topology;
+    int rc = 0;
+    if (tl_exists (path) && !self->options.replace) {
+        tl_rundb_t *db = tl_rundb_open (path, err);
+        rc = db ? s_check_over (t, db, err) : -1;
+        tl_rundb_destroy (&db);
+    } else if (!self->options.replace && tl_save_newest (directory, UINT64_MAX) >= 0)
+        rc = tl_fail (err, TL_BAD_INPUT,
+                      "%s holds saves of a run and %s isn't there, without which it can't be "
+                      "continued: begin it anew with --replace, or give the new one another name "
+                      "with --set name=%s-2 at all parts",
+                      directory, path, t->name);
+    if (rc == 0)
+        rc = tl_save_writable (directory, err);
+    if (rc)
+        return -1;
+    char id[32];
+    randombytes_buf (&self->run, sizeof self->run);
+    self->run |= !self->run; //  0 means: none
+    snprintf (id, sizeof id, "%016llx", (unsigned long long)self->run);
+    json_t *settings = s_settings (t);
+    self->db = tl_rundb_create (path, t->name, id, settings, err);
+    json_decref (settings);
+    //  Last: whoever is refused has removed nothing.
+    return self->db ? tl_save_open (directory, err) : -1;
+}
+
+static void
+s_on_ledger_failed (void *arg, const char *text)
+{
+    tl_broker_unwritable (arg, text);
+}
+
+int
+tl_store_open (tl_broker_t *self, tl_error_t *err)
+{
+    char *directory = tl_save_directory (self->topology, "broker");
+    char *path = tl_save_run_db (self->topology);
+    int rc = tl_mkdirs (directory, err);
+    if (rc == 0)
+        rc = self->options.resume ? s_resume (self, path, directory, err)
+                                  : s_begin (self, path, directory, err);
+    free (directory);
+    free (path);
+    if (rc)
+        return -1;
+    self->ledger = tl_ledger_new (self->db, self->disk, s_on_ledger_failed, self);
+    self->db = NULL;
+    if (self->options.resume)
+        tl_event ("resumed", "{sIsIsb}", "step", (json_int_t)self->begin.step, "round",
+                  (json_int_t)self->begin.round, "over", self->ended);
+    else
+        for (size_t i = 0; i < self->agreements.count; i++)
+            tl_store_agreed (self, &self->agreements.items[i]);
+    tl_ledger_flush (self->ledger);
+    return 0;
+}
+
+void
+tl_store_agreed (tl_broker_t *self, const tl_agreement_t *agreed)
+{
+    tl_ledger_add (self->ledger, "agreed",
+                   json_pack ("{ssss}", "field", agreed->field, "value", agreed->value));
+}
+
+//  --- states -----------------------------------------------------------------------------------
 
 static void
 s_run_put (void *arg)
@@ -152,38 +359,39 @@ tl_store_fetch (tl_broker_t *self, const tl_place_t *place, const tl_session_t *
     tl_compute_submit (self->disk, s_run_fetch, s_done_fetch, s_free, work);
 }
 
+//  Older states go when the file says that this one counts, not before.
 static void
-s_run_common (void *arg)
+s_run_prune (void *arg)
 {
     tl_work_t *work = arg;
-    char *path = tl_format ("%s/common.json", work->directory);
-    char *text = tl_format (
-        "{\"step\": %llu, \"round\": %llu, \"turn\": %llu}\n", (unsigned long long)work->place.step,
-        (unsigned long long)work->place.round, (unsigned long long)work->place.turn);
-    tl_file_write (path, text, strlen (text), 0644, &work->err);
-    free (text);
-    free (path);
-    tl_save_prune (work->directory, work->place.step, work->keep);
+    const char *why_not = tl_ledger_why_not (work->broker->ledger);
+    if (why_not)
+        tl_fail (&work->err, TL_FAILED, "%s", why_not);
+    else
+        tl_save_prune (work->directory, work->place.step, work->keep);
 }
 
 static void
-s_done_note (void *arg)
+s_done_common (void *arg)
 {
     tl_work_t *work = arg;
-    if (work->err.code != TL_OK)
-        tl_warn ("%s", work->err.text);
+    if (work->err.code == TL_OK)
+        tl_event ("saved", "{sIsI}", "step", (json_int_t)work->place.step, "round",
+                  (json_int_t)work->place.round);
     s_free (work);
 }
 
 void
 tl_store_common (tl_broker_t *self, const tl_place_t *place)
 {
-    tl_compute_submit (self->disk, s_run_common, s_done_note, s_free, s_work (self, place));
-}
-
-void
-tl_store_end (tl_broker_t *self)
-{
-    tl_place_t place = tl_scheduler_place (self->scheduler);
-    tl_compute_submit (self->disk, s_run_end, s_done_note, s_free, s_work (self, &place));
+    char *learnt = tl_choose_state (self->choose);
+    tl_ledger_add (self->ledger, "save",
+                   json_pack ("{sIsIs{sIsIsIsIsIss}}", "step", (json_int_t)place->step, "round",
+                              (json_int_t)place->round, "place", "step", (json_int_t)place->step,
+                              "round", (json_int_t)place->round, "turn", (json_int_t)place->turn,
+                              "begin", (json_int_t)place->begin, "inside",
+                              (json_int_t)place->inside, "chooser", learnt));
+    free (learnt);
+    tl_ledger_flush (self->ledger);
+    tl_compute_submit (self->disk, s_run_prune, s_done_common, s_free, s_work (self, place));
 }

@@ -30,6 +30,7 @@ struct tl_client {
     const tl_topology_t *topology;
     const char *name;
     int state;
+    bool came; //  had a session once
     tl_actor_t *actor;
     tl_compute_t *compute;
     tl_peer_t *peer;
@@ -152,6 +153,17 @@ s_on_front (tl_site_job_t *job)
     job->out = NULL;
 }
 
+static void s_commit_when_done (tl_client_t *self);
+
+//  split: none: a micro of the whole model, from text to gradients.
+static void
+s_on_learnt (tl_site_job_t *job)
+{
+    tl_client_t *self = job->owner;
+    self->tails++;
+    s_commit_when_done (self);
+}
+
 static void
 s_on_plan (tl_client_t *self, const tl_message_t *message)
 {
@@ -176,9 +188,10 @@ s_on_plan (tl_client_t *self, const tl_message_t *message)
     s_go (self, FORWARD, "PLAN");
     s_submit (self, self->work->begin, s_job (self, NULL));
     for (size_t i = 0; i < self->micros; i++) {
-        tl_site_job_t *job = s_job (self, s_on_front);
+        bool whole = self->topology->split.none;
+        tl_site_job_t *job = s_job (self, whole ? s_on_learnt : s_on_front);
         job->micro = i;
-        s_submit (self, self->work->front, job);
+        s_submit (self, whole ? tl_site_job_learn : self->work->front, job);
     }
 }
 
@@ -394,12 +407,8 @@ s_on_merged (tl_client_t *self, const tl_message_t *message, const void *payload
 //  --- scoring ----------------------------------------------------------------------------------
 
 static void
-s_on_scored (void *arg, const double *losses, size_t examples, uint64_t labels)
+s_finished (tl_client_t *self, double nll, uint64_t labels)
 {
-    double nll = 0;
-    for (size_t i = 0; i < examples; i++)
-        nll += losses[i];
-    tl_client_t *self = arg;
     tl_event ("scored", "{sssfsI}", "name", self->name, "nll", nll, "labels", (json_int_t)labels);
     tl_message_t message;
     tl_message_init (&message, TL_FINISHED);
@@ -407,6 +416,33 @@ s_on_scored (void *arg, const double *losses, size_t examples, uint64_t labels)
     message.body.finished.labels = labels;
     tl_peer_send (self->peer, &message);
     s_go (self, IDLE, "scored");
+}
+
+static void
+s_on_scored (void *arg, const double *losses, size_t examples, uint64_t labels)
+{
+    double nll = 0;
+    for (size_t i = 0; i < examples; i++)
+        nll += losses[i];
+    s_finished (arg, nll, labels);
+}
+
+static void
+s_on_evaluated (tl_site_job_t *job)
+{
+    s_finished (job->owner, job->nll, job->labels);
+}
+
+static void
+s_on_finish (tl_client_t *self)
+{
+    s_go (self, SCORING, "FINISH");
+    if (self->topology->split.none)
+        s_submit (self, tl_site_job_evaluate, s_job (self, s_on_evaluated));
+    else if (self->ask)
+        tl_ask_score (self->ask);
+    else
+        s_finished (self, 0, 0);
 }
 
 //  --- the conversation -------------------------------------------------------------------------
@@ -451,11 +487,7 @@ s_on_message (void *arg, const tl_message_t *message, const void *payload, size_
             s_on_merged (self, message, payload, size);
         break;
     case TL_FINISH:
-        s_go (self, SCORING, "FINISH");
-        if (self->ask)
-            tl_ask_score (self->ask);
-        else
-            s_on_scored (self, NULL, 0, 0);
+        s_on_finish (self);
         break;
     case TL_FORWARDED:
         if (self->ask)
@@ -507,6 +539,9 @@ s_on_ready (void *arg)
         s_new_run (self);
     s_go (self, IDLE, "session");
     tl_event ("ready", "{ss}", "name", self->name);
+    if (!self->came && self->config.on_ready)
+        self->config.on_ready (self->config.arg);
+    self->came = true;
 }
 
 static void

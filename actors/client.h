@@ -17,8 +17,9 @@ typedef struct {
     const tl_topology_t *topology;
     size_t index; //  in the topology's clients
     tl_actor_t *actor;
-    tl_alarms_t *alarms; //  of the actor
-    void *context;       //  ZeroMQ's, of several clients; NULL: one of its own
+    tl_alarms_t *alarms;          //  of the actor
+    void *context;                //  ZeroMQ's, of several clients; NULL: one of its own
+    void (*on_ready) (void *arg); //  it has a session, for the first time; may be NULL
     //  It is over, with an exit code and a sentence that is valid during the call; it is to be destroyed, but not yet.
     void (*on_over) (void *arg, int code, const char *text);
     void *arg;

@@ -5,20 +5,29 @@
 
 #include <stdarg.h>
 
-static void (*s_sink) (void *arg, const json_t *event);
-static void *s_arg;
+typedef struct {
+    void (*take) (void *arg, const json_t *event);
+    void *arg;
+} tl_sink_t;
+
+static tl_sink_t s_first, s_second;
 
 void
 tl_events_to (void (*sink) (void *arg, const json_t *event), void *arg)
 {
-    s_sink = sink;
-    s_arg = arg;
+    s_first = (tl_sink_t){sink, arg};
+}
+
+void
+tl_events_also (void (*sink) (void *arg, const json_t *event), void *arg)
+{
+    s_second = (tl_sink_t){sink, arg};
 }
 
 void
 tl_event (const char *name, const char *format, ...)
 {
-    if (!s_sink)
+    if (!s_first.take && !s_second.take)
         return;
     va_list args;
     va_start (args, format);
@@ -28,6 +37,9 @@ tl_event (const char *name, const char *format, ...)
     tl_assert (event);
     json_object_set_new (event, "event", json_string (name));
     json_object_set_new (event, "time", json_real ((double)tl_clock_wall_ms () / 1000));
-    s_sink (s_arg, event);
+    if (s_first.take)
+        s_first.take (s_first.arg, event);
+    if (s_second.take)
+        s_second.take (s_second.arg, event);
     json_decref (event);
 }

@@ -15,6 +15,8 @@ typedef struct {
 typedef struct {
     tl_portion_t *portions; //  [micros]
     uint64_t rows;          //  of the open step, all micros
+    size_t members;         //  of it
+    int64_t planned;        //  when it began
     uint64_t computed;      //  us, of all steps
 } tl_lane_t;
 
@@ -76,6 +78,8 @@ tl_meter_plan (tl_meter_t *self, const tl_step_t *step, const size_t *members, s
     tl_lane_t *lane = &self->lanes[step->worker];
     memset (lane->portions, 0, self->micros * sizeof *lane->portions);
     lane->rows = 0;
+    lane->members = count;
+    lane->planned = now;
     for (size_t i = 0; i < count; i++)
         self->paces[members[i]] = (tl_pace_t){.planned = now};
     if (!self->began)
@@ -165,14 +169,14 @@ tl_meter_from_worker (tl_meter_t *self, size_t worker, size_t client, const tl_m
     }
 }
 
-void
+tl_lap_t
 tl_meter_closed (tl_meter_t *self, size_t worker, uint64_t labels, uint64_t compute_us, int64_t now)
 {
     tl_lane_t *lane = &self->lanes[worker];
     bool noted = !labels;
     s_note_job (self, worker, &noted, TL_COST_UPDATE, lane->rows, compute_us);
     self->rows += labels ? lane->rows : 0;
-    lane->rows = 0;
+    return (tl_lap_t){.rows = lane->rows, .members = lane->members, .us = now - lane->planned};
 }
 
 void

@@ -24,9 +24,16 @@ void tl_meter_from_client (tl_meter_t *self, size_t worker, size_t client,
 //  HIDDEN, GRAD_IN to a member of the worker's open step; each chunk.
 void tl_meter_from_worker (tl_meter_t *self, size_t worker, size_t client,
                            const tl_message_t *message, int64_t now);
+//  What a step was, seen from here.
+typedef struct {
+    uint64_t rows;  //  of its activations
+    size_t members; //  as it began
+    int64_t us;     //  since its PLAN
+} tl_lap_t;
+
 //  COMMITTED to the broker: the worker's step is over. labels 0: nothing of it stands.
-void tl_meter_closed (tl_meter_t *self, size_t worker, uint64_t labels, uint64_t compute_us,
-                      int64_t now);
+tl_lap_t tl_meter_closed (tl_meter_t *self, size_t worker, uint64_t labels, uint64_t compute_us,
+                          int64_t now);
 //  All groups stand at the line; parts are going to be merged.
 void tl_meter_line (tl_meter_t *self, bool undisturbed, int64_t now);
 void tl_meter_merge (tl_meter_t *self, size_t parts);

@@ -416,6 +416,10 @@ s_on_event (tl_peer_t *self, tl_socket_t *socket)
             s_over (self, TL_CONNECTION, text);
             break;
         }
+        case TL_EVENT_RETRIED:
+            if (socket == self->control && self->config.on_nobody)
+                self->config.on_nobody (self->config.arg);
+            break;
         case TL_EVENT_OTHER_KEY:
             //  Once may be chance: a broker that was just ending
             if (++self->other_keys == OTHER_KEYS)

@@ -26,6 +26,8 @@ typedef struct {
     uint64_t rows, longest; //  a client's: of its largest micro, of its longest sequence; else 0
     void (*on_ready) (void *arg); //  a new session is attached; tl_peer_run tells the run's id
     void (*on_lost) (void *arg);  //  the session is gone: whatever was under way is void
+    void (*on_nobody) (
+        void *arg); //  the control address takes no connection; tried again. May be NULL
     //  A new message of the run in order, or a REPORT. Payload is valid during the call.
     void (*on_message) (void *arg, const tl_message_t *message, const void *payload, size_t size);
     //  The conversation is over: refused for good, BYE from the broker (code 0), or the broker is gone for good.

@@ -25,6 +25,12 @@ tl_save_directory (const tl_topology_t *topology, const char *part)
     return tl_format ("%s/%s/%s", topology->checkpoint.dir, topology->name, part);
 }
 
+char *
+tl_save_run_db (const tl_topology_t *topology)
+{
+    return tl_format ("%s/%s/run.db", topology->checkpoint.dir, topology->name);
+}
+
 //  Steps saved in directory, at most MOST_SAVES, in no order.
 static size_t
 s_list (const char *directory, uint64_t *steps)
@@ -132,7 +138,7 @@ tl_save_agree (const char *directory, const char *other, int64_t *steps)
 }
 
 int
-tl_save_open (const char *directory, tl_error_t *err)
+tl_save_writable (const char *directory, tl_error_t *err)
 {
     if (tl_mkdirs (directory, err))
         return -1;
@@ -140,6 +146,13 @@ tl_save_open (const char *directory, tl_error_t *err)
     int rc = tl_file_write (probe, "", 0, 0644, err);
     unlink (probe);
     free (probe);
+    return rc;
+}
+
+int
+tl_save_open (const char *directory, tl_error_t *err)
+{
+    int rc = tl_save_writable (directory, err);
     int64_t newest = rc == 0 ? tl_save_newest (directory, UINT64_MAX) : -1;
     if (newest >= 0)
         tl_info ("replaces the run saved in %s, step %lld", directory, (long long)newest);

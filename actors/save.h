@@ -10,8 +10,12 @@
 
 //  checkpoint.dir/name/part; the caller frees.
 char *tl_save_directory (const tl_topology_t *topology, const char *part);
+char *
+tl_save_run_db (const tl_topology_t *topology); //  checkpoint.dir/name/run.db; the caller frees
 //  Makes the directory, shows that it can be written to, and removes states of an earlier run; the log says which.
 int tl_save_open (const char *directory, tl_error_t *err);
+//  Shows that it can be written to. Removes nothing.
+int tl_save_writable (const char *directory, tl_error_t *err);
 //  1 if the directory's states are of that run; else they are removed, the directory is the run's from now on, and 0; -1.
 int tl_save_same_run (const char *directory, uint64_t run, tl_error_t *err);
 //  True if that run has saved something there. Changes nothing.

@@ -52,7 +52,7 @@ s_check_finite (tl_site_job_t *job, const float *values, size_t count, const cha
     if (tl_kernels ()->all_finite (values, count))
         return 0;
     return tl_fail (
-        &job->err, TL_FAILED,
+        &job->err, TL_BAD_INPUT,
         "%s is not finite at step %llu: the last good adapter is kept; lower train.lr or "
         "look at the data",
         what, (unsigned long long)job->step);
@@ -176,6 +176,20 @@ s_restore (void *arg)
     else
         snprintf (job->text, sizeof job->text, "%.500s", job->err.text);
     free (state);
+}
+
+void
+tl_site_job_learn (void *arg)
+{
+    tl_site_job_t *job = arg;
+    tl_site_learn (job->site, job->micro);
+}
+
+void
+tl_site_job_evaluate (void *arg)
+{
+    tl_site_job_t *job = arg;
+    tl_site_evaluate (job->site, &job->nll, &job->labels);
 }
 
 void

@@ -53,6 +53,9 @@ typedef struct {
 
 extern const tl_site_work_t tl_site_work;
 
+//  Work functions of a site that has the whole model (split: none).
+void tl_site_job_learn (void *job);
+void tl_site_job_evaluate (void *job); //  nll and labels of the held-out text
 //  Work functions of asking, for a site only.
 void tl_site_job_slice (void *job);
 void tl_site_job_score (void *job);

@@ -1,72 +1,68 @@
 #include "supervisor.h"
 
 #include "actors/actor.h"
+#include "actors/child.h"
 #include "actors/credentials.h"
-#include "base/assert.h"
 #include "clock.h"
 #include "file.h"
 #include "log.h"
 #include "memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum {
-    LINE = 65536,       //  longest line of a child that is kept whole
-    BACK_OFF_MS = 250,  //  before the first restart; doubled each time
-    MOST_RESTARTS = 5,  //  of one part
-    HEALTHY_MS = 60000, //  who lived so long has all its restarts again
-    GRACE_MS = 25000,   //  the broker may take so long to end a run in order
-    BYE_MS = 2000,      //  parts hear its BYE within that, or are told to stop
-    KILL_MS = 10000     //  whoever was told must be gone by then
+    BACK_OFF_MS = 250, //  before the first restart, at most; doubled each time, half of it drawn
+    MOST_RESTARTS = 5, //  of one part
+    HEALTHY_MS =
+        60000, //  who lived so long has all its restarts again, unless it died where it died before
+    GRACE_MS = 25000, //  the broker may take so long to end a run in order
+    BYE_MS = 2000,    //  parts hear its BYE within that, or are told to stop
+    KILL_MS = 10000,  //  whoever was told must be gone by then
+    MOST_LOADS = 4    //  processes of the clients of one entry
 };
 
 static const char *const s_states[] = {"running", "stopping"};
 enum { RUNNING, STOPPING };
 
-//  Lines from one pipe of a child.
-typedef struct {
-    int fd;     //  -1: closed
-    char *text; //  [LINE]
-    size_t used;
-} tl_pipe_t;
-
 typedef struct tl_supervisor tl_supervisor_t;
 
+//  A part of the run, and the process that is it now.
 typedef struct {
     tl_supervisor_t *supervisor;
-    const char *role;   //  "broker", "aggregator", "worker", "client"
-    const char *name;   //  "" for broker and aggregator
-    char title[96];     //  "client/north"
-    pid_t pid;          //  0: not running
-    int pidfd;          //  -1: none
-    tl_pipe_t out, err; //  events; log
+    const char *role;      //  "broker", "aggregator", "worker", "client", "load"
+    size_t first, clients; //  load: index of its first client, and how many; client: clients is 1
+    const char *name;      //  "" for broker and aggregator
+    char title[96];        //  "client/north"
+    tl_child_t *child;
     int restarts;
     int64_t born;    //  of its process, monotonic ms
+    int64_t place;   //  step that was open at its last death, -1: it never died
+    int signal;      //  that it died of then, 0: none
     int timer;       //  of the next start, 0: none
+    bool came;       //  broker: it said that it is up, so there is a run to resume
     bool told;       //  to stop; a second signal would cut it short
     bool failed;     //  for good
     char last[1024]; //  last error sentence it printed
-} tl_child_t;
+} tl_part_of_run_t;
 
 struct tl_supervisor {
     const tl_topology_t *topology;
     tl_supervisor_options_t options;
     tl_actor_t *actor;
-    tl_child_t *children;
+    tl_part_of_run_t *parts;
     size_t count;
     FILE *log;
     int grace;     //  timer: after it everybody is told to stop; 0: none
     bool waiting;  //  parts are started when the broker of this machine is up
     bool began;    //  a step was committed
+    int64_t step;  //  that is open, as far as the broker has told
     int64_t saved; //  step of the last common save, 0: none
     bool over;     //  the broker said that the run is done, or ended
     bool serving;  //  it said that it goes on serving: a worker is still needed
@@ -74,7 +70,7 @@ struct tl_supervisor {
     char text[1100]; //  why code is not 0
 };
 
-static int s_start (tl_child_t *child, tl_error_t *err);
+static int s_start (tl_part_of_run_t *part, tl_error_t *err);
 static void s_start_others (tl_supervisor_t *self);
 static void s_check_all (tl_supervisor_t *self);
 
@@ -110,86 +106,70 @@ s_fail_saved (tl_supervisor_t *self, int code, const char *text)
 
 //  --- what children say ------------------------------------------------------------------------
 
-static void
-s_on_event_line (tl_child_t *child, const char *line)
+static bool
+s_is_broker (const tl_part_of_run_t *part)
 {
-    tl_supervisor_t *self = child->supervisor;
+    return strcmp (part->role, "broker") == 0;
+}
+
+static void
+s_on_broker_event (tl_part_of_run_t *part, const char *name, const json_t *event)
+{
+    tl_supervisor_t *self = part->supervisor;
+    json_int_t step = json_integer_value (json_object_get (event, "step"));
+    if (strcmp (name, "up") == 0) {
+        part->came = true;
+        s_start_others (self);
+    } else if (strcmp (name, "done") == 0)
+        self->over = true;
+    else if (strcmp (name, "closed") == 0) {
+        self->began = true;
+        self->step = step + 1;
+    } else if (strcmp (name, "restore") == 0)
+        self->step = step;
+    else if (strcmp (name, "saved") == 0 || strcmp (name, "resumed") == 0)
+        self->saved = step;
+    else if (strcmp (name, "serving") == 0)
+        self->over = self->serving = true;
+    else if (strcmp (name, "ending") == 0)
+        self->serving = false;
+}
+
+static void
+s_on_event_line (void *arg, const char *line)
+{
+    tl_part_of_run_t *part = arg;
     json_error_t error;
     json_t *event = json_loads (line, 0, &error);
     const char *name = event ? json_string_value (json_object_get (event, "event")) : NULL;
     if (name) {
-        if (strcmp (child->role, "broker") == 0) {
-            if (strcmp (name, "up") == 0)
-                s_start_others (self);
-            self->over |= strcmp (name, "done") == 0;
-            self->began |= strcmp (name, "closed") == 0;
-            if (strcmp (name, "saved") == 0)
-                self->saved = json_integer_value (json_object_get (event, "step"));
-            self->serving =
-                (self->serving || strcmp (name, "serving") == 0) && strcmp (name, "ending") != 0;
-        }
-        self->options.on_event (self->options.arg, child->title, event);
+        if (s_is_broker (part))
+            s_on_broker_event (part, name, event);
+        part->supervisor->options.on_event (part->supervisor->options.arg, part->title, event);
     }
     json_decref (event);
 }
 
 //  A log line is "HH:MM:SS.mmm level who: text"; a last word is "trunkline: sentence".
 static void
-s_on_log_line (tl_child_t *child, const char *line)
+s_on_log_line (void *arg, const char *line)
 {
-    tl_supervisor_t *self = child->supervisor;
+    tl_part_of_run_t *part = arg;
+    tl_supervisor_t *self = part->supervisor;
     fprintf (self->log, "%s\n", line);
     fflush (self->log);
     if (strncmp (line, "trunkline: ", 11) == 0)
-        snprintf (child->last, sizeof child->last, "%s", line + 11);
+        snprintf (part->last, sizeof part->last, "%s", line + 11);
     else if (strlen (line) > 19 &&
              (strncmp (line + 13, "warn", 4) == 0 || strncmp (line + 13, "error", 5) == 0))
         self->options.on_line (self->options.arg, line);
 }
 
-//  Takes in what is there, and closes the pipe at its end. False if there was nothing.
-static bool
-s_read (tl_child_t *child, tl_pipe_t *pipe, void (*on_line) (tl_child_t *, const char *))
-{
-    ssize_t got =
-        pipe->fd < 0 ? -1 : read (pipe->fd, pipe->text + pipe->used, LINE - 1 - pipe->used);
-    if (pipe->fd < 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
-        return false;
-    if (got <= 0) {
-        tl_actor_forget_fd (child->supervisor->actor, pipe->fd);
-        close (pipe->fd);
-        pipe->fd = -1;
-        return false;
-    }
-    pipe->used += (size_t)got;
-    pipe->text[pipe->used] = 0;
-    char *line = pipe->text, *end;
-    while ((end = strchr (line, '\n'))) {
-        *end = 0;
-        on_line (child, line);
-        line = end + 1;
-    }
-    pipe->used = strlen (line);
-    memmove (pipe->text, line, pipe->used + 1);
-    if (pipe->used == LINE - 1)
-        pipe->used = 0; //  a line that never ends is nothing of ours
-    return true;
-}
-
 static void
-s_on_out (void *arg)
+s_on_closed (void *arg)
 {
-    tl_child_t *child = arg;
-    s_read (child, &child->out, s_on_event_line);
-    s_check_all (child->supervisor);
-}
-
-static void
-s_on_err (void *arg)
-{
-    tl_child_t *child = arg;
-    s_read (child, &child->err, s_on_log_line);
-    s_check_all (child->supervisor);
+    tl_part_of_run_t *part = arg;
+    s_check_all (part->supervisor);
 }
 
 //  --- stopping ---------------------------------------------------------------------------------
@@ -198,8 +178,7 @@ static void
 s_signal_all (tl_supervisor_t *self, int signal_number)
 {
     for (size_t i = 0; i < self->count; i++)
-        if (self->children[i].pid)
-            kill (self->children[i].pid, signal_number);
+        tl_child_signal (self->parts[i].child, signal_number);
 }
 
 static void
@@ -210,11 +189,11 @@ s_on_kill (void *arg)
 }
 
 static void
-s_tell (tl_child_t *child)
+s_tell (tl_part_of_run_t *part)
 {
-    if (child->pid && !child->told)
-        kill (child->pid, SIGTERM);
-    child->told = true;
+    if (!part->told)
+        tl_child_signal (part->child, SIGTERM);
+    part->told = true;
 }
 
 static void
@@ -223,7 +202,7 @@ s_on_grace (void *arg)
     tl_supervisor_t *self = arg;
     self->grace = 0;
     for (size_t i = 0; i < self->count; i++)
-        s_tell (&self->children[i]);
+        s_tell (&self->parts[i]);
     tl_actor_timer (self->actor, KILL_MS, 1, s_on_kill, self);
 }
 
@@ -240,8 +219,8 @@ s_wind_up (tl_supervisor_t *self, size_t grace_ms)
 {
     tl_actor_go (self->actor, STOPPING, "stop");
     for (size_t i = 0; i < self->count; i++) {
-        tl_actor_cancel (self->actor, self->children[i].timer);
-        self->children[i].timer = 0;
+        tl_actor_cancel (self->actor, self->parts[i].timer);
+        self->parts[i].timer = 0;
     }
     s_grace (self, grace_ms);
 }
@@ -252,8 +231,8 @@ s_stop (tl_supervisor_t *self)
 {
     if (tl_actor_state (self->actor) == STOPPING)
         return;
-    tl_child_t *broker = &self->children[0];
-    bool polite = broker->pid && strcmp (broker->role, "broker") == 0;
+    tl_part_of_run_t *broker = &self->parts[0];
+    bool polite = s_is_broker (broker) && tl_child_alive (broker->child);
     s_wind_up (self, polite ? GRACE_MS : 1);
     if (polite)
         s_tell (broker);
@@ -273,11 +252,11 @@ s_check_all (tl_supervisor_t *self)
     size_t clients = 0, expected = 0;
     bool busy = false;
     for (size_t i = 0; i < self->count; i++) {
-        tl_child_t *child = &self->children[i];
-        bool alive = child->pid || child->timer;
-        busy |= alive || child->out.fd >= 0 || child->err.fd >= 0;
-        if (strcmp (child->role, "client") == 0) {
-            expected++;
+        tl_part_of_run_t *part = &self->parts[i];
+        bool alive = tl_child_alive (part->child) || part->timer;
+        busy |= part->timer || tl_child_busy (part->child);
+        if (part->clients) {
+            expected += part->clients;
             clients += alive;
         }
     }
@@ -295,12 +274,12 @@ s_check_all (tl_supervisor_t *self)
 static void
 s_on_restart (void *arg)
 {
-    tl_child_t *child = arg;
+    tl_part_of_run_t *part = arg;
     tl_error_t err;
-    child->timer = 0;
-    if (s_start (child, &err)) {
-        s_fail (child->supervisor, TL_FAILED, err.text);
-        s_stop (child->supervisor);
+    part->timer = 0;
+    if (s_start (part, &err)) {
+        s_fail (part->supervisor, TL_FAILED, err.text);
+        s_stop (part->supervisor);
     }
 }
 
@@ -322,198 +301,196 @@ s_worth_a_try (int status)
            WEXITSTATUS (status) == TL_TIMEOUT;
 }
 
-//  It is the run's end, whatever the other parts are doing: either it told them, or they are told now.
+//  Half of the delay is drawn: parts that died together don't come back together.
 static void
-s_broker_died (tl_supervisor_t *self, bool clean, int code, const char *text)
+s_start_later (tl_part_of_run_t *part, const char *what)
 {
-    self->over = true;
-    char save[64] = "there is no common save", whole[1400];
+    uint32_t most = BACK_OFF_MS << part->restarts++;
+    uint32_t delay = most / 2 + randombytes_uniform (most / 2 + 1);
+    s_say (part->supervisor, "%s; starting it again in %.2f s (%d of %d)", what, delay / 1000.0,
+           part->restarts, MOST_RESTARTS);
+    part->timer = tl_actor_timer (part->supervisor->actor, delay, 1, s_on_restart, part);
+}
+
+//  True if it may be started again. Who dies of the same at the same step each time will do so for ever.
+static bool
+s_has_restarts (tl_part_of_run_t *part, int status)
+{
+    tl_supervisor_t *self = part->supervisor;
+    int by = WIFSIGNALED (status) ? WTERMSIG (status) : 0;
+    bool same = part->place == self->step && part->signal == by;
+    if (!same && tl_clock_ms () - part->born > HEALTHY_MS)
+        part->restarts = 0;
+    part->place = self->step;
+    part->signal = by;
+    return s_worth_a_try (status) && part->restarts < MOST_RESTARTS;
+}
+
+//  What is said of a part that isn't started any more.
+static void
+s_last_word (const tl_part_of_run_t *part, int status, const char *why, char *text, size_t size)
+{
+    if (s_worth_a_try (status) && part->restarts >= MOST_RESTARTS)
+        snprintf (text, size,
+                  "%.700s; it died %d times, the last at step %lld: if it is the same each time, "
+                  "%.280s/%.100s/trunkline.log says what it did",
+                  why, part->restarts + 1, (long long)part->place,
+                  part->supervisor->topology->checkpoint.dir, part->supervisor->topology->name);
+    else
+        snprintf (text, size, "%.1200s", why);
+}
+
+//  A broker that was killed is started again and the run goes on where it was saved. Any other end of it is the run's:
+//  either it told the other parts, or they are told now.
+static void
+s_broker_died (tl_part_of_run_t *part, int status, const char *what, const char *why)
+{
+    tl_supervisor_t *self = part->supervisor;
+    bool clean = WIFEXITED (status) && WEXITSTATUS (status) == 0;
+    bool open = !self->over || self->serving;
+    if (tl_actor_state (self->actor) == RUNNING && part->came && open &&
+        s_has_restarts (part, status)) {
+        s_start_later (part, what);
+        return;
+    }
+    int code = WIFEXITED (status) ? WEXITSTATUS (status) : TL_FAILED;
+    char whole[1400], word[1300];
+    s_last_word (part, status, why, word, sizeof word);
     if (self->saved)
-        snprintf (save, sizeof save, "the last common save is of step %lld",
+        snprintf (whole, sizeof whole,
+                  "%.900s; the last common save is of step %lld: --resume goes on from there", word,
                   (long long)self->saved);
-    snprintf (whole, sizeof whole,
-              "%.500s; %s, in %.280s/%.100s, and adapters there may be of different steps", text,
-              save, self->topology->checkpoint.dir, self->topology->name);
+    else
+        snprintf (whole, sizeof whole, "%.900s; there is no common save", word);
     if (!clean)
-        s_fail (self, code, self->began ? whole : text);
+        s_fail (self, code, self->began && !self->over ? whole : word);
+    self->over = true;
     s_wind_up (self, clean ? BYE_MS : 1);
 }
 
-static void
-s_died (tl_child_t *child, int status)
+//  The run goes on without a client; not without the trunk, or who averages it.
+static bool
+s_is_needed (const tl_part_of_run_t *part)
 {
-    tl_supervisor_t *self = child->supervisor;
-    bool worker = strcmp (child->role, "worker") == 0, exited = WIFEXITED (status);
-    bool needed = worker || strcmp (child->role, "aggregator") == 0;
+    return strcmp (part->role, "worker") == 0 || strcmp (part->role, "aggregator") == 0;
+}
+
+//  It was told to leave.
+static void
+s_left (tl_part_of_run_t *part)
+{
+    tl_supervisor_t *self = part->supervisor;
+    s_say (self, "%s has left", part->title);
+    if (!s_is_needed (part))
+        return;
+    char text[256];
+    snprintf (text, sizeof text,
+              "the %s was told to leave before the run was over; what was saved is in the run's "
+              "directory",
+              part->role);
+    s_fail (self, TL_FAILED, text);
+    s_stop (self);
+}
+
+static void
+s_died (tl_part_of_run_t *part, int status)
+{
+    tl_supervisor_t *self = part->supervisor;
+    bool worker = strcmp (part->role, "worker") == 0, exited = WIFEXITED (status);
     int code = exited ? WEXITSTATUS (status) : TL_FAILED;
-    char how[128], text[1300];
+    char how[128], text[1300], why[1300], word[1300];
     s_how (status, how, sizeof how);
-    snprintf (text, sizeof text, "%s %s%s%s", child->title, how, *child->last ? ": " : "",
-              child->last);
+    snprintf (text, sizeof text, "%s %s%s%s", part->title, how, *part->last ? ": " : "",
+              part->last);
     //  A last word says more than a code
-    char why[1300];
-    if (*child->last && exited)
-        snprintf (why, sizeof why, "%s: %s", child->title, child->last);
+    if (*part->last && exited)
+        snprintf (why, sizeof why, "%s: %s", part->title, part->last);
     else
         snprintf (why, sizeof why, "%s", text);
-    if (strcmp (child->role, "broker") == 0) {
-        s_broker_died (self, exited && code == 0, code, why);
+    if (s_is_broker (part)) {
+        s_broker_died (part, status, text, why);
         return;
     }
     //  Whatever the parts say after the run's end follows from it.
     if (tl_actor_state (self->actor) == STOPPING || (self->over && !(worker && self->serving)))
         return;
-    if (exited && code == 0) {
-        //  It was told to leave. Clients may; without the trunk there is no run.
-        s_say (self, "%s has left", child->title);
-        if (needed) {
-            snprintf (text, sizeof text,
-                      "the %s was told to leave before the run was over; what was saved is in the "
-                      "run's directory",
-                      child->role);
-            s_fail (self, TL_FAILED, text);
-            s_stop (self);
-        }
-        return;
-    }
-    if (tl_clock_ms () - child->born > HEALTHY_MS)
-        child->restarts = 0;
-    if (s_worth_a_try (status) && child->restarts < MOST_RESTARTS) {
-        int delay = BACK_OFF_MS << child->restarts++;
-        s_say (self, "%s; starting it again in %.2f s (%d of %d)", text, delay / 1000.0,
-               child->restarts, MOST_RESTARTS);
-        child->timer = tl_actor_timer (self->actor, (size_t)delay, 1, s_on_restart, child);
-    } else {
+    if (exited && code == 0)
+        s_left (part);
+    else if (s_has_restarts (part, status))
+        s_start_later (part, text);
+    else {
         //  The others go on without a client, but the first step waits for all.
-        child->failed = true;
-        if (needed || self->topology->client_count == 1 || !self->began) {
-            s_fail_saved (self, code, why);
+        part->failed = true;
+        s_last_word (part, status, why, word, sizeof word);
+        if (s_is_needed (part) || self->topology->client_count == 1 || !self->began) {
+            s_fail_saved (self, code, word);
             s_stop (self);
         } else {
-            s_say (self, "%s", why);
-            s_fail (self, code, why);
+            s_say (self, "%s", word);
+            s_fail (self, code, word);
         }
     }
 }
 
 static void
-s_on_exit (void *arg)
+s_on_end (void *arg, int status)
 {
-    tl_child_t *child = arg;
-    int status;
-    if (waitpid (child->pid, &status, WNOHANG) != child->pid)
-        return;
-    tl_actor_forget_fd (child->supervisor->actor, child->pidfd);
-    close (child->pidfd);
-    child->pidfd = -1;
-    child->pid = 0;
-    //  Its last words may still be in the pipes.
-    while (s_read (child, &child->out, s_on_event_line))
-        ;
-    while (s_read (child, &child->err, s_on_log_line))
-        ;
-    s_died (child, status);
-    s_check_all (child->supervisor);
+    tl_part_of_run_t *part = arg;
+    s_died (part, status);
+    s_check_all (part->supervisor);
 }
 
 //  --- starting ---------------------------------------------------------------------------------
 
-static int
-s_spawn (tl_child_t *child, char *const *argv, const int out[2], const int err_pipe[2])
+//  What a broker is to do with a run that lies there.
+static const char *
+s_broker_option (const tl_part_of_run_t *broker)
 {
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t stops, ours;
-    //  A stop that comes before the actor looks for it is kept for it, and doesn't kill it.
-    sigemptyset (&stops);
-    sigaddset (&stops, SIGTERM);
-    sigaddset (&stops, SIGINT);
-    sigemptyset (&ours);
-    sigaddset (&ours, SIGPIPE);
-    posix_spawn_file_actions_init (&actions);
-    posix_spawn_file_actions_addopen (&actions, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2 (&actions, out[1], 1);
-    posix_spawn_file_actions_adddup2 (&actions, err_pipe[1], 2);
-    posix_spawnattr_init (&attributes);
-    //  A group of its own: Ctrl-C on the terminal is for us, and we stop the run in order.
-    posix_spawnattr_setflags (&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
-                                               POSIX_SPAWN_SETSIGDEF);
-    posix_spawnattr_setsigmask (&attributes, &stops);
-    posix_spawnattr_setsigdefault (&attributes, &ours);
-    int rc = posix_spawn (&child->pid, child->supervisor->options.program, &actions, &attributes,
-                          argv, environ);
-    posix_spawn_file_actions_destroy (&actions);
-    posix_spawnattr_destroy (&attributes);
-    return rc;
-}
-
-static void
-s_listen (tl_child_t *child, tl_pipe_t *pipe, int fd, tl_actor_fn *fn)
-{
-    fcntl (fd, F_SETFL, O_NONBLOCK);
-    pipe->fd = fd;
-    pipe->used = 0;
-    if (!pipe->text)
-        pipe->text = tl_alloc (LINE);
-    tl_actor_watch_fd (child->supervisor->actor, fd, fn, child);
+    const tl_supervisor_options_t *options = &broker->supervisor->options;
+    return broker->came || options->resume ? "--resume" : options->replace ? "--replace" : NULL;
 }
 
 static int
-s_start (tl_child_t *child, tl_error_t *err)
+s_start (tl_part_of_run_t *part, tl_error_t *err)
 {
-    tl_supervisor_t *self = child->supervisor;
-    const char **argv = tl_alloc ((16 + 2 * self->options.override_count) * sizeof *argv);
+    tl_supervisor_t *self = part->supervisor;
+    const char **argv = tl_alloc ((20 + 2 * self->options.override_count) * sizeof *argv);
     size_t count = 0;
     char parent[32];
     snprintf (parent, sizeof parent, "%d", (int)getpid ());
     argv[count++] = "trunkline";
     argv[count++] = "run";
-    argv[count++] = child->role;
+    argv[count++] = part->role;
     argv[count++] = self->options.topology;
-    if (*child->name)
-        argv[count++] = child->name;
+    bool load = strcmp (part->role, "load") == 0;
+    char first[32], clients[32];
+    snprintf (first, sizeof first, "%zu", part->first + 1);
+    snprintf (clients, sizeof clients, "%zu", part->clients);
+    if (*part->name && !load)
+        argv[count++] = part->name;
+    if (load) {
+        argv[count++] = "--first";
+        argv[count++] = first;
+        argv[count++] = "--count";
+        argv[count++] = clients;
+    }
     argv[count++] = "--format";
     argv[count++] = "jsonl";
     argv[count++] = "--parent";
     argv[count++] = parent;
-    if (self->options.stay && strcmp (child->role, "broker") == 0)
+    if (self->options.stay && s_is_broker (part))
         argv[count++] = "--stay";
-    if (strcmp (child->role, "broker") == 0)
-        argv[count++] = "--replace"; //  whoever started us was told what is replaced
+    if (s_is_broker (part) && s_broker_option (part))
+        argv[count++] = s_broker_option (part);
     for (size_t i = 0; i < self->options.override_count; i++) {
         argv[count++] = "--set";
         argv[count++] = self->options.overrides[i];
     }
-    int out[2], err_pipe[2];
-    int rc = pipe2 (out, O_CLOEXEC);
-    if (rc == 0 && (rc = pipe2 (err_pipe, O_CLOEXEC)) != 0) {
-        close (out[0]);
-        close (out[1]);
-    }
-    if (rc) {
-        free (argv);
-        return tl_fail (err, TL_FAILED, "no pipe for %s: %s; raise the limit of open files",
-                        child->title, strerror (errno));
-    }
-    *child->last = 0;
-    child->born = tl_clock_ms ();
-    rc = s_spawn (child, (char *const *)argv, out, err_pipe);
-    close (out[1]);
-    close (err_pipe[1]);
+    *part->last = 0;
+    part->born = tl_clock_ms ();
+    int rc = tl_child_start (part->child, self->options.program, argv, part->title, err);
     free (argv);
-    if (rc) {
-        close (out[0]);
-        close (err_pipe[0]);
-        child->pid = 0;
-        return tl_fail (err, TL_FAILED, "%s could not be started: %s; look at the process limits",
-                        child->title, strerror (rc));
-    }
-    s_listen (child, &child->out, out[0], s_on_out);
-    s_listen (child, &child->err, err_pipe[0], s_on_err);
-    child->pidfd = (int)syscall (SYS_pidfd_open, child->pid, 0);
-    tl_assert (child->pidfd >= 0);
-    tl_actor_watch_fd (self->actor, child->pidfd, s_on_exit, child);
-    return 0;
+    return rc;
 }
 
 //  Not before the broker: where another program has its ports, parts would knock there, with keys that may be good for it.
@@ -525,7 +502,7 @@ s_start_others (tl_supervisor_t *self)
         return;
     self->waiting = false;
     for (size_t i = 1; i < self->count; i++)
-        if (s_start (&self->children[i], &err)) {
+        if (s_start (&self->parts[i], &err)) {
             s_fail (self, TL_FAILED, err.text);
             s_stop (self);
             return;
@@ -534,19 +511,54 @@ s_start_others (tl_supervisor_t *self)
 
 //  --- life -------------------------------------------------------------------------------------
 
-static void
+//  NULL if it belongs elsewhere.
+static tl_part_of_run_t *
 s_add (tl_supervisor_t *self, const char *role, const char *name, const char *host)
 {
     if (strcmp (host, "localhost") != 0) {
         s_say (self, "%s%s%s belongs on %s: start it there with `trunkline run %s %s%s%s`%s", role,
                *name ? " " : "", name, host, role, self->options.topology, *name ? " " : "", name,
                self->options.override_count ? " and the same --set" : "");
-        return;
+        return NULL;
     }
-    tl_child_t *child = &self->children[self->count++];
-    *child = (tl_child_t){
-        .supervisor = self, .role = role, .name = name, .pidfd = -1, .out.fd = -1, .err.fd = -1};
-    snprintf (child->title, sizeof child->title, "%s%s%s", role, *name ? "/" : "", name);
+    tl_part_of_run_t *part = &self->parts[self->count++];
+    *part = (tl_part_of_run_t){.supervisor = self, .role = role, .name = name, .place = -1};
+    part->child = tl_child_new (&(tl_child_config_t){.actor = self->actor,
+                                                     .on_out = s_on_event_line,
+                                                     .on_err = s_on_log_line,
+                                                     .on_end = s_on_end,
+                                                     .on_closed = s_on_closed,
+                                                     .arg = part});
+    snprintf (part->title, sizeof part->title, "%s%s%s", role, *name ? "/" : "", name);
+    return part;
+}
+
+//  Synthetic clients share few processes: those of one entry of the file, in up to MOST_LOADS.
+static void
+s_add_clients (tl_supervisor_t *self)
+{
+    const tl_topology_t *t = self->topology;
+    size_t next;
+    for (size_t i = 0; i < t->client_count; i = next) {
+        const tl_client_spec_t *client = &t->clients[i];
+        size_t each = client->synthetic.is ? (client->count + MOST_LOADS - 1) / MOST_LOADS : 1;
+        next = i + 1;
+        while (next < i + each && next < t->client_count && t->clients[next].entry == client->entry)
+            next++;
+        tl_part_of_run_t *part = NULL;
+        if (client->synthetic.is && strcmp (client->host, "localhost") != 0)
+            s_say (self,
+                   "clients from %s belong on %s: start them there with `trunkline run load %s "
+                   "--first %zu --count %zu`",
+                   client->name, client->host, self->options.topology, i + 1, next - i);
+        else
+            part =
+                s_add (self, client->synthetic.is ? "load" : "client", client->name, client->host);
+        if (part) {
+            part->first = i;
+            part->clients = next - i;
+        }
+    }
 }
 
 //  What every part here would say of its own is said once, before anything runs.
@@ -554,9 +566,14 @@ static int
 s_check_keys (const tl_supervisor_t *self, tl_error_t *err)
 {
     int rc = 0;
-    for (size_t i = 0; i < self->count && rc == 0; i++)
-        rc = tl_credentials_check (self->topology, self->children[i].role, self->children[i].name,
-                                   err);
+    for (size_t i = 0; i < self->count && rc == 0; i++) {
+        const tl_part_of_run_t *part = &self->parts[i];
+        if (!part->clients)
+            rc = tl_credentials_check (self->topology, part->role, part->name, err);
+        for (size_t k = 0; k < part->clients && rc == 0; k++)
+            rc = tl_credentials_check (self->topology, "client",
+                                       self->topology->clients[part->first + k].name, err);
+    }
     return rc;
 }
 
@@ -574,23 +591,22 @@ s_open (tl_supervisor_t *self, tl_error_t *err)
     free (path);
     if (rc)
         return -1;
-    self->children = tl_alloc ((2 + t->worker_count + t->client_count) * sizeof *self->children);
+    self->parts = tl_alloc ((2 + t->worker_count + t->client_count) * sizeof *self->parts);
     s_add (self, "broker", "", t->broker.host);
     if (tl_topology_aggregates (t))
         s_add (self, "aggregator", "", t->aggregator.host);
     for (size_t i = 0; i < t->worker_count; i++)
         s_add (self, "worker", t->workers[i].name, t->workers[i].host);
-    for (size_t i = 0; i < t->client_count; i++)
-        s_add (self, "client", t->clients[i].name, t->clients[i].host);
+    s_add_clients (self);
     if (!self->count)
         return tl_fail (err, TL_BAD_INPUT,
                         "%s: nothing in it belongs on this machine: every host is another; start "
                         "single parts with `trunkline run`",
                         t->source);
     rc = s_check_keys (self, err);
-    self->waiting = strcmp (self->children[0].role, "broker") == 0;
+    self->waiting = s_is_broker (&self->parts[0]);
     for (size_t i = 0; i < (self->waiting ? 1 : self->count) && rc == 0; i++)
-        rc = s_start (&self->children[i], err);
+        rc = s_start (&self->parts[i], err);
     if (rc)
         s_signal_all (self, SIGKILL);
     return rc;
@@ -608,20 +624,9 @@ tl_supervisor_run (const tl_topology_t *topology, const tl_supervisor_options_t 
     if (self->code && code == self->code)
         tl_fail (err, (tl_code_t)self->code, "%s", self->text);
     s_signal_all (self, SIGKILL); //  a second signal leaves no time
-    for (size_t i = 0; i < self->count; i++) {
-        tl_child_t *child = &self->children[i];
-        if (child->pid)
-            waitpid (child->pid, NULL, 0); //  killed just now
-        free (child->out.text);
-        free (child->err.text);
-        if (child->pidfd >= 0)
-            close (child->pidfd);
-        if (child->out.fd >= 0)
-            close (child->out.fd);
-        if (child->err.fd >= 0)
-            close (child->err.fd);
-    }
-    free (self->children);
+    for (size_t i = 0; i < self->count; i++)
+        tl_child_destroy (&self->parts[i].child);
+    free (self->parts);
     if (self->log)
         fclose (self->log);
     tl_actor_destroy (&self->actor);

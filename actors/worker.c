@@ -89,6 +89,10 @@ tl_worker_send_rows (tl_worker_t *self, tl_type_t type, const tl_trunk_job_t *jo
     message.step = job->step;
     message.round = job->round;
     message.micro = job->micro;
+    if (type == TL_HIDDEN)
+        message.body.hidden.compute_us = (uint64_t)job->us;
+    else if (type == TL_GRAD_IN)
+        message.body.grad_in.compute_us = (uint64_t)job->us;
     snprintf (message.sender, sizeof message.sender, "%s", name);
     if (type == TL_HIDDEN)
         message.body.hidden.compute_us = (uint64_t)job->us;

@@ -115,7 +115,9 @@ tl_worker_on_plan (tl_worker_t *self, const tl_message_t *message)
                   message->body.plan.members[i].name);
         self->seats[i].slots = tl_alloc (self->micros * sizeof *self->seats[i].slots);
     }
-    self->forwards = self->backwards = self->computed = 0;
+    //  split: none: there is nothing to compute here, and the step is over when all have committed.
+    self->forwards = self->backwards = self->computed =
+        self->topology->split.none ? self->micros : 0;
     self->untold_us = 0;
     self->open = true;
     tl_actor_go (self->actor, TL_WORKER_STEP, "PLAN");
@@ -438,6 +440,8 @@ s_on_commit (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message)
     if (seat->committed)
         return;
     seat->committed = true;
+    if (self->topology->split.none)
+        seat->labels = message->body.commit.labels;
     //  Where each clips by its own norm a member's squares are not the others' business.
     seat->term_count = tl_norm_is_joint (self->topology) ? message->body.commit.squares_count : 0;
     seat->terms = tl_alloc ((seat->term_count + 1) * sizeof *seat->terms);

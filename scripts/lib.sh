@@ -26,6 +26,7 @@ libjansson-dev      JSON
 libfyaml-dev        YAML with line and column in its complaints
 libxxhash-dev       checksums of tensors
 libsmartcols-dev    tables on the terminal
+libsqlite3-dev      run.db, what a run keeps of itself
 '
 packages_demo='
 wordnet-base        the definitions that play the private text

@@ -55,6 +55,8 @@ main (int argc, char **argv)
 {
     //  A reader that goes away ends a write with an error, not the process with a signal.
     signal (SIGPIPE, SIG_IGN);
+    //  And a file that may not grow is an error like a full disk.
+    signal (SIGXFSZ, SIG_IGN);
     const char *word = argc > 1 ? argv[1] : "";
     if (strcmp (word, "help") == 0 && argc > 2) {
         char *verb_help[] = {argv[2], "--help", NULL};

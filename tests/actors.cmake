@@ -2,6 +2,7 @@
 tl_test (test_scheduler SOURCES unit/test_scheduler.c unit/scheduler_rig.c LIBRARIES tl_scheduler)
 tl_test (test_scheduler_groups SOURCES unit/test_scheduler_groups.c unit/scheduler_rig.c LIBRARIES tl_scheduler)
 tl_test (test_scheduler_chance SOURCES unit/test_scheduler_chance.c unit/scheduler_rig.c LIBRARIES tl_scheduler)
+tl_test (test_merge_job SOURCES unit/test_merge_job.c LIBRARIES tests_rig tl_actors)
 
 #  chaos_test (program test ...): a program over the stage, each of its tests by name.
 function (chaos_test program)
@@ -18,11 +19,28 @@ endfunction ()
 
 chaos_test (lost client_batch client_serial client_alone worker_before_a_step worker_before_a_save
             worker_after_a_save worker_again worker_scoring served_without_save
-            stop_without_worker broker broker_again supervisor)
+            stop_without_worker broker worker_crashes broker_again supervisor)
+chaos_test (resume all_batch all_serial all_early broker_batch broker_serial broker_serving stopped refused)
 chaos_test (stop moments keep served twice alone down client worker all_clients worker_saves)
-chaos_test (links cut_client cut_worker cut_short asleep broker_asleep order name_taken)
+chaos_test (disk broker run_db client directory)
+chaos_test (links cut_client cut_worker cut_short stall_client stall_worker asleep broker_asleep order name_taken)
 chaos_test (refused keys other_key no_zap plain disagree other_models other_run port_in_use second_up files part_directory)
 chaos_test (numbers nan nan_of_one damaged)
 chaos_test (hostile all deaf)
+#  The program with a hook at its sockets that does faults (chaos/fault.c), and runs whose faults a seed chooses.
+add_executable (trunkline_faults $<TARGET_OBJECTS:trunkline> chaos/fault.c)
+get_target_property (libraries trunkline LINK_LIBRARIES)
+target_link_libraries (trunkline_faults PRIVATE ${libraries})
+add_executable (chaos_seeds chaos/seeds.c chaos/stage.c)
+target_link_libraries (chaos_seeds PRIVATE tests_case tl_actors)
+set_target_properties (trunkline_faults chaos_seeds PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+#  A smoke of them; scripts/bench chaos runs 200.
+set (seeds 1-10)
+if (CMAKE_C_FLAGS MATCHES fsanitize)
+    set (seeds 1-4)
+endif ()
+add_test (NAME chaos_seeds COMMAND chaos_seeds ${seeds} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties (chaos_seeds PROPERTIES TIMEOUT 400 LABELS "chaos;processes"
+                      ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline_faults>;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
 #  What the broker holds is measured there: memory that AddressSanitizer keeps back is not meant.
 set_property (TEST chaos_hostile-deaf APPEND PROPERTY ENVIRONMENT "ASAN_OPTIONS=quarantine_size_mb=1")

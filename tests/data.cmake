@@ -14,6 +14,7 @@ add_test (NAME tokenizer_shared_smollm2
           COMMAND sh -c "exec $<TARGET_FILE:tokenizer_check> ../shared/golden/tokenizers/smollm2-135m-instruct.json \"\${TL_SMOLLM2:-TL_SMOLLM2, which is not set,}\""
           WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties (tokenizer_shared_smollm2 PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
+tl_test (test_split SOURCES unit/test_split.c LIBRARIES tl_data)
 tl_test (test_tokenizer SOURCES unit/test_tokenizer.c tiny_tokenizer.c tiny_bpe.c LIBRARIES tl_data PkgConfig::SODIUM)
 tl_test (test_chat SOURCES unit/test_chat.c tiny_tokenizer.c tiny_bpe.c LIBRARIES tl_data PkgConfig::SODIUM)
 tl_test (test_tokenizer_refused SOURCES unit/test_tokenizer_refused.c tiny_bpe.c LIBRARIES tl_data PkgConfig::SODIUM)

@@ -277,7 +277,9 @@ static const char *
 s_kind_name (const tl_yaml_t *node)
 {
     static const char *const names[] = {"nothing", "a single value", "a list", "a mapping"};
-    return names[node->kind];
+    static const char *const empty[] = {"nothing", "a single value", "an empty list",
+                                        "an empty mapping"};
+    return node->count ? names[node->kind] : empty[node->kind];
 }
 
 static int
@@ -426,6 +428,13 @@ s_read_row (const s_reader_t *self, const tl_setting_t *row, const tl_yaml_t *ma
         return !self->topology ? s_check_list (self, row, node, path)
                                : s_read_peers (self, row, node, path);
     if (row->kind == TL_SETTING_SECTION || row->kind == TL_SETTING_OPTION) {
+        const tl_choice_t *word = node && node->kind == TL_YAML_SCALAR && row->choices
+                                      ? s_find_choice (row->choices, node->text)
+                                      : NULL;
+        if (word) {
+            *(bool *)((char *)base + row->offset) = word->value;
+            return s_read_map (self, NULL, row->path, path, base);
+        }
         if (node && node->kind != TL_YAML_MAP)
             return s_wrong_kind (self, node, row, path);
         if (row->kind == TL_SETTING_OPTION)

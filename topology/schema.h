@@ -10,10 +10,10 @@
 #include "yaml.h"
 
 typedef enum {
-    TL_SETTING_SECTION,   //  a mapping of further keys
-    TL_SETTING_OPTION,    //  a section that may be left out; bool: whether it is there
-    TL_SETTING_PEERS,     //  a list of mappings; its rows' paths go on with "[]."
-    TL_SETTING_COUNT,     //  size_t or uint64_t, in [min, max]
+    TL_SETTING_SECTION, //  a mapping of further keys; with choices also one of their words, a bool
+    TL_SETTING_OPTION,  //  a section that may be left out; bool: whether it is there
+    TL_SETTING_PEERS,   //  a list of mappings; its rows' paths go on with "[]."
+    TL_SETTING_COUNT,   //  size_t or uint64_t, in [min, max]
     TL_SETTING_MEGABYTES, //  size_t in bytes, written in units of 2^20
     TL_SETTING_INTEGER,   //  int in [min, max]
     TL_SETTING_MS,        //  int64_t in [min, max]

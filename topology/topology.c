@@ -204,6 +204,18 @@ s_check_compute (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *e
 static int
 s_check_split (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
 {
+    if (self->split.none && self->federate.clients != TL_CLIENTS_AVERAGE)
+        return s_complain (self, root, "split", err,
+                           "with none each client trains a whole model, and only "
+                           "federate.clients: average makes them one; set that");
+    if (self->split.none && self->schedule.mode != TL_MODE_BATCH)
+        return s_complain (self, root, "split", err,
+                           "with none there is no trunk to share out; set schedule.mode: batch, "
+                           "where every client does each step by itself");
+    if (self->split.none && (self->tune.parts != TL_PART_ALL || self->worker_count > 1))
+        return s_complain (self, root, "split", err,
+                           "with none a client's part is the whole model and one worker keeps the "
+                           "time; leave tune.parts out and name one worker");
     const char *path = self->split.front == 0 ? "split.front" : "split.tail";
     if ((self->split.front > 0 && self->split.tail > 0) || self->privacy.allow_unsafe_split)
         return 0;

@@ -70,6 +70,7 @@ typedef struct {
         size_t hidden;          //  of a synthetic one: columns of its rows
     } model;
     struct {
+        bool none;          //  the client keeps all of it; front and tail mean nothing then
         size_t front, tail; //  split.front, split.tail: blocks kept by the client
     } split;
     struct {

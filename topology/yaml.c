@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistr.h>
 
 enum { MAX_DEPTH = 16, MAX_CHILDREN = 100000 };
 
@@ -283,6 +284,25 @@ s_parse_any (const s_reader_t *reader, const char *text, size_t size)
     return made;
 }
 
+//  libfyaml looks at values only; a comment or a key would go through.
+static tl_yaml_t *
+s_refuse_bytes (const s_reader_t *self, const char *text, const char *bad)
+{
+    int line = 1;
+    const char *begin = text;
+    for (const char *at = text; at < bad; at++)
+        if (*at == '\n') {
+            line++;
+            begin = at + 1;
+        }
+    char what[128];
+    snprintf (what, sizeof what,
+              "the byte 0x%02x is not UTF-8 text; save the file as UTF-8, or write the letter anew",
+              (unsigned)(unsigned char)*bad);
+    return s_refuse (self, line,
+                     (int)u8_mbsnlen ((const uint8_t *)begin, (size_t)(bad - begin)) + 1, what);
+}
+
 tl_yaml_t *
 tl_yaml_parse (const char *name, const char *text, size_t size, tl_error_t *err)
 {
@@ -292,6 +312,9 @@ tl_yaml_parse (const char *name, const char *text, size_t size, tl_error_t *err)
         return s_refuse (&reader, 1, 1, "the file is empty; write a mapping of keys");
     if (memchr (text, 0, size))
         return s_refuse (&reader, 1, 1, "the file holds NUL bytes; it must be UTF-8 text");
+    const uint8_t *bad = u8_check ((const uint8_t *)text, size);
+    if (bad)
+        return s_refuse_bytes (&reader, text, (const char *)bad);
 
     tl_yaml_t *root = s_parse_any (&reader, text, size);
     if (root && root->kind != TL_YAML_MAP) {

@@ -366,6 +366,38 @@ tl_mkdirs (const char *path, tl_error_t *err)
     return 0;
 }
 
+int
+tl_dir_check (const char *path, tl_error_t *err)
+{
+    char part[PATH_MAX], parent[PATH_MAX];
+    struct stat status = {0};
+    if (!*path)
+        return tl_fail (err, TL_BAD_INPUT, "the path of a directory is empty; give one");
+    if (s_join (part, sizeof part, path, "", err) != 0)
+        return -1;
+    //  The nearest thing above it that is there; "." and "/" are.
+    while (stat (part, &status) != 0) {
+        if (errno != ENOENT && errno != ENOTDIR)
+            return tl_fail (err, TL_BAD_INPUT, "%s can't be reached (%s); choose another directory",
+                            part, strerror (errno));
+        s_parent (parent, part);
+        if (strcmp (parent, part) == 0)
+            break;
+        strcpy (part, parent);
+    }
+    if (!S_ISDIR (status.st_mode))
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s is not a directory, so nothing can be saved in %s; remove it or choose "
+                        "another directory",
+                        part, path);
+    if (access (part, W_OK | X_OK) != 0)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "nothing can be saved in %s: %s can't be written (%s); see to its "
+                        "permissions or choose another directory",
+                        path, part, strerror (errno));
+    return 0;
+}
+
 static int
 s_remove_entry (const char *path, const struct stat *status, int type, struct FTW *ftw)
 {

@@ -8,6 +8,7 @@
 
 #include "data/data.h"
 #include "fed/parts.h"
+#include "file.h"
 #include "memory.h"
 #include "nearest.h"
 #include "net/keys.h"
@@ -33,6 +34,7 @@ typedef struct {
     size_t micro_rows;         //  rows of the largest micro of one client
     size_t all_rows;           //  of all clients together
     size_t longest, labels;    //  of any sequence; of all clients' micros together
+    char *sets, *keys;         //  all --set, and that of keys, to be repeated in advice
 } s_check_t;
 
 //  True if parts of that host are to be checked.
@@ -121,8 +123,8 @@ s_say_elsewhere (s_check_t *self)
         if (s_is_here (self, part.host))
             continue;
         snprintf (who, sizeof who, "%s.%s", part.role, part.name);
-        s_say (self, "NOT CHECKED", who, "belongs on %s; run there: trunkline check %s --host %s",
-               part.host, self->topology->source, part.host);
+        s_say (self, "NOT CHECKED", who, "belongs on %s; run there: trunkline check %s --host %s%s",
+               part.host, self->topology->source, part.host, self->sets);
     }
 }
 
@@ -137,6 +139,11 @@ s_check_model (s_check_t *self, tl_error_t *err)
     bool clients = s_any_here (self, "client");
     if (!clients && !s_any_here (self, "worker"))
         return 0;
+    if (topology->model.synthetic) {
+        s_say (self, "model", "synthetic", "hidden %zu, nothing is computed",
+               topology->model.hidden);
+        return 0;
+    }
     if (!(self->model = tl_model_of (topology, err)) ||
         tl_split_check (topology, self->model, err) != 0)
         return -1;
@@ -144,9 +151,13 @@ s_check_model (s_check_t *self, tl_error_t *err)
     s_say (self, "model", path, "%s, %zu blocks, hidden %zu, vocabulary %zu, head %s",
            tl_family_name (config->family), config->blocks, config->hidden, config->vocab,
            config->tied ? "tied" : "of its own");
-    s_say (self, "split", topology->name, "front %zu, trunk %zu, tail %zu blocks",
-           topology->split.front, config->blocks - topology->split.front - topology->split.tail,
-           topology->split.tail);
+    if (topology->split.none)
+        s_say (self, "split", topology->name, "none: each client has all %zu blocks",
+               config->blocks);
+    else
+        s_say (self, "split", topology->name, "front %zu, trunk %zu, tail %zu blocks",
+               topology->split.front, config->blocks - topology->split.front - topology->split.tail,
+               topology->split.tail);
     if (config->max_positions && topology->train.max_length > config->max_positions)
         return tl_fail (
             err, TL_BAD_INPUT,
@@ -172,10 +183,13 @@ s_check_file (s_check_t *self, const tl_client_spec_t *client, const char *path,
     tl_dataset_t *data = tl_dataset_open (path, self->tokenizer, &options, err);
     if (!data)
         return -1;
+    char shortened[64] = "";
+    if (tl_dataset_shortened (data))
+        snprintf (shortened, sizeof shortened, ", %zu of them shortened to train.max_length %zu",
+                  tl_dataset_shortened (data), topology->train.max_length);
     s_say (self, trains ? "data" : "eval", client->name, "%s: %zu example%s, %llu label tokens%s",
            path, tl_dataset_count (data), tl_dataset_count (data) == 1 ? "" : "s",
-           (unsigned long long)tl_dataset_labels (data),
-           tl_dataset_shortened (data) ? ", some shortened to train.max_length" : "");
+           (unsigned long long)tl_dataset_labels (data), shortened);
     if (trains) {
         size_t micros = topology->train.micros;
         tl_extent_t extent =
@@ -195,7 +209,7 @@ s_check_text (s_check_t *self, tl_error_t *err)
     const tl_topology_t *topology = self->topology;
     for (size_t i = 0; i < topology->client_count; i++) {
         const tl_client_spec_t *client = &topology->clients[i];
-        if (!s_is_here (self, client->host))
+        if (!s_is_here (self, client->host) || client->synthetic.is)
             continue;
         if (s_check_file (self, client, client->data, true, err) != 0 ||
             (client->eval && s_check_file (self, client, client->eval, false, err) != 0))
@@ -319,10 +333,10 @@ s_check_admitted (s_check_t *self, tl_error_t *err)
             rc =
                 tl_fail (err, TL_BAD_INPUT,
                          "%s holds no public key of %s %s, the broker would turn it away; run%s%s: "
-                         "trunkline keys make %s %s.%s%s",
+                         "trunkline keys make %s %s.%s%s%s",
                          topology->keys, part.role, part.name, elsewhere ? " on " : "",
                          elsewhere ? part.host : "", topology->source, part.role, part.name,
-                         elsewhere ? ", and copy its .key file here" : "");
+                         self->keys, elsewhere ? ", and copy its .key file here" : "");
     }
     free (keys);
     return rc;
@@ -337,6 +351,25 @@ s_check_keys (s_check_t *self, tl_error_t *err)
             return -1;
     }
     return s_any_here (self, "broker") ? s_check_admitted (self, err) : 0;
+}
+
+//  ---------------------------------------------------------------------------------------------
+//  Saves
+
+static int
+s_check_saves (s_check_t *self, tl_error_t *err)
+{
+    const tl_topology_t *topology = self->topology;
+    if (!s_any_here (self, NULL))
+        return 0;
+    char *run = tl_format ("%s/%s", topology->checkpoint.dir, topology->name);
+    int rc = tl_dir_check (run, err);
+    if (rc != 0)
+        tl_fail_in (err, "%s: checkpoint.dir", topology->source);
+    else
+        s_say (self, "saves", topology->name, "%s can be written", run);
+    free (run);
+    return rc;
 }
 
 //  ---------------------------------------------------------------------------------------------
@@ -366,7 +399,8 @@ s_print_settings (tl_format_t format)
 
 //  Each needs what those before it opened.
 static int (*const s_checks[]) (s_check_t *, tl_error_t *) = {
-    s_check_host, s_check_model, s_check_text, s_check_parts, s_check_budgets, s_check_keys};
+    s_check_host,    s_check_model, s_check_text, s_check_parts,
+    s_check_budgets, s_check_keys,  s_check_saves};
 
 static int
 s_run (const tl_arguments_t *arguments, tl_error_t *err)
@@ -383,8 +417,11 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[0], err);
     if (!topology)
         return -1;
-    s_check_t self = {
-        .topology = topology, .host = options->host, .table = tl_table_new ("checks", columns, 3)};
+    s_check_t self = {.topology = topology,
+                      .host = options->host,
+                      .table = tl_table_new ("checks", columns, 3),
+                      .sets = tl_verb_again (arguments, ""),
+                      .keys = tl_verb_again (arguments, "keys=")};
     s_say (&self, "topology", topology->name, "%s: %zu client%s, %zu worker%s, mode %s",
            topology->source, topology->client_count, topology->client_count == 1 ? "" : "s",
            topology->worker_count, topology->worker_count == 1 ? "" : "s",
@@ -398,6 +435,8 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     if (rc == 0 && !s_any_here (&self, NULL))
         fprintf (stderr, "nothing was checked: no part of %s belongs on this machine\n",
                  topology->source);
+    free (self.sets);
+    free (self.keys);
     tl_table_destroy (&self.table);
     tl_tokenizer_destroy (&self.tokenizer);
     tl_model_destroy (&self.model);
@@ -421,8 +460,9 @@ const tl_verb_t tl_verb_check = {
     .max_words = 1,
     .help = "read a topology and everything it names, before a run does",
     .more =
-        "Opens the model, the sites' text and the keys that parts on this host need, and plans\n"
-        "memory. Parts of other hosts are listed as NOT CHECKED, with the command to run there.",
+        "Opens the model, the sites' text and the keys that parts on this host need, plans memory\n"
+        "and looks whether checkpoint.dir can be written. Parts of other hosts are listed as NOT "
+        "CHECKED, with the command to run there.",
     .options = s_table,
     .defaults = &s_defaults,
     .options_size = sizeof (s_options_t),

@@ -25,6 +25,11 @@ tl_engine_open (tl_engine_t *self, const tl_site_options_t *of, const tl_topolog
                 const char *path, size_t threads, tl_error_t *err)
 {
     *self = (tl_engine_t){.of = of, .topology = topology};
+    if (of->live && topology->split.none)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s: with split: none a site has the whole model and there is no worker to "
+                        "ask; give --saved in place of --live",
+                        topology->source);
     path = topology ? topology->model.path : path;
     if (threads == 0)
         threads = topology ? (size_t)topology->workers[0].threads : 1;

@@ -98,7 +98,7 @@ s_check_finite (const char *path, double nll, tl_error_t *err)
 {
     if (isfinite (nll))
         return 0;
-    return tl_fail (err, TL_FAILED,
+    return tl_fail (err, TL_BAD_INPUT,
                     "%s: the loss is %f; the adapter or the model is broken, train it "
                     "again with a lower train.lr",
                     path, nll);

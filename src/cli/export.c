@@ -282,12 +282,13 @@ const tl_verb_t tl_verb_export = {
     .min_words = 0,
     .max_words = 1,
     .help = "write what was trained for other programs: peft, transformers, llama.cpp",
-    .more =
-        "With a TOPOLOGY alone it joins what a site and the worker saved under checkpoint.dir "
-        "on this\n"
-        "machine. peft: LoRA factors and their settings. hf: the base with W + scaling * B A, "
-        "or with\n"
-        "fully tuned weights, and the files beside it. gguf-lora: LoRA for --lora of llama.cpp.",
+    .more = "With a TOPOLOGY alone it joins what a site and the worker saved under checkpoint.dir "
+            "on this\n"
+            "machine. peft: LoRA factors and their settings. hf: the base with W + scaling * B A, "
+            "or with\n"
+            "fully tuned weights, and the files beside it; of a GGUF file without the tokenizer's. "
+            "gguf-lora:\n"
+            "LoRA for --lora of llama.cpp.",
     .options = s_table,
     .defaults = &s_defaults,
     .options_size = sizeof (s_options_t),

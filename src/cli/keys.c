@@ -162,8 +162,10 @@ s_list (const tl_arguments_t *arguments, const char *directory, const tl_topolog
                                           {"age_days", "age in days", 1}};
     tl_key_t *keys = NULL;
     size_t count = 0, wrong = 0;
-    char *make = topology ? tl_format ("trunkline keys make %s", topology->source)
+    char *keys_set = tl_verb_again (arguments, "keys=");
+    char *make = topology ? tl_format ("trunkline keys make %s%s", topology->source, keys_set)
                           : tl_format ("trunkline keys make --dir %s ROLE.NAME...", directory);
+    free (keys_set);
     int rc = 0;
     if (!tl_exists (directory))
         rc = tl_fail (err, TL_BAD_INPUT, "there is no directory %s; make it and its keys with: %s",

@@ -37,21 +37,47 @@ s_check_out (const char *model, const char *out, tl_error_t *err)
     return rc;
 }
 
+//  "out.gguf: 11 tensors, 4 in q4_0, 2 in q8_0 and 5 in fp32, 1.2 MB": the type asked for comes first.
 static void
-s_print (const tl_arguments_t *arguments, const char *type, bool tokenizer,
+s_print_text (const char *out, tl_dtype_t type, bool tokenizer, const tl_quantise_report_t *report)
+{
+    size_t kinds = 0, said = 0;
+    for (size_t i = 0; i < TL_DTYPES; i++)
+        kinds += report->of[i] > 0;
+    printf ("%s: %zu tensors", out, report->tensors);
+    for (size_t i = 0; i <= TL_DTYPES; i++) {
+        size_t at = i == 0 ? type : i - 1;
+        if (report->of[at] == 0 || (i > 0 && at == type))
+            continue;
+        printf ("%s%zu in %s",
+                said == 0           ? ", "
+                : said + 1 == kinds ? " and "
+                                    : ", ",
+                report->of[at], tl_dtype_name ((tl_dtype_t)at));
+        said++;
+    }
+    printf (", %.1f MB%s\n", (double)report->bytes / 1e6, tokenizer ? "" : ", without a tokenizer");
+}
+
+static void
+s_print (const tl_arguments_t *arguments, tl_dtype_t type, bool tokenizer,
          const tl_quantise_report_t *report)
 {
     const char *out = arguments->words[1];
     if (arguments->format == TL_FORMAT_TEXT) {
-        printf ("%s: %zu tensors in %s, %.1f MB%s\n", out, report->tensors, type,
-                (double)report->bytes / 1e6, tokenizer ? "" : ", without a tokenizer");
+        s_print_text (out, type, tokenizer, report);
         return;
     }
-    json_t *object =
-        json_pack ("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "file", out, "type", type, "tensors",
-                   (json_int_t)report->tensors, "copied", (json_int_t)report->copied, "requantised",
-                   (json_int_t)report->requantised, "short_rows", (json_int_t)report->short_rows,
-                   "bytes", (json_int_t)report->bytes, "tokenizer", tokenizer);
+    json_t *types = json_object ();
+    for (size_t i = 0; i < TL_DTYPES; i++)
+        if (report->of[i])
+            json_object_set_new (types, tl_dtype_name ((tl_dtype_t)i),
+                                 json_integer ((json_int_t)report->of[i]));
+    json_t *object = json_pack (
+        "{s:s, s:s, s:I, s:o, s:I, s:I, s:I, s:I, s:b}", "file", out, "type", tl_dtype_name (type),
+        "tensors", (json_int_t)report->tensors, "types", types, "copied",
+        (json_int_t)report->copied, "requantised", (json_int_t)report->requantised, "short_rows",
+        (json_int_t)report->short_rows, "bytes", (json_int_t)report->bytes, "tokenizer", tokenizer);
     json_dumpf (object, stdout, JSON_COMPACT);
     printf ("\n");
     json_decref (object);
@@ -93,7 +119,7 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
         tl_warn ("%zu matrices are in fp16: blocks of %s don't fill their rows", report.short_rows,
                  tl_dtype_name (s_types[at].type));
     if (rc == 0)
-        s_print (arguments, tl_dtype_name (s_types[at].type), tokenizer, &report);
+        s_print (arguments, s_types[at].type, tokenizer, &report);
     tl_gguf_writer_destroy (&writer);
     tl_model_destroy (&model);
     return rc;

@@ -23,7 +23,7 @@
 
 typedef struct {
     bool stay;             //  --stay
-    bool replace;          //  --replace
+    bool replace, resume;  //  --replace, --resume
     uint64_t parent;       //  --parent
     uint64_t first, count; //  --first, --count; count 0: all the others
 } s_options_t;
@@ -144,7 +144,8 @@ s_run_role (const char *role, const char *name, const tl_topology_t *topology,
             const s_options_t *options, tl_error_t *err)
 {
     if (strcmp (role, "broker") == 0) {
-        tl_broker_options_t broker = {.stay = options->stay, .replace = options->replace};
+        tl_broker_options_t broker = {
+            .stay = options->stay, .replace = options->replace, .resume = options->resume};
         return tl_broker_run (topology, &broker, err);
     }
     if (strcmp (role, "load") == 0)
@@ -165,6 +166,9 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     const s_options_t *options = arguments->options;
     if (options->parent && s_follow (options->parent, err))
         return -1;
+    if (options->resume && options->replace)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "run: --resume continues a run and --replace begins it anew; give one");
     const char *role = arguments->words[0];
     bool load = strcmp (role, "load") == 0;
     bool only = load || strcmp (role, "broker") == 0 || strcmp (role, "aggregator") == 0;
@@ -200,7 +204,9 @@ static const tl_option_t s_table[] = {
     {"stay", TL_OPTION_FLAG, offsetof (s_options_t, stay), NULL, 0, 0,
      "broker: after the last step go on serving eval and generate"},
     {"replace", TL_OPTION_FLAG, offsetof (s_options_t, replace), NULL, 0, 0,
-     "broker: replace the saved run of that name though it did not end"},
+     "broker: begin the run anew though the one that is there is not over"},
+    {"resume", TL_OPTION_FLAG, offsetof (s_options_t, resume), NULL, 0, 0,
+     "broker: continue the run that is there from its last common save"},
     {"parent", TL_OPTION_COUNT, offsetof (s_options_t, parent), "PID", 1, 4194304,
      "end when that process, which started this one, is gone"},
     {"first", TL_OPTION_COUNT, offsetof (s_options_t, first), "N", 1, 65536,

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "memory.h"
 #include "net/keys.h"
+#include "stats/rundb.h"
 #include "ui/board.h"
 #include "ui/json.h"
 
@@ -17,7 +18,9 @@
 #include <unistd.h>
 
 typedef struct {
-    bool stay; //  --stay
+    bool stay;    //  --stay
+    bool resume;  //  --resume
+    bool replace; //  --replace
 } s_options_t;
 
 static bool
@@ -26,13 +29,30 @@ s_broker_is_here (const tl_topology_t *topology)
     return strcmp (topology->broker.host, "localhost") == 0;
 }
 
-//  A broker begins anew, and the parts then drop what they saved. Elsewhere a part may be coming back to its run.
+//  A run that is over is replaced by the next; one that isn't, only where that was asked for (else the broker says so).
+static bool
+s_replaces (const tl_topology_t *topology, const s_options_t *options)
+{
+    if (!s_broker_is_here (topology) || options->resume || options->replace)
+        return s_broker_is_here (topology) && options->replace;
+    char *path = tl_save_run_db (topology);
+    tl_error_t none;
+    tl_rundb_t *db = tl_exists (path) ? tl_rundb_open (path, &none) : NULL;
+    json_t *rows = db ? tl_rundb_ask (db, "SELECT complete FROM run", &none) : NULL;
+    bool over = json_integer_value (json_object_get (json_array_get (rows, 0), "complete")) != 0;
+    json_decref (rows);
+    tl_rundb_destroy (&db);
+    free (path);
+    return over;
+}
+
+//  A broker that begins anew makes the parts drop what they saved. Elsewhere a part may be coming back to its run.
 static void
 s_warn_of_replacement (const tl_topology_t *topology)
 {
     const tl_topology_t *t = topology;
     int64_t newest = -1;
-    for (size_t i = 0; s_broker_is_here (t) && i < 1 + t->worker_count + t->client_count; i++) {
+    for (size_t i = 0; i < 1 + t->worker_count + t->client_count; i++) {
         const char *part = i == 0                 ? "broker"
                            : i <= t->worker_count ? t->workers[i - 1].name
                                                   : t->clients[i - 1 - t->worker_count].name;
@@ -44,7 +64,7 @@ s_warn_of_replacement (const tl_topology_t *topology)
     if (newest >= 0)
         fprintf (stderr,
                  "replaces the run saved in %s/%s, step %lld; to keep a run, give the next one "
-                 "another name: --set name=%s-2 (one that has ended can't be continued)\n",
+                 "another name: --set name=%s-2\n",
                  t->checkpoint.dir, t->name, (long long)newest, t->name);
 }
 
@@ -102,7 +122,8 @@ s_finish (tl_board_t *board, const tl_topology_t *topology, bool good, tl_error_
     tl_board_end (board);
     json_t *summary = tl_board_summary (board);
     unsigned long long steps =
-        (unsigned long long)json_integer_value (json_object_get (summary, "steps"));
+        (unsigned long long)(json_integer_value (json_object_get (summary, "steps")) +
+                             json_integer_value (json_object_get (summary, "resumed_round")));
     if (steps == 0 && !(good && topology->train.steps == 0)) {
         json_decref (summary);
         if (good)
@@ -138,6 +159,8 @@ s_supervise (const tl_arguments_t *arguments, const tl_topology_t *topology, tl_
                                           .overrides = arguments->overrides,
                                           .override_count = arguments->override_count,
                                           .stay = options->stay,
+                                          .resume = options->resume,
+                                          .replace = options->replace,
                                           .on_event = s_on_event,
                                           .on_line = s_on_line,
                                           .arg = board};
@@ -156,12 +179,17 @@ s_supervise (const tl_arguments_t *arguments, const tl_topology_t *topology, tl_
 static int
 s_run (const tl_arguments_t *arguments, tl_error_t *err)
 {
+    const s_options_t *options = arguments->options;
+    if (options->resume && options->replace)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "up: --resume continues a run and --replace begins it anew; give one");
     tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[0], err);
     if (!topology)
         return -1;
     int rc = s_make_keys (topology, err);
     if (rc == 0) {
-        s_warn_of_replacement (topology);
+        if (s_replaces (topology, options))
+            s_warn_of_replacement (topology);
         rc = s_supervise (arguments, topology, err);
     }
     tl_topology_destroy (&topology);
@@ -170,9 +198,14 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
 
 static const s_options_t s_defaults;
 
-static const tl_option_t s_table[] = {{"stay", TL_OPTION_FLAG, offsetof (s_options_t, stay), NULL,
-                                       0, 0, "after the last step go on serving eval and generate"},
-                                      {NULL, 0, 0, NULL, 0, 0, NULL}};
+static const tl_option_t s_table[] = {
+    {"stay", TL_OPTION_FLAG, offsetof (s_options_t, stay), NULL, 0, 0,
+     "after the last step go on serving eval and generate"},
+    {"resume", TL_OPTION_FLAG, offsetof (s_options_t, resume), NULL, 0, 0,
+     "continue the run that is there from its last common save"},
+    {"replace", TL_OPTION_FLAG, offsetof (s_options_t, replace), NULL, 0, 0,
+     "begin the run anew though the one that is there is not over"},
+    {NULL, 0, 0, NULL, 0, 0, NULL}};
 
 const tl_verb_t tl_verb_up = {
     .name = "up",
@@ -182,7 +215,8 @@ const tl_verb_t tl_verb_up = {
     .help = "start broker, workers and clients of a topology and train",
     .more =
         "Parts whose host is localhost are started here, each as a process of its own; missing\n"
-        "keys are made. Ctrl-C ends the run in order: the open step ends, all parts save.",
+        "keys are made. Ctrl-C ends the run in order: the open step ends, all parts save, and\n"
+        "--resume goes on from there, as it does when everything was killed.",
     .options = s_table,
     .defaults = &s_defaults,
     .options_size = sizeof s_defaults,

@@ -247,6 +247,28 @@ tl_verb_topology (const tl_arguments_t *arguments, const char *path, tl_error_t 
     return tl_topology_read (path, arguments->overrides, arguments->override_count, err);
 }
 
+//  longer + " --set " + text, in quotes where a shell would take text for more than a word.
+static char *
+s_add_set (char *longer, const char *text)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_-.,:/=+@%";
+    bool quoted = text[strspn (text, plain)] != 0;
+    char *whole = tl_format ("%s --set %s%s%s", longer, quoted ? "'" : "", text, quoted ? "'" : "");
+    free (longer);
+    return whole;
+}
+
+char *
+tl_verb_again (const tl_arguments_t *arguments, const char *prefix)
+{
+    char *all = tl_strdup ("");
+    for (size_t i = 0; i < arguments->override_count; i++)
+        if (strncmp (arguments->overrides[i], prefix, strlen (prefix)) == 0)
+            all = s_add_set (all, arguments->overrides[i]);
+    return all;
+}
+
 bool
 tl_verb_is_here (const char *host)
 {

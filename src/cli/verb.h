@@ -71,6 +71,10 @@ int tl_verb_main (const tl_verb_t *verb, int argc, char **argv);
 //  The host of a topology's actor is this machine: localhost, or its name.
 bool tl_verb_is_here (const char *host);
 
+//  The --set of the command line whose key begins with prefix, as they are to be given again: " --set a.b=c", or "". For
+//  advice; the caller frees.
+char *tl_verb_again (const tl_arguments_t *arguments, const char *prefix);
+
 //  The topology named by a word of the command line, with its --set.
 tl_topology_t *tl_verb_topology (const tl_arguments_t *arguments, const char *path,
                                  tl_error_t *err);

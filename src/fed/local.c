@@ -222,7 +222,7 @@ tl_local_step (tl_local_t *self, tl_local_step_t *result, tl_error_t *err)
     if (!isfinite (result->loss)) {
         s_drop_gradients (self);
         return tl_fail (
-            err, TL_FAILED,
+            err, TL_BAD_INPUT,
             "step %llu: the loss is %f; the adapter stays as it was before this step: lower "
             "train.lr or set train.clip",
             (unsigned long long)self->next + 1, result->loss);
@@ -230,10 +230,7 @@ tl_local_step (tl_local_t *self, tl_local_step_t *result, tl_error_t *err)
     if (tl_chain_update (self->chain, result->labels, topology->train.clip, result->lr,
                          &result->norm, err) != 0) {
         s_drop_gradients (self);
-        tl_fail_in (err, "step %llu", (unsigned long long)self->next + 1);
-        if (err)
-            err->code = TL_FAILED;
-        return -1;
+        return tl_fail_in (err, "step %llu", (unsigned long long)self->next + 1);
     }
     self->labels += result->labels;
     self->next++;

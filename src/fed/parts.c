@@ -11,7 +11,26 @@
 #include <string.h>
 
 //  ---------------------------------------------------------------------------------------------
-//  Settings
+//  Settings and ranges
+
+//  What the client keeps, in order, and what is the worker's. Without a split that is everything, and nothing.
+static size_t
+s_client_ranges (const tl_topology_t *topology, size_t blocks, tl_range_t ranges[2])
+{
+    ranges[0] = (tl_range_t){true, 0, topology->split.front, false};
+    ranges[1] = (tl_range_t){false, blocks - topology->split.tail, blocks, true};
+    if (topology->split.none)
+        ranges[0] = (tl_range_t){true, 0, blocks, true};
+    return topology->split.none ? 1 : 2;
+}
+
+static tl_range_t
+s_worker_range (const tl_topology_t *topology, size_t blocks)
+{
+    if (topology->split.none)
+        return (tl_range_t){false, 0, 0, false};
+    return (tl_range_t){false, topology->split.front, blocks - topology->split.tail, false};
+}
 
 static void
 s_tune (const tl_topology_t *topology, bool trains, tl_tune_t *tune)
@@ -69,6 +88,8 @@ tl_split_check (const tl_topology_t *topology, const tl_model_t *model, tl_error
 {
     size_t blocks = tl_model_config (model)->blocks;
     size_t front = topology->split.front, tail = topology->split.tail;
+    if (topology->split.none)
+        return 0;
     if (front < blocks && tail < blocks - front)
         return 0;
     return tl_fail (
@@ -81,6 +102,8 @@ tl_split_check (const tl_topology_t *topology, const tl_model_t *model, tl_error
 bool
 tl_norm_is_joint (const tl_topology_t *topology)
 {
+    if (topology->split.none)
+        return false;
     return topology->client_count == 1 || topology->federate.clients == TL_CLIENTS_SYNC ||
            !(topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL));
 }
@@ -96,26 +119,25 @@ s_trains (const tl_topology_t *topology, const tl_model_t *model, unsigned parts
 bool
 tl_front_trains (const tl_topology_t *topology, const tl_model_t *model)
 {
-    return s_trains (topology, model, TL_PART_FRONT | TL_PART_TAIL,
-                     (tl_range_t){true, 0, topology->split.front, false});
+    return !topology->split.none && s_trains (topology, model, TL_PART_FRONT | TL_PART_TAIL,
+                                              (tl_range_t){true, 0, topology->split.front, false});
 }
 
 bool
 tl_client_trains (const tl_topology_t *topology, const tl_model_t *model)
 {
-    size_t blocks = tl_model_config (model)->blocks;
-    return tl_front_trains (topology, model) ||
-           s_trains (topology, model, TL_PART_FRONT | TL_PART_TAIL,
-                     (tl_range_t){false, blocks - topology->split.tail, blocks, true});
+    tl_range_t ranges[2];
+    bool trains = false;
+    for (size_t i = s_client_ranges (topology, tl_model_config (model)->blocks, ranges); i-- > 0;)
+        trains |= s_trains (topology, model, TL_PART_FRONT | TL_PART_TAIL, ranges[i]);
+    return trains;
 }
 
 bool
 tl_worker_trains (const tl_topology_t *topology, const tl_model_t *model)
 {
-    size_t blocks = tl_model_config (model)->blocks;
-    return s_trains (
-        topology, model, TL_PART_TRUNK,
-        (tl_range_t){false, topology->split.front, blocks - topology->split.tail, false});
+    return s_trains (topology, model, TL_PART_TRUNK,
+                     s_worker_range (topology, tl_model_config (model)->blocks));
 }
 
 tl_schedule_t
@@ -136,12 +158,11 @@ tl_part_of_client (const tl_topology_t *topology, tl_model_t *model, tl_error_t 
 {
     if (tl_split_check (topology, model, err) != 0)
         return NULL;
-    size_t blocks = tl_model_config (model)->blocks;
-    tl_range_t ranges[2] = {{true, 0, topology->split.front, false},
-                            {false, blocks - topology->split.tail, blocks, true}};
+    tl_range_t ranges[2];
+    size_t count = s_client_ranges (topology, tl_model_config (model)->blocks, ranges);
     tl_tune_t tune;
     s_tune (topology, (topology->tune.parts & (TL_PART_FRONT | TL_PART_TAIL)) != 0, &tune);
-    return tl_part_new (model, ranges, 2, &tune, err);
+    return tl_part_new (model, ranges, count, &tune, err);
 }
 
 tl_part_t *
@@ -149,10 +170,9 @@ tl_part_of_worker (const tl_topology_t *topology, tl_model_t *model, tl_error_t 
 {
     if (tl_split_check (topology, model, err) != 0)
         return NULL;
-    size_t blocks = tl_model_config (model)->blocks;
-    tl_range_t range = {false, topology->split.front, blocks - topology->split.tail, false};
+    tl_range_t range = s_worker_range (topology, tl_model_config (model)->blocks);
     tl_tune_t tune;
-    s_tune (topology, (topology->tune.parts & TL_PART_TRUNK) != 0, &tune);
+    s_tune (topology, !topology->split.none && (topology->tune.parts & TL_PART_TRUNK), &tune);
     return tl_part_new (model, &range, 1, &tune, err);
 }
 
@@ -192,6 +212,8 @@ tl_chain_t *
 tl_chain_split (const tl_topology_t *topology, tl_model_t *model, tl_error_t *err)
 {
     tl_part_t *client = tl_part_of_client (topology, model, err);
+    if (topology->split.none)
+        return s_chain_new (model, client, NULL, false);
     tl_part_t *trunk = client ? tl_part_of_worker (topology, model, err) : NULL;
     return s_chain_new (model, client, trunk, true);
 }

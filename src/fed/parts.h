@@ -32,7 +32,7 @@ bool tl_worker_trains (const tl_topology_t *topology, const tl_model_t *model);
 //  The learning rate's course over a run of so many steps.
 tl_schedule_t tl_schedule_of (const tl_topology_t *topology, uint64_t steps);
 
-//  The client's part {front, tail} and the worker's {trunk}, frozen where tune.parts leaves them out.
+//  The client's part {front, tail}, or everything with split: none, and the worker's {trunk}, frozen where tune.parts leaves them out.
 //  The model must outlive the part. NULL and a sentence on failure.
 tl_part_t *tl_part_of_client (const tl_topology_t *topology, tl_model_t *model, tl_error_t *err);
 tl_part_t *tl_part_of_worker (const tl_topology_t *topology, tl_model_t *model, tl_error_t *err);

@@ -20,7 +20,7 @@ struct tl_site {
     const tl_topology_t *topology;
     tl_model_t *model;
     tl_part_t *part;
-    tl_segment_t *front, *tail; //  of the part
+    tl_segment_t *front, *tail; //  of the part; front NULL: tail is the whole model
     tl_tokenizer_t *tokenizer;
     tl_dataset_t *data;           //  NULL for a reader
     const tl_dataset_t *held_out; //  NULL if there is none
@@ -47,8 +47,8 @@ s_part (tl_site_t *self, tl_error_t *err)
     tl_tape_destroy (&self->slice_front);
     tl_part_destroy (&self->part);
     self->part = part;
-    self->front = tl_part_segment (part, 0);
-    self->tail = tl_part_segment (part, 1);
+    self->front = self->topology->split.none ? NULL : tl_part_segment (part, 0);
+    self->tail = tl_part_segment (part, self->topology->split.none ? 0 : 1);
     return 0;
 }
 
@@ -164,7 +164,7 @@ tl_site_part (tl_site_t *self)
 bool
 tl_site_wants_gradient (const tl_site_t *self)
 {
-    return tl_segment_trains (self->front);
+    return self->front && tl_segment_trains (self->front);
 }
 
 size_t
@@ -245,14 +245,20 @@ tl_site_begin (tl_site_t *self, uint64_t round, size_t micros)
     self->open = tl_alloc (micros * sizeof *self->open);
 }
 
+static void
+s_read (tl_site_t *self, size_t micro)
+{
+    tl_assert (micro < self->micros && !self->open[micro].data);
+    self->open[micro].data =
+        tl_dataset_micro (self->data, self->topology->train.seed, self->client, self->cursor,
+                          self->topology->train.batch_size, micro, self->micros);
+}
+
 const float *
 tl_site_front (tl_site_t *self, size_t micro, const tl_batch_t **batch)
 {
-    tl_assert (micro < self->micros && !self->open[micro].data);
     tl_open_t *open = &self->open[micro];
-    open->data =
-        tl_dataset_micro (self->data, self->topology->train.seed, self->client, self->cursor,
-                          self->topology->train.batch_size, micro, self->micros);
+    s_read (self, micro);
     open->front = tl_segment_forward (self->front, &open->data->batch, self->round, NULL, true);
     *batch = &open->data->batch;
     return tl_tape_output (open->front);
@@ -273,6 +279,14 @@ tl_site_tail (tl_site_t *self, size_t micro, const float *hidden, float *gradien
     self->labels += labels;
     open->tail = true;
     return labels;
+}
+
+uint64_t
+tl_site_learn (tl_site_t *self, size_t micro)
+{
+    tl_assert (!self->front);
+    s_read (self, micro);
+    return tl_site_tail (self, micro, NULL, NULL);
 }
 
 size_t
@@ -303,7 +317,7 @@ tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, double
     *labels = self->labels;
     *nll = self->nll;
     if (!isfinite (self->nll))
-        return tl_fail (err, TL_FAILED,
+        return tl_fail (err, TL_BAD_INPUT,
                         "the loss is %f at step %llu of %s: the last good adapter is kept; lower "
                         "train.lr or look at the data",
                         self->nll, (unsigned long long)self->cursor,
@@ -493,6 +507,28 @@ tl_site_slice (tl_site_t *self, size_t *first, const float **rows, const tl_batc
     tl_micro_t *micro = tl_dataset_slice (self->held_out, *first, count);
     *first += count;
     return s_slice (self, micro, rows, batch);
+}
+
+void
+tl_site_evaluate (tl_site_t *self, double *nll, uint64_t *labels)
+{
+    tl_assert (!self->front);
+    *nll = 0;
+    *labels = 0;
+    for (size_t first = 0, count;
+         self->held_out && (count = tl_dataset_fit (self->held_out, first, TL_EVALUATE_ROWS));
+         first += count) {
+        tl_micro_t *micro = tl_dataset_slice (self->held_out, first, count);
+        double *losses = tl_alloc (count * sizeof *losses);
+        tl_tape_t *tape = tl_segment_forward (self->tail, &micro->batch, 0, NULL, false);
+        tl_segment_losses (self->tail, tape, losses);
+        for (size_t i = 0; i < count; i++)
+            *nll += losses[i];
+        *labels += micro->labels;
+        tl_tape_destroy (&tape);
+        tl_micro_destroy (&micro);
+        free (losses);
+    }
 }
 
 void

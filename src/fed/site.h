@@ -34,6 +34,8 @@ const float *tl_site_front (tl_site_t *self, size_t micro, const tl_batch_t **ba
 //  Tail and loss of one micro: hidden [rows, hidden] in, gradient [rows, hidden] out. Returns the label tokens.
 uint64_t tl_site_tail (tl_site_t *self, size_t micro, const float *hidden, float *gradient);
 void tl_site_back (tl_site_t *self, size_t micro, const float *gradient); //  front backward
+//  In place of these three where the site has the whole model (split: none). Returns the label tokens.
+uint64_t tl_site_learn (tl_site_t *self, size_t micro);
 //  Rows that must come in for that micro's tail (back: for its back), 0 if that isn't due now.
 size_t tl_site_due (const tl_site_t *self, size_t micro, bool back);
 //  Ends accumulation. terms [tl_part_tensors] of the client's part; labels of all micros, and the summed loss.
@@ -73,6 +75,8 @@ size_t tl_slice_rows (const tl_slice_t *self);                    //  that must 
 size_t tl_slice_examples (const tl_slice_t *self, size_t *first); //  how many, from which on
 uint64_t tl_slice_labels (const tl_slice_t *self);                //  tokens they are measured on
 void tl_slice_destroy (tl_slice_t **self_p);                      //  on any thread
+//  The whole held-out text where the site has the whole model: summed loss and label tokens, 0 and 0 without such text.
+void tl_site_evaluate (tl_site_t *self, double *nll, uint64_t *labels);
 //  Replaces the held-out text; lend: by what the caller owns, and which outlives the site.
 int tl_site_held_out (tl_site_t *self, const char *path, tl_error_t *err);
 void tl_site_lend (tl_site_t *self, const tl_dataset_t *held_out);

@@ -6,6 +6,7 @@
 #ifndef TL_KERNELS_TILE_H
 #define TL_KERNELS_TILE_H
 
+#include "kernels/checked.h"
 #include "kernels/loops.h"
 
 #include <xmmintrin.h>
@@ -56,12 +57,12 @@ typedef real_t tl_vector_t
 //  A sum's terms are added up in runs of so many: in fp32 the error of one long run was as large as PyTorch's own.
 enum { TL_RUN = 192 };
 
-//  out [tall, vectors * TL_LANES] = rows of a (a_stride apart) times b [depth rows, b_stride apart]. Never inlined: it
-//  needs every register.
+//  out [tall, vectors * TL_LANES] = rows of a (a_stride apart) times b [depth rows, b_stride apart]. The sums are never
+//  inlined: they need every register. They are TL_UNCHECKED: what they read and write is looked at before, as a whole.
 #define TL_DEFINE_TILE(name, tall, vectors)                                                        \
-    static __attribute__ ((noinline)) void name (real_t *restrict out, const real_t *a,            \
-                                                 size_t a_stride, const real_t *b,                 \
-                                                 size_t b_stride, size_t depth)                    \
+    static TL_UNCHECKED __attribute__ ((noinline)) void name##_sums (                              \
+        real_t *restrict out, const real_t *a, size_t a_stride, const real_t *b, size_t b_stride,  \
+        size_t depth)                                                                              \
     {                                                                                              \
         for (size_t first = 0; first < depth; first += TL_RUN) {                                   \
             const size_t end = depth - first < TL_RUN ? depth : first + TL_RUN;                    \
@@ -93,6 +94,15 @@ enum { TL_RUN = 192 };
                 }                                                                                  \
             }                                                                                      \
         }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    static inline void name (real_t *restrict out, const real_t *a, size_t a_stride,               \
+                             const real_t *b, size_t b_stride, size_t depth)                       \
+    {                                                                                              \
+        tl_check_span (out, (tall) * (vectors)*TL_LANES * sizeof *out);                            \
+        tl_check_span (a, (((tall)-1) * a_stride + depth) * sizeof *a);                            \
+        tl_check_span (b, ((depth - 1) * b_stride + (vectors)*TL_LANES) * sizeof *b);              \
+        name##_sums (out, a, a_stride, b, b_stride, depth);                                        \
     }
 
 //  Four values that lie beside each other.

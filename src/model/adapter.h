@@ -50,13 +50,19 @@ tl_st_tensor_t tl_adapter_entry (const tl_tensor_t *tensor, bool vector, const c
 //  prefix.c: a directory's files; adapter_config.json of a prefix, and which blocks it has; whether the run's
 //  tune.prefix is the file's; the part's tensors from the file, after every check.
 int tl_prefix_write (const tl_part_t *part, const char *directory, tl_error_t *err);
-int tl_prefix_write_config (const tl_model_t *model, size_t rows, size_t blocks,
-                            const char *directory, tl_error_t *err);
 int tl_prefix_read_config (tl_adapter_info_t *info, const json_t *config, const char *directory,
                            tl_error_t *err);
 int tl_prefix_check (const tl_part_t *part, const tl_adapter_info_t *info, const char *file,
                      tl_error_t *err);
 int tl_prefix_take (tl_part_t *part, const tl_safetensors_t *source, const char *file,
                     tl_error_t *err);
+//  The form itself: values [rows, count * width] are the columns of count blocks, width a block. blocks is the list of
+//  them as the metadata have it, or NULL: the first count. columns: a file's, after a check of shape and numbers; NULL
+//  on failure, the caller frees.
+size_t tl_prefix_width (const tl_config_t *config);
+int tl_prefix_save (const tl_model_t *model, const float *values, size_t rows, size_t count,
+                    const char *blocks, const char *directory, tl_error_t *err);
+float *tl_prefix_columns (const tl_model_t *model, const tl_safetensors_t *source, size_t rows,
+                          size_t count, const char *file, tl_error_t *err);
 
 #endif

@@ -313,22 +313,32 @@ s_take (tl_part_t *part, const tl_safetensors_t *source)
     }
 }
 
+//  What adapter_config.json says, in file, against the part's tuning. A part that trains nothing has nothing to compare.
 static int
-s_load_tensors (tl_part_t *part, const char *path, tl_error_t *err)
+s_check_settings (const tl_part_t *part, const tl_adapter_info_t *info, const char *file,
+                  tl_error_t *err)
+{
+    if (part->tensor_count == 0 || info->method == TL_TUNE_FULL)
+        return 0;
+    return info->method == TL_TUNE_LORA ? s_check_tune (part, info, file, err)
+                                        : tl_prefix_check (part, info, file, err);
+}
+
+//  The base comes first: of an adapter for another model, no setting means anything here.
+static int
+s_load (tl_part_t *part, const tl_adapter_info_t *info, const char *config, const char *path,
+        tl_error_t *err)
 {
     tl_safetensors_t *source = tl_safetensors_open (path, err);
     if (!source)
         return -1;
-    const bool lora = part->tune.method == TL_TUNE_LORA;
-    const bool prefix = part->tune.method == TL_TUNE_PTUNING;
-    int rc = tl_adapter_check_base (part->model, lora, source, path, err);
-    if (rc == 0 && prefix)
+    int rc = tl_adapter_check_base (part->model, info->method == TL_TUNE_LORA, source, path, err);
+    if (rc == 0)
+        rc = s_check_settings (part, info, config, err);
+    if (rc == 0 && info->method == TL_TUNE_PTUNING)
         rc = tl_prefix_take (part, source, path, err);
-    if (rc == 0 && !prefix)
-        rc = s_check_all (part, source, path, err);
-    if (rc == 0 && !prefix)
-        rc = s_check_strays (part, source, path, err);
-    if (rc == 0 && !prefix)
+    else if (rc == 0 && (rc = s_check_all (part, source, path, err)) == 0 &&
+             (rc = s_check_strays (part, source, path, err)) == 0)
         s_take (part, source);
     tl_safetensors_destroy (&source);
     return rc;
@@ -340,30 +350,25 @@ tl_part_load_adapter (tl_part_t *self, const char *directory, tl_error_t *err)
     static const char *const s_held[] = {[TL_TUNE_LORA] = "a LoRA adapter",
                                          [TL_TUNE_FULL] = "full weights",
                                          [TL_TUNE_PTUNING] = "a prefix"};
-    char path[PATH_MAX];
+    char config[PATH_MAX], path[PATH_MAX];
     tl_adapter_info_t info = {0};
     if (tl_adapter_check_path (directory, err) != 0 ||
         tl_adapter_info_read (&info, directory, err) != 0)
         return -1;
-    int rc = 0;
+    bool full = info.method == TL_TUNE_FULL;
+    snprintf (config, sizeof config, "%s/adapter_config.json", directory);
+    snprintf (path, sizeof path, "%s/%s.safetensors", directory, full ? "model" : "adapter_model");
+    int rc;
     if (info.method != self->tune.method)
         rc = tl_fail (err, TL_BAD_INPUT,
                       "%s holds %s, this run has tune.method %s; set tune.method or use another "
                       "adapter",
                       directory, s_held[info.method], tl_method_name (self->tune.method));
-    bool lora = info.method == TL_TUNE_LORA, full = info.method == TL_TUNE_FULL;
-    snprintf (path, sizeof path, "%s/adapter_config.json", directory);
-    //  A part that trains nothing has nothing to compare.
-    if (rc == 0 && lora && self->tensor_count)
-        rc = s_check_tune (self, &info, path, err);
-    if (rc == 0 && info.method == TL_TUNE_PTUNING && self->tensor_count)
-        rc = tl_prefix_check (self, &info, path, err);
+    else if (info.method == TL_TUNE_LORA && !tl_exists (path))
+        rc = tl_fail (err, TL_BAD_INPUT,
+                      "%s is not there; save the adapter with safe_serialization=True", path);
+    else
+        rc = s_load (self, &info, config, path, err);
     tl_adapter_info_clear (&info);
-    if (rc != 0)
-        return rc;
-    snprintf (path, sizeof path, "%s/%s.safetensors", directory, full ? "model" : "adapter_model");
-    if (lora && !tl_exists (path))
-        return tl_fail (err, TL_BAD_INPUT,
-                        "%s is not there; save the adapter with safe_serialization=True", path);
-    return s_load_tensors (self, path, err);
+    return rc;
 }

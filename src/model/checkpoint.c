@@ -25,6 +25,7 @@ struct tl_checkpoint {
     size_t shard_count;
     size_t shard; //  being filled
     size_t left;  //  bytes that it lacks
+    int mode;     //  of the files of weights
 };
 
 static void
@@ -65,7 +66,7 @@ s_open (tl_checkpoint_t *self, tl_error_t *err)
     if (snprintf (path, sizeof path, "%s/%s", self->directory, name) >= PATH_MAX)
         return tl_fail (err, TL_BAD_INPUT, "the path %.200s... is too long; use a shorter one",
                         self->directory);
-    if (tl_writer_open (&shard->writer, path, 0644, err) != 0)
+    if (tl_writer_open (&shard->writer, path, self->mode, err) != 0)
         return -1;
     const tl_st_tensor_t **tensors = tl_alloc ((shard->count + 1) * sizeof *tensors);
     for (size_t i = 0; i < shard->count; i++)
@@ -81,11 +82,12 @@ s_open (tl_checkpoint_t *self, tl_error_t *err)
 
 tl_checkpoint_t *
 tl_checkpoint_new (const char *directory, const tl_st_tensor_t *tensors, size_t count,
-                   size_t shard_bytes, tl_error_t *err)
+                   size_t shard_bytes, int mode, tl_error_t *err)
 {
     tl_checkpoint_t *self = tl_alloc (sizeof *self);
     self->directory = tl_strdup (directory);
     self->tensors = tensors;
+    self->mode = mode;
     s_divide (self, count, shard_bytes);
     if (s_open (self, err) != 0)
         tl_checkpoint_destroy (&self);

@@ -1,5 +1,6 @@
 /*  export_hf: the whole model with what was trained in it, as a Hugging Face directory. One tensor is in memory at
-    a time: widened, W + scaling * B A, narrowed, written.                                          */
+    a time: widened, W + scaling * B A, narrowed, written. Weights are as private as the text they were trained on: nobody
+    else may read them.                                                                             */
 
 #include "export_internal.h"
 
@@ -131,7 +132,7 @@ static int
 s_write_weights (const s_merge_t *self, const char *where, size_t shard_bytes, tl_error_t *err)
 {
     tl_checkpoint_t *checkpoint =
-        tl_checkpoint_new (where, self->tensors, self->count, shard_bytes, err);
+        tl_checkpoint_new (where, self->tensors, self->count, shard_bytes, 0600, err);
     int rc = checkpoint ? 0 : -1;
     for (size_t i = 0; rc == 0 && i < self->count; i++) {
         const tl_slot_t *slot = &self->slots[i];
@@ -206,9 +207,10 @@ s_write (const s_merge_t *self, const char *where, size_t shard_bytes, tl_error_
     if (s_write_config (self, where, err) != 0)
         return -1;
     if (tl_model_gguf (model))
-        tl_info ("the tokenizer is inside %s and is not written: copy the tokenizer files of the "
-                 "model that it was made from",
-                 tl_model_path (model));
+        tl_warn (
+            "no tokenizer files are written, the tokenizer is inside %s: copy those of the model "
+            "that it was made from beside config.json",
+            tl_model_path (model));
     else if (tl_side_copy (tl_model_path (model), where, err) != 0)
         return -1;
     return s_write_weights (self, where, shard_bytes, err);

@@ -1,4 +1,5 @@
-//  gguf: a cursor over the header, then every count, length and place held against what is there.
+//  gguf: a cursor over the header, then every count, length and place held against what is there. What a value says is
+//  gguf_value.c.
 
 #include "gguf.h"
 
@@ -48,17 +49,6 @@ typedef struct {
     tl_error_t *err;
 } cursor_t;
 
-static const struct {
-    const char *name;
-    size_t size; //  bytes of an item; 0: it has its own length
-} s_types[TL_GGUF_TYPES] = {
-    [TL_GGUF_U8] = {"uint8", 1},    [TL_GGUF_I8] = {"int8", 1},    [TL_GGUF_U16] = {"uint16", 2},
-    [TL_GGUF_I16] = {"int16", 2},   [TL_GGUF_U32] = {"uint32", 4}, [TL_GGUF_I32] = {"int32", 4},
-    [TL_GGUF_F32] = {"float32", 4}, [TL_GGUF_BOOL] = {"bool", 1},  [TL_GGUF_TEXT] = {"string", 0},
-    [TL_GGUF_ARRAY] = {"array", 0}, [TL_GGUF_U64] = {"uint64", 8}, [TL_GGUF_I64] = {"int64", 8},
-    [TL_GGUF_F64] = {"float64", 8},
-};
-
 //  The format's numbers of tensor types; those that can't be read are here for the message.
 static const char *const s_tensor_types[] = {
     "F32",     "F16",   "Q4_0",   "Q4_1",  "Q4_2",     "Q4_3",     "Q5_0",     "Q5_1",    "Q8_0",
@@ -79,24 +69,8 @@ tl_gguf_type_of (tl_dtype_t dtype)
     return s_numbers[dtype];
 }
 
-const char *
-tl_gguf_type_name (tl_gguf_type_t type)
-{
-    tl_assert (type < TL_GGUF_TYPES);
-    return s_types[type].name;
-}
-
 //  ---------------------------------------------------------------------------------------------
 //  Cursor
-
-static uint64_t
-s_little (const unsigned char *at, size_t bytes)
-{
-    uint64_t number = 0;
-    for (size_t i = bytes; i-- > 0;)
-        number = number << 8 | at[i];
-    return number;
-}
 
 //  The next size bytes, NULL and a sentence when the file ends before.
 static const unsigned char *
@@ -122,7 +96,7 @@ s_number (cursor_t *self, size_t bytes, const char *what, uint64_t *number)
     const unsigned char *at = s_take (self, bytes, what);
     if (!at)
         return -1;
-    *number = s_little (at, bytes);
+    *number = tl_gguf_little (at, bytes);
     return 0;
 }
 
@@ -185,12 +159,12 @@ s_read_items (cursor_t *self, tl_gguf_value_t *value)
     value->data = self->at;
     if (value->type == TL_GGUF_TEXT)
         return s_read_texts (self, value);
-    size_t size = s_types[value->type].size;
+    size_t size = tl_gguf_type_size (value->type);
     if (value->count > self->left / size)
         return tl_fail (self->err, TL_BAD_INPUT,
                         "%s: %s is said to hold %zu values of %s but only %zu bytes follow; the "
                         "file is damaged, fetch it again",
-                        self->path, value->key, value->count, s_types[value->type].name,
+                        self->path, value->key, value->count, tl_gguf_type_name (value->type),
                         self->left);
     s_take (self, value->count * size, value->key);
     for (size_t i = 0; value->type == TL_GGUF_BOOL && i < value->count; i++)
@@ -562,87 +536,6 @@ tl_gguf_find (const tl_gguf_t *self, const char *key)
     const tl_gguf_value_t *const *found =
         bsearch (&pointer, self->by_key, self->value_count, sizeof *self->by_key, s_by_key);
     return found ? *found : NULL;
-}
-
-bool
-tl_gguf_text (const tl_gguf_value_t *value, size_t index, tl_gguf_text_t *out)
-{
-    if (!value || value->type != TL_GGUF_TEXT || index >= value->count)
-        return false;
-    const unsigned char *at = value->data + value->places[index];
-    *out = (tl_gguf_text_t){(const char *)at + 8, (size_t)s_little (at, 8)};
-    return true;
-}
-
-bool
-tl_gguf_text_is (tl_gguf_text_t text, const char *literal)
-{
-    return text.size == strlen (literal) && memcmp (text.data, literal, text.size) == 0;
-}
-
-bool
-tl_gguf_integer (const tl_gguf_value_t *value, size_t index, int64_t *out)
-{
-    if (!value || index >= value->count)
-        return false;
-    size_t size = s_types[value->type].size;
-    uint64_t bits = s_little (value->data + index * size, size);
-    switch (value->type) {
-    case TL_GGUF_U8:
-    case TL_GGUF_U16:
-    case TL_GGUF_U32:
-    case TL_GGUF_U64:
-        if (bits > INT64_MAX)
-            return false;
-        *out = (int64_t)bits;
-        return true;
-    case TL_GGUF_I8:
-        *out = (int8_t)bits;
-        return true;
-    case TL_GGUF_I16:
-        *out = (int16_t)bits;
-        return true;
-    case TL_GGUF_I32:
-        *out = (int32_t)bits;
-        return true;
-    case TL_GGUF_I64:
-        *out = (int64_t)bits;
-        return true;
-    default:
-        return false;
-    }
-}
-
-bool
-tl_gguf_real (const tl_gguf_value_t *value, size_t index, double *out)
-{
-    int64_t whole = 0;
-    if (tl_gguf_integer (value, index, &whole)) {
-        *out = (double)whole;
-        return true;
-    }
-    if (!value || index >= value->count)
-        return false;
-    if (value->type == TL_GGUF_F32) {
-        float single;
-        memcpy (&single, value->data + 4 * index, sizeof single);
-        *out = single;
-        return true;
-    }
-    if (value->type == TL_GGUF_F64) {
-        memcpy (out, value->data + 8 * index, sizeof *out);
-        return true;
-    }
-    return false;
-}
-
-bool
-tl_gguf_flag (const tl_gguf_value_t *value, size_t index, bool *out)
-{
-    if (!value || value->type != TL_GGUF_BOOL || index >= value->count)
-        return false;
-    *out = value->data[index] == 1;
-    return true;
 }
 
 size_t

@@ -77,6 +77,9 @@ bool tl_gguf_real (const tl_gguf_value_t *value, size_t index, double *out);
 bool tl_gguf_flag (const tl_gguf_value_t *value, size_t index, bool *out);
 bool tl_gguf_text_is (tl_gguf_text_t text, const char *literal);
 const char *tl_gguf_type_name (tl_gguf_type_t type); //  "uint32", "string" ...
+size_t tl_gguf_type_size (tl_gguf_type_t type);      //  bytes of an item; 0: it has its own length
+uint64_t tl_gguf_little (const unsigned char *at,
+                         size_t bytes); //  a number as the format stores it
 
 //  ---------------------------------------------------------------------------------------------
 //  Tensors

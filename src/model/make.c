@@ -165,7 +165,7 @@ s_write (s_maker_t *self, const char *config, const char *out, tl_error_t *err)
     if (tl_mkdirs (out, err) != 0 || s_copy_files (config, out, err) != 0)
         return -1;
     tl_checkpoint_t *checkpoint =
-        tl_checkpoint_new (out, self->tensors, self->count, SHARD_BYTES, err);
+        tl_checkpoint_new (out, self->tensors, self->count, SHARD_BYTES, 0644, err);
     int rc = checkpoint ? 0 : -1;
     for (size_t i = 0; rc == 0 && i < self->count; i++)
         rc = s_put (self, checkpoint, &self->slots[i], err);

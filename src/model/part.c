@@ -420,12 +420,12 @@ tl_part_update (tl_part_t *self, double coefficient, double lr, tl_error_t *err)
     for (size_t i = 0; i < self->tensor_count; i++)
         if (!k->all_finite (self->tensors[i].gradient, s_tensor_size (&self->tensors[i])))
             return tl_fail (
-                err, TL_FAILED,
+                err, TL_BAD_INPUT,
                 "the gradient of %s is not finite after %llu updates; lower train.lr or "
                 "look for broken text in the data",
                 self->tensors[i].name, (unsigned long long)self->updates);
     if (!isfinite (coefficient) || !isfinite (lr))
-        return tl_fail (err, TL_FAILED,
+        return tl_fail (err, TL_BAD_INPUT,
                         "the gradient's norm is not finite after %llu updates; lower train.lr or "
                         "look for broken text in the data",
                         (unsigned long long)self->updates);

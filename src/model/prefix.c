@@ -19,6 +19,12 @@ static const char s_blocks_key[] = "trunkline.blocks";
 
 enum { MOST_BLOCKS = 4096, MOST_ROWS = 65536 };
 
+size_t
+tl_prefix_width (const tl_config_t *config)
+{
+    return 2 * config->kv_heads * config->head_dim;
+}
+
 //  The block of a part's trained tensor.
 static size_t
 s_block (const tl_tensor_t *tensor)
@@ -29,9 +35,9 @@ s_block (const tl_tensor_t *tensor)
 //  ---------------------------------------------------------------------------------------------
 //  Saving
 
-int
-tl_prefix_write_config (const tl_model_t *model, size_t rows, size_t blocks, const char *directory,
-                        tl_error_t *err)
+static int
+s_write_config (const tl_model_t *model, size_t rows, size_t blocks, const char *directory,
+                tl_error_t *err)
 {
     const tl_config_t *config = tl_model_config (model);
     json_int_t width = (json_int_t)(config->kv_heads * config->head_dim);
@@ -55,6 +61,21 @@ tl_prefix_write_config (const tl_model_t *model, size_t rows, size_t blocks, con
     return rc;
 }
 
+int
+tl_prefix_save (const tl_model_t *model, const float *values, size_t rows, size_t count,
+                const char *blocks, const char *directory, tl_error_t *err)
+{
+    const tl_tensor_t all = {.shape = {rows, count * tl_prefix_width (tl_model_config (model))}};
+    tl_st_tensor_t entry = tl_adapter_entry (&all, false, s_tensor, values);
+    char path[PATH_MAX], *base = tl_adapter_base (model);
+    const char *const metadata[] = {"format", "pt", TL_BASE_KEY, base, blocks ? s_blocks_key : NULL,
+                                    blocks,   NULL};
+    snprintf (path, sizeof path, "%s/adapter_model.safetensors", directory);
+    int rc = tl_safetensors_write (path, 0600, &entry, count ? 1 : 0, metadata, err);
+    free (base);
+    return rc == 0 ? s_write_config (model, rows, count, directory, err) : rc;
+}
+
 //  "0,1,4": blocks in the order of the columns. The caller frees.
 static char *
 s_block_list (const tl_part_t *part)
@@ -71,25 +92,18 @@ s_block_list (const tl_part_t *part)
 int
 tl_prefix_write (const tl_part_t *part, const char *directory, tl_error_t *err)
 {
-    size_t count = part->tensor_count, rows = count ? part->tensors[0].shape[0] : 0;
-    size_t width = count ? part->tensors[0].shape[1] : 0;
-    const tl_tensor_t all = {.shape = {rows, count * width}};
+    size_t count = part->tensor_count, rows = part->tune.prefix;
+    size_t width = tl_prefix_width (tl_model_config (part->model));
     float *values = tl_alloc ((rows * count * width + 1) * sizeof *values);
     for (size_t i = 0; i < count; i++)
         for (size_t row = 0; row < rows; row++)
             memcpy (values + (row * count + i) * width, part->tensors[i].value + row * width,
                     width * sizeof *values);
-    tl_st_tensor_t entry = tl_adapter_entry (&all, false, s_tensor, values);
-    char *blocks = s_block_list (part), *base = tl_adapter_base (part->model);
-    const char *const metadata[] = {"format", "pt", TL_BASE_KEY, base, s_blocks_key, blocks, NULL};
-    char path[PATH_MAX];
-    snprintf (path, sizeof path, "%s/adapter_model.safetensors", directory);
-    int rc = tl_safetensors_write (path, 0600, &entry, count ? 1 : 0, metadata, err);
+    char *blocks = s_block_list (part);
+    int rc = tl_prefix_save (part->model, values, rows, count, blocks, directory, err);
     free (blocks);
-    free (base);
     free (values);
-    return rc == 0 ? tl_prefix_write_config (part->model, part->tune.prefix, count, directory, err)
-                   : rc;
+    return rc;
 }
 
 //  ---------------------------------------------------------------------------------------------
@@ -200,20 +214,31 @@ s_find_block (const size_t *blocks, size_t count, size_t block, const char *file
                     file, block);
 }
 
+float *
+tl_prefix_columns (const tl_model_t *model, const tl_safetensors_t *source, size_t rows,
+                   size_t count, const char *file, tl_error_t *err)
+{
+    size_t width = tl_prefix_width (tl_model_config (model));
+    const tl_tensor_t all = {.name = s_tensor, .shape = {rows, count * width}};
+    const tl_st_tensor_t *found = tl_adapter_find (source, s_tensor, &all, file, err);
+    if (!found)
+        return NULL;
+    float *values = tl_alloc (rows * count * width * sizeof *values);
+    tl_adapter_copy (values, found);
+    return values;
+}
+
 static int
 s_take (tl_part_t *part, const tl_safetensors_t *source, const size_t *blocks, size_t count,
         const char *file, tl_error_t *err)
 {
     size_t rows = part->tensors[0].shape[0], width = part->tensors[0].shape[1], place = 0;
-    const tl_tensor_t all = {.shape = {rows, count * width}};
-    const tl_st_tensor_t *found = tl_adapter_find (source, s_tensor, &all, file, err);
-    if (!found)
-        return -1;
     for (size_t i = 0; i < part->tensor_count; i++)
         if (s_find_block (blocks, count, s_block (&part->tensors[i]), file, &place, err) != 0)
             return -1;
-    float *values = tl_alloc (rows * count * width * sizeof *values);
-    tl_adapter_copy (values, found);
+    float *values = tl_prefix_columns (part->model, source, rows, count, file, err);
+    if (!values)
+        return -1;
     for (size_t i = 0; i < part->tensor_count; i++) {
         s_find_block (blocks, count, s_block (&part->tensors[i]), file, &place, NULL);
         for (size_t row = 0; row < rows; row++)

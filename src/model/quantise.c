@@ -148,6 +148,7 @@ s_plan (const s_job_t *self, s_tensor_t *tensor, size_t index)
     size_t shape[] = {slot->rows, slot->columns};
     tl_gguf_announce (self->writer, name, tensor->to, shape, slot->vector ? 1 : 2);
     self->report->tensors++;
+    self->report->of[tensor->to]++;
     self->report->copied += tensor->to == tensor->from.dtype;
     self->report->requantised += tensor->to != tensor->from.dtype && tensor->to != TL_F32 &&
                                  tl_dtype_block (tensor->from.dtype) > 1;

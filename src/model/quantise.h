@@ -12,6 +12,7 @@
 
 typedef struct {
     size_t tensors, copied; //  written, and of them taken over bit for bit
+    size_t of[TL_DTYPES];   //  written in each type
     size_t requantised;     //  of them from another quantised type: twice rounded
     size_t short_rows;      //  matrices in fp16 because blocks don't fill their rows
     size_t bytes;           //  of tensors

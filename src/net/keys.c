@@ -382,8 +382,10 @@ tl_keys_look (const char *directory, tl_key_t **keys, size_t *count, tl_keys_wro
             err, TL_BAD_INPUT,
             "the keys directory %s can't be opened (%s); %s or correct keys: in the topology FILE",
             directory, strerror (errno),
-            errno == ENOENT ? "make keys with `trunkline keys make FILE`,"
-                            : "see to its permissions,");
+            errno == ENOENT
+                ? "make keys with `trunkline keys make FILE` and the same --set keys=, if "
+                  "one was given,"
+                : "see to its permissions,");
     *keys = tl_alloc (((size_t)found + 1) * sizeof **keys);
     int rc = 0;
     tl_error_t wrong;

@@ -86,6 +86,16 @@ s_set_dealer (void *zmq, const tl_pair_t *own, const char *broker_public)
            s_set (zmq, ZMQ_CONNECT_TIMEOUT, CONNECT_MS);
 }
 
+//  Where there are several I/O threads the first is control's: it never waits behind tensors.
+static bool
+s_set_affinity (void *context, void *zmq, const char *domain)
+{
+    uint64_t affinity = strcmp (domain, "control") == 0 ? 1 : ~(uint64_t)1;
+    if (zmq_ctx_get (context, ZMQ_IO_THREADS) < 2)
+        return true;
+    return zmq_setsockopt (zmq, ZMQ_AFFINITY, &affinity, sizeof affinity) == 0;
+}
+
 //  A ZeroMQ socket with our PAIR on its monitor; options are set by the caller before it connects.
 static tl_socket_t *
 s_new (void *context, bool router, tl_error_t *err)
@@ -179,7 +189,8 @@ tl_socket_bind (void *context, const char *domain, const char *endpoint, const c
         return NULL;
     int rc = -1;
     size_t size = sizeof self->endpoint;
-    if (!s_set_common (self->zmq, window_messages) || !s_set_router (self->zmq, domain, own))
+    if (!s_set_common (self->zmq, window_messages) || !s_set_router (self->zmq, domain, own) ||
+        !s_set_affinity (context, self->zmq, domain))
         s_fail_options (err);
     else if (zmq_bind (self->zmq, endpoint) ||
              zmq_getsockopt (self->zmq, ZMQ_LAST_ENDPOINT, self->endpoint, &size))
@@ -299,8 +310,8 @@ s_read_origin (tl_socket_t *self, tl_packet_t *packet)
     tl_socket_heard (self, packet->fd);
 }
 
-int
-tl_socket_receive (tl_socket_t *self, tl_packet_t *packet)
+static int
+s_receive (tl_socket_t *self, tl_packet_t *packet)
 {
     memset (packet, 0, sizeof *packet);
     packet->fd = -1;
@@ -327,6 +338,14 @@ tl_socket_receive (tl_socket_t *self, tl_packet_t *packet)
         return -1;
     }
     return 1;
+}
+
+tl_socket_hook_t *tl_socket_hook;
+
+int
+tl_socket_receive (tl_socket_t *self, tl_packet_t *packet)
+{
+    return tl_socket_hook ? tl_socket_hook (self, packet, s_receive) : s_receive (self, packet);
 }
 
 void

@@ -67,6 +67,10 @@ typedef struct {
 //  1 and a packet to be closed with tl_packet_close, 0 if none waits, -1 (errno EPROTO) for a message of
 //  the wrong number of frames, or from a peer without a proven User-Id (ROUTER), already dropped. Never blocks.
 int tl_socket_receive (tl_socket_t *self, tl_packet_t *packet);
+//  For tests of faults: stands between tl_socket_receive and its caller, and calls receive itself. NULL: nothing does.
+typedef int (tl_socket_hook_t) (tl_socket_t *self, tl_packet_t *packet,
+                                int (*receive) (tl_socket_t *, tl_packet_t *));
+extern tl_socket_hook_t *tl_socket_hook;
 void tl_packet_close (tl_packet_t *packet);
 //  Sends envelope (buffer of size, copied) and payload (or NULL; taken over on success, untouched on failure).
 //  routing NULL for DEALER. 0, or -1 with errno EHOSTUNREACH (peer gone) or EAGAIN (its queue is full: a credit violation).

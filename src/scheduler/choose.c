@@ -294,6 +294,17 @@ s_candidate (tl_choose_t *self, tl_scene_t *scene, tl_shape_t shape)
     d->candidates[at] = new;
 }
 
+//  So many groups, batched and one by one; with one client a group there is nothing to batch.
+static void
+s_both (tl_choose_t *self, tl_scene_t *scene, size_t groups)
+{
+    if (groups < 1 || groups > scene->most)
+        return;
+    s_candidate (self, scene, (tl_shape_t){groups, TL_INSIDE_BATCHED});
+    if (groups < scene->present->client_count)
+        s_candidate (self, scene, (tl_shape_t){groups, TL_INSIDE_SERIAL});
+}
+
 //  All candidates, best first: every number of groups where that is quick, a geometric series of them where not, always
 //  the neighbours of the present one.
 static void
@@ -302,17 +313,12 @@ s_candidates (tl_choose_t *self, tl_scene_t *scene)
     double step =
         scene->present->client_count * scene->present->worker_count > MANY_DEALS ? 2 : 1.3;
     const size_t now[] = {self->groups, self->groups + 1, self->groups - 1, scene->most};
-    for (int inside = TL_INSIDE_BATCHED; inside >= TL_INSIDE_SERIAL; inside--) {
-        for (size_t i = 0; i < 4; i++)
-            if (now[i] >= 1 && now[i] <= scene->most)
-                s_candidate (self, scene, (tl_shape_t){now[i], (tl_inside_t)inside});
-        for (size_t g = 1; g <= scene->most;) {
-            //  One client a group: nothing to batch.
-            if (inside == TL_INSIDE_BATCHED || g < scene->present->client_count)
-                s_candidate (self, scene, (tl_shape_t){g, (tl_inside_t)inside});
-            size_t next = (size_t)((double)g * step);
-            g = next > g ? next : g + 1;
-        }
+    for (size_t i = 0; i < 4; i++)
+        s_both (self, scene, now[i]);
+    for (size_t g = 1; g <= scene->most;) {
+        s_both (self, scene, g);
+        size_t next = (size_t)((double)g * step);
+        g = next > g ? next : g + 1;
     }
 }
 

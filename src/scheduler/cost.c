@@ -12,6 +12,7 @@
 #define HETERO 0.05     //  workers of one kind differ in their share of base by about that much
 
 enum { WORKER_KINDS = 4, CLIENT_KINDS = 4 };
+enum { PATIENCE_STEP = 3, PATIENCE_PERIOD = 2 }; //  of what is measured each step, each period
 
 //  Kinds as the enum has them: four of workers, four of clients, one of aggregations.
 #define s_of_worker(what) ((what) <= TL_COST_TRIP)
@@ -61,19 +62,21 @@ tl_costs_note (tl_costs_t *self, tl_cost_t what, size_t who, uint64_t rows, int6
 {
     if (us < 0 || (double)us > MOST_US || rows > UINT32_MAX)
         return;
-    double x = what == TL_COST_MERGE ? (double)who : (double)rows;
+    //  An optimizer's step doesn't depend on rows: its fits know one.
+    double x = what == TL_COST_MERGE ? (double)who : what == TL_COST_UPDATE ? 1 : (double)rows;
     if (self->units[what] <= 0)
         self->units[what] = x > 0 ? x : 1;
     double unit = self->units[what], time = (double)us;
+    uint64_t patience = what == TL_COST_MERGE ? PATIENCE_PERIOD : PATIENCE_STEP;
     if (s_of_worker (what)) {
         tl_assert (who < self->worker_count);
-        tl_fit_note (&self->workers[who].fits[what], unit, x, time);
+        tl_fit_note (&self->workers[who].fits[what], unit, patience, x, time);
     } else if (s_of_client (what)) {
         tl_assert (who < self->client_count);
-        tl_fit_note (&self->clients[who].fits[what - TL_COST_FRONT], unit, x, time);
-        tl_fit_note (&self->any_client.fits[what - TL_COST_FRONT], unit, x, time);
+        tl_fit_note (&self->clients[who].fits[what - TL_COST_FRONT], unit, patience, x, time);
+        tl_fit_note (&self->any_client.fits[what - TL_COST_FRONT], unit, patience, x, time);
     } else
-        tl_fit_note (&self->merge, unit, x, time);
+        tl_fit_note (&self->merge, unit, patience, x, time);
 }
 
 void
@@ -163,6 +166,10 @@ tl_costs_line (const tl_costs_t *self, tl_cost_t what, size_t worker, double *ba
 {
     tl_fit_t fit = s_worker_fit (self, what, worker);
     tl_fit_line (&fit, base, per_row);
+    if (what == TL_COST_UPDATE) {
+        *base += *per_row;
+        *per_row = 0;
+    }
 }
 
 //  --- questions --------------------------------------------------------------------------------
@@ -171,6 +178,8 @@ tl_expect_t
 tl_costs_expect (const tl_costs_t *self, tl_cost_t what, size_t who, double rows)
 {
     tl_fit_t fit = self->merge;
+    if (what == TL_COST_UPDATE)
+        rows = 1;
     if (s_of_worker (what))
         fit = s_worker_fit (self, what, who);
     else if (s_of_client (what)) {

@@ -19,7 +19,7 @@ typedef enum {
     //  who: a worker's index. Once a job, not once a member.
     TL_COST_FORWARD,  //  rows: of the job; the compute time that came back with HIDDEN
     TL_COST_BACKWARD, //  rows: of the job; the compute time that came back with GRAD_IN
-    TL_COST_UPDATE,   //  rows: of the whole step; the compute time that came back with COMMITTED
+    TL_COST_UPDATE,   //  rows: without meaning; the compute time that came back with COMMITTED
     TL_COST_TRIP,     //  rows: of the job; from its last member's last byte at the broker until the
     //  answer's last byte is back, less the compute time. Note it only if the worker
     //  had nothing else to do meanwhile: what waits for another job is no trip.
@@ -29,7 +29,7 @@ typedef enum {
     TL_COST_END, //  rows: of the micro; from the last GRAD_IN (last byte handed on) until COMMIT
     TL_COST_PACE, //  rows: of a micro; steps of several micros: time from the first GRADIENT to the last,
                   //  divided by micros - 1
-    //  who: how many parts came together.
+    //  who: how many groups there were (1: only the clients' adapters came together).
     TL_COST_MERGE, //  rows: 0; from the moment all groups stood at the line until the next step may
                    //  open, when there was an aggregation (and the save that goes with it)
     TL_COST_KINDS

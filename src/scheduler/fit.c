@@ -72,8 +72,22 @@ s_first (tl_fit_t *self, double unit, double rows, double us)
     self->seen = 1;
 }
 
+//  Takes in a measurement's relative miss, 0 if it wasn't far off. True: it completes a row of `patience`.
+static bool
+s_changed (tl_fit_t *self, double missed, uint64_t patience)
+{
+    if (missed * self->missed <= 0) {
+        self->missed = missed;
+        self->misses = missed != 0;
+        return false;
+    }
+    if (fabs (missed) < fabs (self->missed))
+        self->missed = missed;
+    return ++self->misses >= patience;
+}
+
 void
-tl_fit_note (tl_fit_t *self, double unit, double rows, double us)
+tl_fit_note (tl_fit_t *self, double unit, uint64_t patience, double rows, double us)
 {
     if (self->unit <= 0) {
         s_first (self, unit, rows, us);
@@ -82,29 +96,26 @@ tl_fit_note (tl_fit_t *self, double unit, double rows, double us)
     double x = rows / self->unit;
     s_grow (self, DRIFT_LOAD, DRIFT_SHAPE);
     double expected = fmax (self->base + self->per_unit * x, 1e-3), miss = us - expected;
-    double r = self->noise * expected * expected;
+    double usual = self->noise * expected * expected, r = usual;
     double p = self->var[0] + 2 * x * self->var[1] + x * x * self->var[2];
     double far = miss / sqrt (p + r);
-    bool again = fabs (far) > FAR && far * self->missed > 0;
-    if (again) {
+    if (s_changed (self, fabs (far) > FAR ? miss / expected : 0, patience)) {
         //  At the rows of before it is the load that has changed; at others the line was not straight.
         bool other = fabs (rows - self->mean_rows) > OTHER_ROWS * self->mean_rows;
-        double jump = miss / expected;
-        s_grow (self, other ? 0 : jump * jump, other ? jump * jump : 0);
+        double jump = self->missed * self->missed;
+        s_grow (self, other ? 0 : jump, other ? jump : 0);
+        us = expected * (1 + self->missed);
         self->missed = 0;
-    } else if (fabs (far) > FAR) {
+        self->misses = 0;
+    } else if (self->misses)
         r *= far * far / (FAR * FAR) * 4;
-        self->missed = far;
-    } else
-        self->missed = 0;
     s_update (self, 1, x, us, r);
-    if (!again) {
-        //  What the filter's own doubt explains is no noise of the measurement.
-        double seen = fmin (miss * miss, FAR * FAR * (p + r)) - p;
-        double gain = fmax (NOISE_GAIN, 1.0 / (double)(self->seen + 4));
-        self->noise += gain * (fmax (seen, 0) / (expected * expected) - self->noise);
-        self->noise = fmin (fmax (self->noise, NOISE_LEAST), NOISE_MOST);
-    }
+    //  What the filter's own doubt explains is no noise of the measurement. A change counts as well: where the load
+    //  seems to change all the time, that is what noise looks like.
+    double seen = fmin (miss * miss, FAR * FAR * (p + usual)) - p;
+    double gain = fmax (NOISE_GAIN, 1.0 / (double)(self->seen + 4));
+    self->noise += gain * (fmax (seen, 0) / (expected * expected) - self->noise);
+    self->noise = fmin (fmax (self->noise, NOISE_LEAST), NOISE_MOST);
     self->mean_rows += ROWS_GAIN * (rows - self->mean_rows);
     self->seen++;
 }
@@ -169,9 +180,9 @@ tl_fit_state (const tl_fit_t *self)
 {
     if (self->unit <= 0)
         return json_null ();
-    return json_pack ("[f f f f f f f f f I]", self->base, self->per_unit, self->unit, self->var[0],
-                      self->var[1], self->var[2], self->noise, self->mean_rows, self->missed,
-                      (json_int_t)self->seen);
+    return json_pack ("[f f f f f f f f f I I]", self->base, self->per_unit, self->unit,
+                      self->var[0], self->var[1], self->var[2], self->noise, self->mean_rows,
+                      self->missed, (json_int_t)self->misses, (json_int_t)self->seen);
 }
 
 int
@@ -180,21 +191,22 @@ tl_fit_restore (tl_fit_t *self, const json_t *state)
     memset (self, 0, sizeof *self);
     if (json_is_null (state))
         return 0;
-    json_int_t seen;
+    json_int_t seen, misses;
     tl_fit_t got = {0};
-    if (json_array_size (state) != 10 ||
-        json_unpack ((json_t *)state, "[F F F F F F F F F I]", &got.base, &got.per_unit, &got.unit,
-                     &got.var[0], &got.var[1], &got.var[2], &got.noise, &got.mean_rows, &got.missed,
-                     &seen) != 0)
+    if (json_array_size (state) != 11 ||
+        json_unpack ((json_t *)state, "[F F F F F F F F F I I]", &got.base, &got.per_unit,
+                     &got.unit, &got.var[0], &got.var[1], &got.var[2], &got.noise, &got.mean_rows,
+                     &got.missed, &misses, &seen) != 0)
         return -1;
     const double all[] = {got.base,   got.per_unit, got.unit,      got.var[0], got.var[1],
                           got.var[2], got.noise,    got.mean_rows, got.missed};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (!isfinite (all[i]))
             return -1;
-    if (got.unit <= 0 || got.noise <= 0 || got.mean_rows < 0 || seen < 1)
+    if (got.unit <= 0 || got.noise <= 0 || got.mean_rows < 0 || seen < 1 || misses < 0)
         return -1;
     got.seen = (uint64_t)seen;
+    got.misses = (uint64_t)misses;
     *self = got;
     return 0;
 }

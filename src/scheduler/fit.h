@@ -3,7 +3,7 @@
     Recursive least squares that forgets, as a Kalman filter of two states: between measurements the whole
     line may have become some percent longer or shorter (a machine that gets other work), while the relation
     of base and per_row moves hardly; both at once would not be told apart where rows never change. A
-    single measurement far off counts little, two in a row on one side mean that the load has changed.  */
+    single measurement far off counts little, several in a row on one side mean that the load has changed. */
 
 #ifndef TL_FIT_H
 #define TL_FIT_H
@@ -20,12 +20,15 @@ typedef struct {
     double var[3]; //  covariance of (base, per_unit): base², both, per_unit²; us²
     double noise;  //  relative variance of a measurement around the line
     double mean_rows; //  of recent measurements
-    double missed;    //  last measurement's miss in standard deviations if above 3, else 0; signed
-    uint64_t seen;    //  measurements
+    double
+        missed; //  smallest miss, relative, of those in a row that were far off on one side; signed, 0: none
+    uint64_t misses; //  how many these are
+    uint64_t seen;   //  measurements
 } tl_fit_t;
 
 //  unit is used with the first measurement only, and should be the same for all fits that are compared.
-void tl_fit_note (tl_fit_t *self, double unit, double rows, double us);
+//  patience: so many measurements in a row that are far off on one side mean that the load has changed.
+void tl_fit_note (tl_fit_t *self, double unit, uint64_t patience, double rows, double us);
 //  Also believes that base is `share` of the time at `unit` rows, give or take `doubt` (standard deviation):
 //  what is known of other workers of the kind. On a copy: the belief isn't a measurement.
 void tl_fit_believe (tl_fit_t *self, double share, double doubt);

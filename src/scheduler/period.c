@@ -17,9 +17,8 @@ s_missing (const tl_scheduler_t *self, size_t able)
     const tl_scheduler_config_t *config = &self->config;
     if (!self->live_workers || (!able && !tl_run_complete (self)))
         return true;
-    return !self->started &&
-           (self->live < config->clients || (config->aggregator && !self->aggregator) ||
-            (config->all_workers && self->live_workers < config->workers));
+    return !self->started && (self->due > 0 || (config->aggregator && !self->aggregator) ||
+                              (config->all_workers && self->live_workers < config->workers));
 }
 
 //  Clients that can take part in the next round, listed in scratch.

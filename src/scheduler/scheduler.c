@@ -44,8 +44,11 @@ tl_scheduler_new (const tl_scheduler_config_t *config, const tl_scheduler_action
         self->config.limits = limits;
         self->last_round = most < config->rounds ? most : config->rounds;
     }
-    for (size_t i = 0; i < config->clients; i++)
+    self->due = config->clients;
+    for (size_t i = 0; i < config->clients; i++) {
         self->seats[i].group = TL_NOBODY;
+        self->seats[i].expected = true;
+    }
     for (size_t i = 0; i < config->workers; i++)
         self->posts[i].group = TL_NOBODY;
     return self;
@@ -69,14 +72,19 @@ tl_scheduler_destroy (tl_scheduler_t **self_p)
 }
 
 void
-tl_scheduler_resume (tl_scheduler_t *self, const tl_place_t *place)
+tl_scheduler_resume (tl_scheduler_t *self, const tl_place_t *place, const bool *expected,
+                     bool ended)
 {
     tl_assert (!self->live && !self->live_workers && !self->used);
+    self->phase = ended ? TL_PHASE_DONE : TL_PHASE_BETWEEN;
+    self->due = 0;
     self->place = self->common = self->pending = *place;
     self->used = self->resumed = true;
     for (size_t i = 0; i < self->config.clients; i++) {
         self->seats[i].behind = true;
         self->seats[i].back_to = place->step;
+        self->seats[i].expected = !expected || expected[i];
+        self->due += self->seats[i].expected;
     }
 }
 
@@ -182,6 +190,7 @@ tl_scheduler_join (tl_scheduler_t *self, size_t client)
         return;
     seat->live = true;
     self->live++;
+    self->due -= seat->expected;
     if (seat->behind)
         self->actions.back (self->arg, client, seat->back_to);
     seat->behind = false;
@@ -229,6 +238,7 @@ tl_scheduler_left (tl_scheduler_t *self, size_t client)
         return;
     seat->live = false;
     self->live--;
+    self->due += seat->expected;
     self->undisturbed = false;
     s_answered (self, client);
     self->stale -= seat->stale;

@@ -136,9 +136,11 @@ typedef struct tl_scheduler tl_scheduler_t;
 tl_scheduler_t *tl_scheduler_new (const tl_scheduler_config_t *config,
                                   const tl_scheduler_actions_t *actions, void *arg);
 void tl_scheduler_destroy (tl_scheduler_t **self_p);
-//  Before any event: goes on at the common save of a run whose processes are
-//  gone. Whoever joins goes back to it.
-void tl_scheduler_resume (tl_scheduler_t *self, const tl_place_t *place);
+//  Before any event: goes on at the common save of a run whose broker is gone. Whoever joins goes back to it; the first
+//  step waits for all clients that are expected ([clients]; NULL: all). ended: the run was over at that place, and nothing
+//  is left but to serve it.
+void tl_scheduler_resume (tl_scheduler_t *self, const tl_place_t *place, const bool *expected,
+                          bool ended);
 
 //  Events. good false: the part could not do it; why says what.
 void tl_scheduler_join (tl_scheduler_t *self, size_t client);

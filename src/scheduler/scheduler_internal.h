@@ -48,6 +48,7 @@ typedef struct {
 //  A client.
 typedef struct {
     bool live;        //  joined and not left
+    bool expected;    //  the first step waits for it
     bool member;      //  of its group's open step
     bool saving;      //  its SAVED of the pending save is awaited
     bool restoring;   //  its RESTORED is awaited: its group goes back
@@ -83,6 +84,7 @@ struct tl_scheduler {
     size_t *order;      //  [config.clients] members of the groups, one after another
     size_t *scratch;    //  [config.clients] a list for an action
     size_t *crew;       //  [config.workers] the same of workers
+    size_t due;         //  clients that the first step waits for
     size_t live, live_workers, stale; //  how many of them
     size_t at_line, orphans;          //  groups
     uint64_t last_round;              //  nobody takes part in it or later ones

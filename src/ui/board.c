@@ -41,15 +41,16 @@ typedef struct {
 struct tl_board {
     const tl_topology_t *topology;
     tl_format_t format;
-    tl_line_t *lines;    //  [client_count]
-    bool terminal;       //  stderr is one
-    size_t drawn;        //  lines that stand on the terminal
-    bool settled;        //  training is over: its lines stay as they are
-    int64_t began, last; //  monotonic ms
-    double up_s;         //  until the first finished step, 0: none yet
-    double trained_s;    //  until the latest finished step
-    uint64_t closed;     //  trunk steps
-    json_t *memory;      //  {part: {planned, peak}}
+    tl_line_t *lines;                //  [client_count]
+    bool terminal;                   //  stderr is one
+    size_t drawn;                    //  lines that stand on the terminal
+    bool settled;                    //  training is over: its lines stay as they are
+    int64_t began, last;             //  monotonic ms
+    double up_s;                     //  until the first finished step, 0: none yet
+    double trained_s;                //  until the latest finished step
+    uint64_t closed;                 //  trunk steps
+    uint64_t resumed, resumed_round; //  where this process's share of the run begins
+    json_t *memory;                  //  {part: {planned, peak}}
 };
 
 tl_board_t *
@@ -257,8 +258,12 @@ void
 tl_board_event (tl_board_t *self, const char *part, const json_t *event)
 {
     const char *name = json_string_value (json_object_get (event, "event"));
-    int index =
-        strncmp (part, "client/", 7) == 0 ? tl_topology_client (self->topology, part + 7) : -1;
+    //  A load speaks for many clients, and says which.
+    const char *client = strncmp (part, "client/", 7) == 0 ? part + 7
+                         : strncmp (part, "load/", 5) == 0
+                             ? json_string_value (json_object_get (event, "name"))
+                             : NULL;
+    int index = client ? tl_topology_client (self->topology, client) : -1;
     if (self->format == TL_FORMAT_JSONL) {
         json_t *copy = json_copy ((json_t *)event);
         json_object_set_new (copy, "part", json_string (part));
@@ -273,7 +278,10 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
         s_draw (self);
     } else if (strcmp (name, "closed") == 0)
         self->closed = s_count (event, "step") + 1;
-    else if (strcmp (name, "restore") == 0)
+    else if (strcmp (name, "resumed") == 0 && !self->closed) {
+        self->resumed = self->closed = s_count (event, "step");
+        self->resumed_round = s_count (event, "round");
+    } else if (strcmp (name, "restore") == 0)
         s_all_go_back (self, s_count (event, "step"));
     else if (strcmp (name, "restored") == 0 && index >= 0)
         s_go_back (&self->lines[index], s_count (event, "step"));
@@ -333,6 +341,12 @@ tl_board_summary (const tl_board_t *self)
     json_object_set_new (summary, "first_step_s", json_real (self->up_s));
     json_object_set_new (summary, "trained_s", json_real (self->trained_s));
     json_object_set_new (summary, "trunk_steps", json_integer ((json_int_t)self->closed));
+    //  What was before is in run.db
+    if (self->resumed) {
+        json_object_set_new (summary, "resumed_step", json_integer ((json_int_t)self->resumed));
+        json_object_set_new (summary, "resumed_round",
+                             json_integer ((json_int_t)self->resumed_round));
+    }
     json_t *clients = json_array ();
     for (size_t i = 0; i < self->topology->client_count; i++)
         json_array_append_new (clients, s_line_json (&self->lines[i]));

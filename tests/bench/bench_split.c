@@ -12,6 +12,7 @@
     a ratio is of one round's medians, the result the median of the rounds. A run in which others took more than
     a tenth of a core counts as disturbed and is repeated. Prints one JSON object.             */
 
+#include "bench/bench_material.h"
 #include "bench/bench_run.h"
 
 #include "error.h"
@@ -90,101 +91,25 @@ s_write (const char *path, const char *text)
         s_fail ("%s", err.text);
 }
 
-static const char *const s_words[] = {
-    "animal", "plant", "large", "small", "of",   "the",  "with", "and", "that", "lives", "in",
-    "water",  "tree",  "leaf",  "genus", "from", "used", "as",   "any", "kind", "made",  "red",
-    "green",  "white", "long",  "tail",  "part", "for",  "a",    "or",  "have", "its",   "one"};
-
-//  Text that is the same in every run: a small generator of its own.
-static void
-s_say (FILE *file, uint32_t *state, size_t words)
-{
-    for (size_t i = 0; i < words; i++) {
-        *state = *state * 1664525u + 1013904223u;
-        fprintf (file, "%s%s", i ? " " : "",
-                 s_words[(*state >> 16) % (sizeof s_words / sizeof *s_words)]);
-    }
-}
-
-//  rows.jsonl: examples longer than ROWS, which are cut to it. site.jsonl: as many short ones as a site of the demo has.
+//  rows.jsonl, and site.jsonl: as many short ones as a site of the demo has.
 static void
 s_make_data (const bench_t *self)
 {
     uint32_t state = 1;
-    char *path = tl_format ("%s/rows.jsonl", self->dir);
+    free (bench_rows (self->dir, ROWS));
+    char *path = tl_format ("%s/site.jsonl", self->dir);
     FILE *file = fopen (path, "we");
     if (!file)
         s_fail ("%s can't be written", path);
-    for (size_t i = 0; i < 256; i++) {
-        fprintf (file, "{\"text\": \"");
-        s_say (file, &state, 2 * ROWS);
-        fprintf (file, "\"}\n");
-    }
-    fclose (file);
-    free (path);
-    path = tl_format ("%s/site.jsonl", self->dir);
-    file = fopen (path, "we");
     for (size_t i = 0; i < 7000; i++) {
         fprintf (file, "{\"prompt\": \"");
-        s_say (file, &state, 4);
+        bench_say (file, &state, 4);
         fprintf (file, "\", \"completion\": \"");
-        s_say (file, &state, 4 + i % 17);
+        bench_say (file, &state, 4 + i % 17);
         fprintf (file, "\"}\n");
     }
     fclose (file);
     free (path);
-}
-
-static void
-s_ignore (void *arg, const char *line, double at)
-{
-}
-
-static char *
-s_make_model (const bench_t *self, const char *from, const char *name)
-{
-    char *to = tl_format ("%s/%s", self->dir, name),
-         *weights = tl_format ("%s/model.safetensors", to);
-    const char *argv[] = {self->trunkline, "make-model", from, to, NULL};
-    bench_usage_t usage;
-    if (!tl_exists (weights) && bench_run (argv, self->log, s_ignore, NULL, &usage))
-        s_fail ("no model could be made; look into %s", self->log);
-    free (weights);
-    return to;
-}
-
-static char *
-s_large (const bench_t *self)
-{
-    tl_error_t err;
-    size_t size;
-    char *from = tl_format ("%s/large-config", self->dir);
-    char *config = tl_format ("%s/config.json", from);
-    char *tokenizer = tl_format ("%s/tokenizer.model", from);
-    char *pieces = tl_file_read ("models/tiny-glm/ice_text.model", (size_t)1 << 24, &size, &err);
-    if (!pieces || tl_mkdirs (from, &err) || tl_file_write (tokenizer, pieces, size, 0644, &err))
-        s_fail ("%s", err.text);
-    s_write (config,
-             "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", "
-             "\"hidden_size\": 576, \"intermediate_size\": 1536, \"num_hidden_layers\": 30, "
-             "\"num_attention_heads\": 9, \"num_key_value_heads\": 3, "
-             "\"max_position_embeddings\": 2048, \"rms_norm_eps\": 1e-05, "
-             "\"rope_theta\": 10000.0, \"vocab_size\": 49152, \"tie_word_embeddings\": true, "
-             "\"hidden_act\": \"silu\", \"bos_token_id\": 1, \"eos_token_id\": 2}\n");
-    char *model = s_make_model (self, from, "large");
-    free (pieces);
-    free (tokenizer);
-    free (config);
-    free (from);
-    return model;
-}
-
-static char *
-s_tiny (const bench_t *self)
-{
-    if (tl_exists ("models/tiny-glm/model.safetensors"))
-        return tl_strdup ("models/tiny-glm");
-    return s_make_model (self, "models/tiny-glm", "tiny");
 }
 
 //  The topology of a run, in a file; the caller frees its path.
@@ -433,7 +358,8 @@ s_bench (const bench_t *self)
         subject_t *subject = &subjects[i];
         if (self->only && strcmp (self->only, subject->name) != 0)
             continue;
-        subject->model = i ? s_tiny (self) : s_large (self);
+        subject->model = i ? bench_tiny (self->trunkline, self->dir, self->log)
+                           : bench_large (self->trunkline, self->dir, self->log);
         rounds_t *rounds = tl_alloc (sizeof *rounds);
         s_measure (self, subject, rounds);
         s_report (subject, rounds, result, details);

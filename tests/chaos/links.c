@@ -127,6 +127,69 @@ s_cut_short (void)
     s_cuts (false, 3, 1, 3000, 16);
 }
 
+static void
+s_make_keys (stage_t *stage)
+{
+    part_t *make = stage_up (stage, "--set", "train.steps=1", NULL);
+    stage_check (stage, part_wait (make) == 0, "code 0");
+}
+
+//  A link that stalls and doesn't close: whoever is behind it is expelled, and both ends are awake. A client's others go
+//  on without it; for the worker all wait, and go back. When the link moves again it takes part again.
+static void
+s_stall (bool worker_stalls)
+{
+    case_spec_t spec = s_case (2, 100000, 1500);
+    stage_t *stage = stage_new (&spec);
+    s_make_keys (stage);
+    detour_t detour = s_detour (stage, worker_stalls, 1, UINT64_MAX, UINT64_MAX, 0);
+    part_t *broker = stage_run (stage, "broker", NULL, NULL);
+    part_event (broker, "up", NULL, 0);
+    const char *set = worker_stalls ? "--set" : NULL, *other = worker_stalls ? NULL : "--set";
+    part_t *worker = stage_run (stage, "worker", "trunk", set, detour.set_control, "--set",
+                                detour.set_data, NULL);
+    part_t *site_0 = stage_run (stage, "client", "site-0", NULL);
+    part_t *site_1 = stage_run (stage, "client", "site-1", other, detour.set_control, "--set",
+                                detour.set_data, NULL);
+    part_event (broker, "saved", "step", 5);
+    proxy_stall (detour.control, true);
+    proxy_stall (detour.data, true);
+    const char *name = worker_stalls ? "trunk" : "site-1";
+    stage_check (
+        stage,
+        strcmp (part_text (part_event_of (broker, "peer", "state", "left"), "name"), name) == 0,
+        "who is behind the link is expelled");
+    if (!worker_stalls) {
+        int64_t now = part_int (part_event (broker, "closed", NULL, 0), "step");
+        part_event (broker, "closed", "step", now + 10);
+    }
+    proxy_stall (detour.control, false);
+    proxy_stall (detour.data, false);
+    part_event_of (broker, "peer", "name", name);
+    if (worker_stalls)
+        part_event (broker, "restore", "step", 5);
+    int64_t now = part_int (part_event (broker, "closed", NULL, 0), "step");
+    part_event (site_1, "step", "step", now + 5);
+    part_kill (broker, SIGTERM);
+    stage_check (stage, part_wait (broker) == 0 && part_wait (worker) == 0, "code 0");
+    stage_check (stage, part_wait (site_0) == 0 && part_wait (site_1) == 0, "code 0");
+    proxy_destroy (&detour.control);
+    proxy_destroy (&detour.data);
+    stage_end (&stage);
+}
+
+static void
+s_stall_client (void)
+{
+    s_stall (false);
+}
+
+static void
+s_stall_worker (void)
+{
+    s_stall (true);
+}
+
 //  Stopped for longer than expire_ms: expelled, and the others go on. When it wakes it comes back.
 static void
 s_asleep (void)
@@ -175,13 +238,6 @@ s_broker_asleep (void)
     part_kill (up, SIGTERM);
     stage_check (stage, part_wait (up) == 0, "code 0");
     stage_end (&stage);
-}
-
-static void
-s_make_keys (stage_t *stage)
-{
-    part_t *make = stage_up (stage, "--set", "train.steps=1", NULL);
-    stage_check (stage, part_wait (make) == 0, "code 0");
 }
 
 //  Client first, worker next, broker last; and a second client much later, for whom the first step waits.
@@ -240,7 +296,8 @@ main (int argc, char **argv)
 {
     static const stage_test_t tests[] = {
         {"cut_client", s_cut_client},       {"cut_worker", s_cut_worker},
-        {"cut_short", s_cut_short},         {"asleep", s_asleep},
+        {"cut_short", s_cut_short},         {"stall_client", s_stall_client},
+        {"stall_worker", s_stall_worker},   {"asleep", s_asleep},
         {"broker_asleep", s_broker_asleep}, {"order", s_order},
         {"name_taken", s_name_taken},       {NULL, NULL},
     };

@@ -251,7 +251,6 @@ s_worker_scoring (void)
     double nll[2];
     for (int lost = 0; lost < 2; lost++) {
         part_t *up = stage_up (stage, "--set", set, NULL);
-        part_event (up, "saved", "step", 10);
         if (lost) {
             //  Site 0, which has no such text, is asked and answers at once: the other is at it
             part_event_of (up, "finished", "name", "site-0");
@@ -314,6 +313,7 @@ s_stop_without_worker (void)
 
 //  --- broker and supervisor
 
+//  A broker that dies at the same step again and again isn't started for ever; the sentence says how to go on.
 static void
 s_broker (void)
 {
@@ -321,12 +321,37 @@ s_broker (void)
     stage_t *stage = stage_new (&spec);
     part_t *up = stage_up (stage, NULL);
     part_event (up, "saved", "step", 5);
+    for (int i = 0; i < 6; i++) {
+        if (i)
+            part_event (up, "resumed", NULL, 0);
+        kill (part_child (up, "broker", ""), SIGKILL);
+    }
     int64_t began = stage_ms ();
-    kill (part_child (up, "broker", ""), SIGKILL);
     stage_check (stage, part_wait (up) == 1, "code 1");
     stage_check (stage, strstr (part_err (up), "broker was killed by signal 9"), "a sentence");
+    stage_check (stage, strstr (part_err (up), "it died 6 times"), "that it isn't tried again");
     stage_check (stage, strstr (part_err (up), "the last common save is of step "), "what is left");
+    stage_check (stage, strstr (part_err (up), "--resume goes on from there"), "what to do");
     stage_check (stage, stage_ms () - began < 8000, "the end within seconds");
+    stage_end (&stage);
+}
+
+//  The same of a worker: it crashes whenever it is given its work.
+static void
+s_worker_crashes (void)
+{
+    case_spec_t spec = s_case (1, 5000, "batch");
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "saved", "step", 5);
+    for (int i = 0; i < 6; i++) {
+        if (i)
+            part_event_of (up, "ready", "part", "worker/trunk");
+        kill (part_child (up, "worker", "trunk"), SIGSEGV);
+    }
+    stage_check (stage, part_wait (up) == 1, "code 1");
+    stage_check (stage, strstr (part_err (up), "worker/trunk was killed by signal 11"), "which");
+    stage_check (stage, strstr (part_err (up), "it died 6 times"), "that it isn't tried again");
     stage_end (&stage);
 }
 
@@ -340,8 +365,8 @@ s_has_save (const stage_t *stage, const char *part, int64_t step)
     return has;
 }
 
-//  A broker that comes back to a run it can't continue touches nothing unless it is told to; and parts that outlived the
-//  old one say that another run began.
+//  A broker that comes back to a run touches nothing unless it is told what to do with it; and parts that outlived the old
+//  one say that another run began.
 static void
 s_broker_again (void)
 {
@@ -361,8 +386,8 @@ s_broker_again (void)
 
     part_t *again = stage_run (stage, "broker", NULL, NULL);
     stage_check (stage, part_wait (again) == 4, "code 4");
-    stage_check (stage, strstr (part_err (again), "holds a run that did not end"), "a sentence");
-    stage_check (stage, strstr (part_err (again), "move it away"), "what to do");
+    stage_check (stage, strstr (part_err (again), "holds a run that is not over"), "a sentence");
+    stage_check (stage, strstr (part_err (again), "continue it with --resume"), "what to do");
     stage_check (stage, s_has_save (stage, "broker", step) && s_has_save (stage, "site-0", step),
                  "nothing removed");
 
@@ -377,11 +402,11 @@ s_broker_again (void)
     stage_check (stage, part_wait (again) == 0, "code 0");
     part_wait (worker);
     part_wait (client);
-    //  This one ended: the next may begin anew
+    //  Stopped is not over
     again = stage_run (stage, "broker", NULL, NULL);
-    part_event (again, "up", NULL, 0);
-    stage_check (stage, strstr (part_err (again), "replaces the run saved in"),
-                 "what was replaced");
+    stage_check (stage, part_wait (again) == 4, "code 4");
+    again = stage_run (stage, "broker", NULL, "--resume", NULL);
+    part_event (again, "resumed", NULL, 0);
     part_kill (again, SIGTERM);
     part_wait (again);
     stage_end (&stage);
@@ -414,6 +439,7 @@ main (int argc, char **argv)
         {"served_without_save", s_served_without_save},
         {"stop_without_worker", s_stop_without_worker},
         {"broker", s_broker},
+        {"worker_crashes", s_worker_crashes},
         {"broker_again", s_broker_again},
         {"supervisor", s_supervisor},
         {NULL, NULL},

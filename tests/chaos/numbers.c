@@ -92,7 +92,7 @@ s_nan (void)
     s_poison (stage, "aZ");
     s_poison_text (stage, 0);
     part_t *up = stage_up (stage, "--set", "checkpoint.every=1", NULL);
-    stage_check (stage, part_wait (up) == 1, "code 1");
+    stage_check (stage, part_wait (up) == 4, "code 4");
     stage_check (stage, strstr (part_err (up), "is not finite at step"), "what and when");
     stage_check (stage, strstr (part_err (up), "lower train.lr or look at the data"), "what to do");
     stage_check (stage, part_count (up, "closed") >= 1, "steps before it");
@@ -117,7 +117,7 @@ s_nan_of_one (void)
     const json_t *done = part_event (up, "done", NULL, 0);
     stage_check (stage, part_int (done, "steps") == 40 && part_int (done, "code") == 0,
                  "the other's 40 steps");
-    stage_check (stage, part_wait (up) == 1, "code 1");
+    stage_check (stage, part_wait (up) == 4, "code 4");
     stage_check (stage, part_count (up, "abandoned") == 0, "no step lost for the other");
     stage_end (&stage);
 }

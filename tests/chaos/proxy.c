@@ -39,8 +39,8 @@ typedef struct {
 struct proxy {
     pthread_t thread;
     int listener, port, target;
-    int event; //  eventfd: look at ending and now
-    atomic_bool ending, now;
+    int event; //  eventfd: look at ending, now and stalled
+    atomic_bool ending, now, stalled;
     atomic_size_t broken;
     uint64_t seed, least, most, drawn;
     size_t cuts;
@@ -139,18 +139,23 @@ s_turn (proxy_t *self, struct pollfd *fds)
     nfds_t count = 2;
     fds[0] = (struct pollfd){.fd = self->listener, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = self->event, .events = POLLIN};
-    for (pair_t *pair = self->pairs; pair < self->pairs + MOST_PAIRS; pair++)
+    bool stalled = atomic_load (&self->stalled);
+    for (pair_t *pair = self->pairs; pair < self->pairs + MOST_PAIRS && !stalled; pair++)
         for (int i = 0; i < 2 && pair->fd[0] >= 0; i++) {
             bool full = pair->way[i].from < pair->way[i].to;
             bool waits = pair->way[1 - i].from < pair->way[1 - i].to;
             fds[count++] = (struct pollfd){
                 .fd = pair->fd[i], .events = (short)((full ? 0 : POLLIN) | (waits ? POLLOUT : 0))};
         }
+    //  Who comes meanwhile is not even accepted
+    fds[0].events = stalled ? 0 : POLLIN;
     poll (fds, count, -1);
     uint64_t ignored;
     if (fds[1].revents && read (self->event, &ignored, sizeof ignored) < 0)
         return;
     bool all = atomic_exchange (&self->now, false);
+    if (stalled && !all)
+        return;
     for (pair_t *pair = self->pairs; pair < self->pairs + MOST_PAIRS; pair++)
         if (pair->fd[0] >= 0 && (all || !s_move (pair))) {
             if (all || pair->bytes == pair->limit)
@@ -230,5 +235,12 @@ void
 proxy_cut (proxy_t *self)
 {
     atomic_store (&self->now, true);
+    s_wake (self);
+}
+
+void
+proxy_stall (proxy_t *self, bool stalled)
+{
+    atomic_store (&self->stalled, stalled);
     s_wake (self);
 }

@@ -4,6 +4,7 @@
 #ifndef PROXY_H
 #define PROXY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,5 +17,8 @@ void proxy_destroy (proxy_t **self_p);
 int proxy_port (const proxy_t *self);
 size_t proxy_cuts (const proxy_t *self); //  broken so far
 void proxy_cut (proxy_t *self);          //  breaks all that are there, soon
+
+//  From now on nothing passes and nothing closes, as where a cable was pulled; or all goes on where it was.
+void proxy_stall (proxy_t *self, bool stalled);
 
 #endif

@@ -6,6 +6,7 @@
 #include "memory.h"
 #include "model/safetensors.h"
 #include "random.h"
+#include "stats/rundb.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -76,11 +77,15 @@ s_check_saved (const stage_t *stage, long step, size_t sites)
             stage_fail (stage, "%s saved step %ld, expected %ld", i < sites ? part : "broker",
                         s_newest (stage, i < sites ? part : "broker"), step);
     }
-    char *path = tl_format ("%s/runs/case/broker/common.json", stage_case (stage)->directory);
-    json_error_t error;
-    json_t *common = json_load_file (path, 0, &error);
-    stage_check (stage, common && part_int (common, "step") == step, "common.json names it");
-    json_decref (common);
+    char *path = tl_format ("%s/runs/case/run.db", stage_case (stage)->directory);
+    tl_error_t err = {0};
+    tl_rundb_t *db = tl_rundb_open (path, &err);
+    json_t *rows = db ? tl_rundb_ask (db, "SELECT max (step) AS step FROM saves", &err) : NULL;
+    if (!rows || part_int (json_array_get (rows, 0), "step") != step)
+        stage_fail (stage, "run.db says save %lld, expected %ld; %s",
+                    (long long)part_int (json_array_get (rows, 0), "step"), step, err.text);
+    json_decref (rows);
+    tl_rundb_destroy (&db);
     free (path);
 }
 

@@ -68,6 +68,17 @@ expect 4 'path of a file is empty' "$TRUNKLINE" check ''
 expect 4 "^trunkline: --set train.lr: expected a number" train --set train.lr=much
 expect 4 "no client 'west'" train --site west
 
+#   What a check finds: how much of the text is cut off, that nothing could be saved, whose key is missing and how it is made.
+"$TRUNKLINE" keys make t.yaml --set keys=other >/dev/null
+expect 0 'long.jsonl: 2 examples, [0-9]* label tokens, 1 of them shortened to train.max_length 64' \
+    "$TRUNKLINE" check t.yaml --set keys=other --set clients.1.data=long.jsonl
+expect 4 "t.yaml: checkpoint.dir: north.jsonl is not a directory, so nothing can be saved in north.jsonl/runs/t; " \
+    "$TRUNKLINE" check t.yaml --set keys=other --set checkpoint.dir=north.jsonl/runs
+rm other/client.south.*
+expect 4 'other/client.south.secret can.t be read .*trunkline keys make --dir other client.south' \
+    "$TRUNKLINE" check t.yaml --set keys=other
+[ ! -e runs ] || fail "a check made the directory of the run"
+
 #   An adapter that doesn't fit.
 train >/dev/null 2>&1
 expect 4 'rank\|shape' "$TRUNKLINE" eval t.yaml --set tune.parts=trunk --set tune.rank=4 --adapter o/adapter
@@ -77,7 +88,7 @@ cp cut o/adapter/adapter_model.safetensors
 expect 4 'adapter_model.safetensors' "$TRUNKLINE" eval t.yaml --adapter o/adapter
 
 #   A loss that is no number ends the run with the step, and what was learnt before stays.
-expect 1 'step [0-9]*: ' "$TRUNKLINE" train t.yaml --out nan --set train.lr=1000 --set train.clip=0 \
+expect 4 'step [0-9]*: ' "$TRUNKLINE" train t.yaml --out nan --set train.lr=1000 --set train.clip=0 \
     --set tune.alpha=1000000 --set train.steps=200
 grep -q 'last good step' err.txt || fail "no word about the adapter: $(cat err.txt)"
 [ -f nan/adapter/adapter_model.safetensors ] || fail "the last good adapter is gone"

@@ -31,6 +31,10 @@ near "$(score --model model --adapter joined)" "$(score --model model --adapter 
 #   Merged: a model of its own, tokenizer included, in files of a million bytes, or as the base stores it.
 expect 0 'a Hugging Face model' export_ one.yaml --as hf --out merged --shard-mb 1 --dtype fp32
 cmp model/ice_text.model merged/ice_text.model
+for file in joined merged; do
+    [ "$(find $file -name '*.safetensors' -perm 0600 | wc -l)" = "$(ls $file | grep -c 'safetensors$')" ] ||
+        fail "others may read what was trained: $(ls -l $file)"
+done
 near "$(score --model merged)" "$(score --model model --adapter joined)"
 expect 0 '"trained_tensors": *6' export_ --model model --adapter joined --as hf --out half --dtype fp16 --format json
 grep -q '"torch_dtype": "float16"' half/config.json || fail "config.json of fp16: $(cat half/config.json)"

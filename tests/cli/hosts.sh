@@ -9,6 +9,9 @@ expect 0 'nothing was checked: no part of hosts.yaml belongs on this machine' "$
 [ "$(grep -c '^NOT CHECKED' out.txt)" -eq 4 ] || fail "not all four parts are named: $(cat out.txt)"
 grep -q 'client.south .*south.example; run there: trunkline check hosts.yaml --host south.example' out.txt ||
     fail "no command for south: $(cat out.txt)"
+#   Advice repeats what was overridden.
+expect 0 'check hosts.yaml --host hub --set train.lr=0.5 --set .tune.targets=\[dense\]. *$' \
+    "$TRUNKLINE" check hosts.yaml --set train.lr=0.5 --set 'tune.targets=[dense]'
 expect 4 "no part of hosts.yaml has the host 'huub'; write --host hub if that was meant" \
     "$TRUNKLINE" check hosts.yaml --host huub
 
@@ -25,6 +28,9 @@ expect 0 'data *north' "$TRUNKLINE" check hosts.yaml --host north.example
 rm keys/client.south.key
 expect 4 'run on south.example: trunkline keys make hosts.yaml client.south, and copy' \
     "$TRUNKLINE" check hosts.yaml --host hub
+cp -r keys others
+expect 4 'trunkline keys make hosts.yaml client.south --set keys=others, and copy' \
+    "$TRUNKLINE" check hosts.yaml --host hub --set keys=others
 
 #   `up` starts nothing that belongs elsewhere, and says what to type there.
 expect 4 'broker belongs on hub: start it there with .trunkline run broker hosts.yaml.$' "$TRUNKLINE" up hosts.yaml

@@ -20,7 +20,7 @@ expect 4 'expected ROLE.NAME' "$TRUNKLINE" keys make --dir more boss.west
 expect 4 "expected 'make' or 'list'" "$TRUNKLINE" keys forge t.yaml
 expect 4 "no directory nowhere; make it and its keys with: trunkline keys make --dir nowhere" \
     "$TRUNKLINE" keys list --dir nowhere
-expect 4 "no directory void; make it and its keys with: trunkline keys make t.yaml" \
+expect 4 "no directory void; make it and its keys with: trunkline keys make t.yaml --set keys=void$" \
     "$TRUNKLINE" keys list t.yaml --set keys=void
 
 #   Names that the topology doesn't have, before anything is made.

@@ -21,4 +21,7 @@ cmp kept.json runs/t/summary.json
 expect 4 'broker.control: tcp://localhost:[0-9]* can.t be bound, it has a name' \
     "$TRUNKLINE" up t.yaml $ports --set broker.control=tcp://localhost:5569
 
-expect 3 'nothing answers at tcp://127.0.0.1:[0-9]*, so nothing is there to be stopped' "$TRUNKLINE" down t.yaml $ports
+expect 2 'nothing listens at tcp://127.0.0.1:[0-9]*, so nothing is there to be stopped' "$TRUNKLINE" down t.yaml $ports
+#   Where nothing listens that is said at once; a listener that says nothing gets time to.
+timeout 3 "$TRUNKLINE" status t.yaml $ports >out.txt 2>err.txt && fail "a status of nothing"
+grep -q "nothing listens at tcp://127.0.0.1:[0-9]*: start the run with" err.txt || fail "$(cat err.txt)"

@@ -25,7 +25,7 @@ expect 4 '\-\-site wants a value' "$TRUNKLINE" train t.yaml --site
 expect 4 'label-tokens: expected a whole number from 1' "$TRUNKLINE" train t.yaml --label-tokens -5
 expect 4 'from 1 to 1048576, found .9999999' "$TRUNKLINE" generate t.yaml --prompt x --max-tokens 9999999
 expect 4 "run: 'cleint' is not a role; write client" "$TRUNKLINE" run cleint t.yaml north
-expect 4 "run: 'clown' is not a role; there are broker, worker and client: write" "$TRUNKLINE" run clown t.yaml
+expect 4 "run: 'clown' is not a role; there are broker, aggregator, worker, client and load: write" "$TRUNKLINE" run clown t.yaml
 make_topology t.yaml
 expect 4 "t.yaml names no client 'nroth'; write north if that was meant" "$TRUNKLINE" run client t.yaml nroth
 expect 4 "t.yaml names no worker 'x'; write w, its only one" "$TRUNKLINE" run worker t.yaml x

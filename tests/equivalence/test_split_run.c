@@ -419,6 +419,41 @@ test_no_blocks_at_the_client (void **state)
     }
 }
 
+//  split: none. A site alone learns what training in one place does.
+static void
+test_no_split (void **state)
+{
+    const tiny_model_t models[] = {tiny_chatglm (), tiny_llama (true)};
+    for (int i = 0; i < 4; i++) {
+        tl_error_t err;
+        const char *settings[] = {
+            "split=none",          "federate.clients=average",
+            "schedule.mode=batch", i & 1 ? "tune={method: full}" : "tune={method: lora, rank: 4}",
+            "train.clip=0.05",     "train.micros=2"};
+        fixture_t fixture = s_fixture (&models[i >> 1], 1, settings, 6);
+        tl_local_t *local = tl_local_new (fixture.topology, NULL, 0, &err);
+        tl_site_t *site = tl_site_new (fixture.topology, 0, true, &err);
+        s_must (local && site, &err);
+        for (uint64_t step = 0; step < STEPS; step++) {
+            tl_local_step_t result;
+            tl_norm_term_t terms[256];
+            uint64_t labels;
+            double nll;
+            s_must (tl_local_step (local, &result, &err) == 0, &err);
+            tl_site_begin (site, step, 2);
+            tl_site_learn (site, 0);
+            tl_site_learn (site, 1);
+            s_must (tl_site_commit (site, terms, &labels, &nll, &err) == 0, &err);
+            s_must (tl_site_update (site, labels, 0, &err) == 0, &err);
+            assert_true (nll / (double)labels == result.loss && labels == result.labels);
+        }
+        assert_int_equal (tl_site_learnt (site), tl_local_labels (local));
+        tl_site_destroy (&site);
+        tl_local_destroy (&local);
+        s_clear (&fixture);
+    }
+}
+
 int
 main (void)
 {
@@ -431,6 +466,7 @@ main (void)
         cmocka_unit_test (test_several_clients),
         cmocka_unit_test (test_sync),
         cmocka_unit_test (test_no_blocks_at_the_client),
+        cmocka_unit_test (test_no_split),
     };
     tl_error_t err;
     s_must (tl_blas_open (1, &err) == 0, &err);

@@ -88,12 +88,19 @@ s_check_case (const char *path)
 {
     golden_case_t self = {.path = path};
     printf ("%s\n", path);
-    char *gguf = tl_format ("%s/gguf", path);
+    char *json = tl_format ("%s/case.json", path), *gguf = tl_format ("%s/gguf", path);
     self.gguf = tl_exists (gguf);
     free (gguf);
+    if (!tl_exists (json)) {
+        case_fail (&self,
+                   "%s is no case of golden vectors: it holds no case.json; name a directory that "
+                   "does, each on its own",
+                   path);
+        free (json);
+        return case_report (&self);
+    }
     if (!self.gguf)
         s_check_files (&self);
-    char *json = tl_format ("%s/case.json", path);
     json_error_t error;
     self.json = json_load_file (json, 0, &error);
     if (!self.json)

@@ -29,6 +29,9 @@ spoil () {
     printf '\000\000\000\300' | dd of="$1" bs=1 seek=$((size - 4)) conv=notrunc 2> /dev/null
 }
 
+mkdir "$work/case"
+expect 1 "an empty directory"
+grep -q 'is no case of golden vectors: it holds no case.json' "$work/out"
 fresh
 expect 0 "untouched"
 if [ -d "$case_dir/gguf" ]; then   #  a case of GGUF files

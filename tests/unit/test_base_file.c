@@ -151,6 +151,26 @@ test_mkdirs_and_remove (void **state)
     assert_int_equal (tl_remove_tree (s_path ("a")), 0);
 }
 
+static void
+test_where_something_could_be_saved (void **state)
+{
+    tl_error_t err = {0};
+    assert_int_equal (tl_dir_check (s_root, &err), 0);
+    assert_int_equal (tl_dir_check ("runs/not/there/yet", &err), 0);
+    assert_int_equal (tl_dir_check (s_path ("to/be/made/"), &err), 0);
+    assert_false (tl_exists (s_path ("to")));
+    assert_int_equal (tl_dir_check ("", &err), -1);
+    assert_int_equal (tl_file_write (s_path ("plain"), "x", 1, 0644, &err), 0);
+    assert_int_equal (tl_dir_check (s_path ("plain/below"), &err), -1);
+    assert_int_equal (err.code, TL_BAD_INPUT);
+    assert_non_null (strstr (err.text, "plain is not a directory, so nothing can be saved in"));
+    if (geteuid () != 0) { //  root may write everywhere
+        assert_int_equal (mkdir (s_path ("locked"), 0555), 0);
+        assert_int_equal (tl_dir_check (s_path ("locked/run"), &err), -1);
+        assert_non_null (strstr (err.text, "can't be written"));
+    }
+}
+
 int
 main (void)
 {
@@ -159,6 +179,7 @@ main (void)
         cmocka_unit_test (test_read_refuses_with_a_sentence),
         cmocka_unit_test (test_a_failed_write_keeps_the_old_file),
         cmocka_unit_test (test_map),
+        cmocka_unit_test (test_where_something_could_be_saved),
         cmocka_unit_test (test_directories_come_whole),
         cmocka_unit_test (test_mkdirs_and_remove),
     };

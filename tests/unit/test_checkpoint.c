@@ -62,7 +62,7 @@ static void
 test_one_file_from_odd_pieces (void **state)
 {
     tl_error_t err;
-    tl_checkpoint_t *checkpoint = tl_checkpoint_new (*state, s_tensors, TENSORS, 0, &err);
+    tl_checkpoint_t *checkpoint = tl_checkpoint_new (*state, s_tensors, TENSORS, 0, 0644, &err);
     assert_non_null (checkpoint);
     for (size_t at = 0; at < sizeof s_values; at += 5) {
         size_t piece = sizeof s_values - at < 5 ? sizeof s_values - at : 5;
@@ -82,7 +82,7 @@ static void
 test_several_files_and_an_index (void **state)
 {
     tl_error_t err;
-    tl_checkpoint_t *checkpoint = tl_checkpoint_new (*state, s_tensors, TENSORS, 16, &err);
+    tl_checkpoint_t *checkpoint = tl_checkpoint_new (*state, s_tensors, TENSORS, 16, 0644, &err);
     assert_non_null (checkpoint);
     assert_int_equal (tl_checkpoint_add (checkpoint, s_values, sizeof s_values, &err), 0);
     assert_false (s_there (*state, "model.safetensors.index.json"));
@@ -98,7 +98,7 @@ static void
 test_what_is_not_finished_is_not_there (void **state)
 {
     tl_error_t err;
-    tl_checkpoint_t *checkpoint = tl_checkpoint_new (*state, s_tensors, TENSORS, 16, &err);
+    tl_checkpoint_t *checkpoint = tl_checkpoint_new (*state, s_tensors, TENSORS, 16, 0644, &err);
     assert_non_null (checkpoint);
     assert_int_equal (tl_checkpoint_add (checkpoint, s_values, 20, &err), 0);
     tl_checkpoint_destroy (&checkpoint);

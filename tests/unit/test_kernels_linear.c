@@ -123,6 +123,56 @@ test_backward (void **state)
     }
 }
 
+//  All three products of one shape, with every set of loops and by one thread and two.
+static void
+s_long_sums (s_shape_t s)
+{
+    double *forward = tests_new_f64 (s.n * s.out, 1, 0), *input = tests_new_f64 (s.n * s.in, 1, 0);
+    double *weight = tests_new_f64 (s.in * s.out, 1, 0);
+    float *x = tests_new_f32 (s.n * s.in, 2, 1), *w = tests_new_f32 (s.in * s.out, 3, 0.3);
+    float *dy = tests_new_f32 (s.n * s.out, 4, 1), *y = tests_new_f32 (s.n * s.out, 5, 1);
+    float *dx = tests_new_f32 (s.n * s.in, 5, 1), *dw = tests_new_f32 (s.in * s.out, 5, 0);
+    for (size_t row = 0; row < s.n; row++)
+        for (size_t o = 0; o < s.out; o++) {
+            const double up = dy[row * s.out + o];
+            double sum = 0;
+            for (size_t i = 0; i < s.in; i++) {
+                sum += (double)x[row * s.in + i] * w[o * s.in + i];
+                input[row * s.in + i] += up * w[o * s.in + i];
+                weight[o * s.in + i] += up * x[row * s.in + i];
+            }
+            forward[row * s.out + o] = sum;
+        }
+    tl_error_t err;
+    for (int run = 0; run < 6; run++) {
+        const tl_kernels_t *k = tl_kernels_of (tests_isas[run / 2]);
+        if (!k)
+            continue;
+        assert_int_equal (tl_blas_open (1 + run % 2, &err), 0);
+        k->linear_forward (y, x, w, TL_F32, NULL, s.n, s.in, s.out, 1, 0);
+        k->linear_backward_input (dx, dy, w, TL_F32, s.n, s.in, s.out, 1, 0);
+        memset (dw, 0, s.in * s.out * sizeof *dw);
+        k->linear_backward_weight (dw, NULL, dy, x, s.n, s.in, s.out, 1);
+        tests_close_f32 ("linear_forward", y, forward, s.n * s.out, 3e-6);
+        tests_close_f32 ("linear_backward_input", dx, input, s.n * s.in, 3e-6);
+        tests_close_f32 ("linear_backward_weight", dw, weight, s.in * s.out, 3e-6);
+    }
+    assert_int_equal (tl_blas_open (1, &err), 0);
+    free (forward), free (input), free (weight), free (x), free (w), free (dy), free (y);
+    free (dx), free (dw);
+}
+
+static void
+test_long_sums (void **state)
+{
+    //  Sums of several runs and of several packed steps, in more columns than a piece packs: of each product in turn, as
+    //  its sum runs over in, out or rows. With 260 rows the right side is packed, with 7 the rows are.
+    s_long_sums ((s_shape_t){7, 4096, 300});
+    s_long_sums ((s_shape_t){7, 300, 4096});
+    s_long_sums ((s_shape_t){260, 768, 290});
+    s_long_sums ((s_shape_t){768, 290, 96});
+}
+
 static void
 test_rows_and_threads_dont_matter (void **state)
 {
@@ -171,6 +221,7 @@ main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_forward),
         cmocka_unit_test (test_backward),
+        cmocka_unit_test (test_long_sums),
         cmocka_unit_test (test_rows_and_threads_dont_matter),
         cmocka_unit_test (test_the_same_call_gives_the_same_bits),
     };

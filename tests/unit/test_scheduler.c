@@ -330,7 +330,7 @@ test_resume (void **state)
     self->words[0] = 0;
     tl_scheduler_destroy (&self->scheduler);
     rig_begin (self);
-    tl_scheduler_resume (self->scheduler, &place);
+    tl_scheduler_resume (self->scheduler, &place, NULL, false);
     rig_all (self);
     rig_do_all (self);
     rig_expect (self, "back 0 4; back 1 4; back 2 4; equip 0 4; plan 4/1: 1; ");

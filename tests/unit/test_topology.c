@@ -130,7 +130,7 @@ test_bad_overrides (void **state)
                "--set clients.7.name: a list of 1 entries has no '7'; count "
                "from 0 (1 appends)");
     s_refused (GOOD, "train.lr=fast",
-               "--set train.lr: expected a number of at least 0, found 'fast'; "
+               "--set train.lr: expected a number from 0 to 1000, found 'fast'; "
                "write for example 'lr: 2e-4'");
     s_refused (GOOD, "train.stpes=3",
                "--set train.stpes: 'stpes' is not a key of train; write 'steps' if that was meant");
@@ -140,6 +140,14 @@ static void
 test_not_yaml (void **state)
 {
     s_refused ("", NULL, ":1:1: the file is empty; write a mapping of keys");
+    //  Also where nothing is read: a comment.
+    s_refused (
+        "version: 1\nname: caf\xff\n", NULL,
+        ":2:10: the byte 0xff is not UTF-8 text; save the file as UTF-8, or write the letter "
+        "anew");
+    s_refused ("version: 1\n# caf\xc3\xa9 \xe9t\n", NULL,
+               ":2:8: the byte 0xe9 is not UTF-8 text; save the file as UTF-8, or write the letter "
+               "anew");
     s_refused ("- a\n", NULL,
                ":1:1: expected a mapping of keys like 'model: {path: ...}'; see "
                "topology/one-site.yaml");
@@ -191,11 +199,11 @@ test_values (void **state)
 {
     s_refused (
         GOOD "train:\n  lr: fast\n", NULL,
-        ":7:7: train.lr: expected a number of at least 0, found 'fast'; write for example 'lr: "
+        ":7:7: train.lr: expected a number from 0 to 1000, found 'fast'; write for example 'lr: "
         "2e-4'");
     s_refused (
         GOOD "train: {lr: nan}\n", NULL,
-        ":6:13: train.lr: expected a number of at least 0, found 'nan'; write for example 'lr: "
+        ":6:13: train.lr: expected a number from 0 to 1000, found 'nan'; write for example 'lr: "
         "2e-4'");
     s_refused (GOOD "train: {steps: -3}\n", NULL,
                ":6:16: train.steps: expected a whole number of at least 0, found '-3'; write for "
@@ -206,6 +214,12 @@ test_values (void **state)
     s_refused (GOOD "train: {steps: [1]}\n", NULL,
                ":6:9: train.steps: expected a whole number of at least 0, found a list; write for "
                "example 'steps: 100'");
+    s_refused ("version: 1\nname: t\nmodel: {path: m}\nworkers: [{name: w}]\nclients: []\n", NULL,
+               ":5:1: clients: expected a list of clients, found an empty list; write for example "
+               "'clients: [{name: north, data: data/north.jsonl}]'");
+    s_refused (GOOD, "train.lr=1e6",
+               "--set train.lr: expected a number from 0 to 1000, found '1e6'; write for example "
+               "'lr: 2e-4'");
     s_refused (GOOD "train: {steps: }\n", NULL,
                ":6:9: train.steps: expected a whole number of at least 0, found nothing; write for "
                "example 'steps: 100'");
@@ -281,6 +295,20 @@ test_federation (void **state)
                "is nothing to hold; remove it");
     s_refused (GOOD "federate: {quorum: 9}\n", NULL,
                ":6:20: federate.quorum: 9 parts can't come from 1 client; use at most that");
+    self = s_good (GOOD "split: none\nfederate: {clients: average}\nschedule: {mode: batch}\n",
+                   NULL, 0);
+    assert_true (self->split.none && self->split.front == 1);
+    tl_topology_destroy (&self);
+    self =
+        s_good (GOOD "split: {front: 0, tail: 2}\nprivacy: {allow_unsafe_split: true}\n", NULL, 0);
+    assert_true (!self->split.none && self->split.front == 0 && self->split.tail == 2);
+    tl_topology_destroy (&self);
+    s_refused (GOOD "split: none\n", NULL,
+               ":6:8: split: with none each client trains a whole model, and only "
+               "federate.clients: average makes them one; set that");
+    s_refused (GOOD "split: all\n", NULL,
+               ":6:8: split: expected a mapping with the keys front and tail, or none, found "
+               "'all'; write for example 'split: {front: 1, tail: 1}'");
     s_refused (GOOD, "clients.0.name=aggregator",
                "--set clients.0.name: the name 'aggregator' is the aggregator's own; choose "
                "another");

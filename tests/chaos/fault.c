@@ -1,0 +1,160 @@
+/*  fault: linked into trunkline_faults, the program under test, and into nothing else. It reads from TL_FAULTS which faults
+    this run has and does each once, at the n-th message of a type that an actor receives:
+
+        TL_FAULTS="worker/trunk GRADIENT 7 kill 0;broker COMMITTED 3 stop 800"   TL_FAULTS_DONE=DIRECTORY
+
+    kill: SIGKILL, before the message is looked at. stop: SIGSTOP, and SIGCONT after so many ms. delay: everything that comes
+    to this actor waits so long. twice: the message is received twice. A file in the directory marks a fault as done, as the
+    process that did it may be gone and its successor counts anew.                                   */
+
+#include "log.h"
+#include "messages/messages.h"
+#include "net/socket.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOST = 8 };
+
+typedef struct {
+    char actor[64], type[32], action[16];
+    unsigned long number, ms; //  the n-th, from 1
+    unsigned long seen;
+} fault_t;
+
+static fault_t s_faults[MOST];
+static size_t s_count;
+static struct {
+    tl_socket_t *socket; //  NULL: none
+    tl_packet_t packet;
+} s_again; //  what is received a second time
+
+//  "role" or "role/name" of this process: trunkline run ROLE TOPOLOGY [NAME].
+static void
+s_actor (char *text, size_t size)
+{
+    char line[4096];
+    int fd = open ("/proc/self/cmdline", O_RDONLY);
+    ssize_t got = fd < 0 ? 0 : read (fd, line, sizeof line - 1);
+    if (fd >= 0)
+        close (fd);
+    const char *words[5] = {"", "", "", "", ""};
+    size_t count = 0;
+    for (ssize_t at = 0; at < got && count < 5; at += (ssize_t)strlen (line + at) + 1) {
+        line[got] = 0;
+        words[count++] = line + at;
+    }
+    bool named = *words[4] && words[4][0] != '-';
+    snprintf (text, size, "%s%s%s", strcmp (words[1], "run") == 0 ? words[2] : "", named ? "/" : "",
+              named ? words[4] : "");
+}
+
+static void
+s_wait (unsigned long ms)
+{
+    struct timespec time = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+    nanosleep (&time, NULL);
+}
+
+//  True for the one process that may do it.
+static bool
+s_claim (size_t fault)
+{
+    const char *directory = getenv ("TL_FAULTS_DONE");
+    char path[4096];
+    snprintf (path, sizeof path, "%s/fault-%zu", directory ? directory : ".", fault);
+    int fd = open (path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        close (fd);
+    return fd >= 0;
+}
+
+static void
+s_stop (unsigned long ms)
+{
+    pid_t self = getpid (), waker = fork ();
+    if (waker == 0) {
+        s_wait (ms);
+        kill (self, SIGCONT);
+        _exit (0);
+    }
+    kill (self, SIGSTOP);
+}
+
+static void
+s_twice (tl_socket_t *socket, const tl_packet_t *packet)
+{
+    if (s_again.socket)
+        return;
+    s_again.socket = socket;
+    s_again.packet = *packet; //  all but the frames
+    zmq_msg_init (&s_again.packet.routing);
+    zmq_msg_init (&s_again.packet.envelope);
+    zmq_msg_init (&s_again.packet.payload);
+    zmq_msg_copy (&s_again.packet.routing, (zmq_msg_t *)&packet->routing);
+    zmq_msg_copy (&s_again.packet.envelope, (zmq_msg_t *)&packet->envelope);
+    zmq_msg_copy (&s_again.packet.payload, (zmq_msg_t *)&packet->payload);
+}
+
+static void
+s_do (const fault_t *fault, tl_socket_t *socket, const tl_packet_t *packet)
+{
+    tl_warn ("fault: %s at %s %lu, %lu ms", fault->action, fault->type, fault->number, fault->ms);
+    if (strcmp (fault->action, "kill") == 0)
+        kill (getpid (), SIGKILL);
+    else if (strcmp (fault->action, "stop") == 0)
+        s_stop (fault->ms);
+    else if (strcmp (fault->action, "delay") == 0)
+        s_wait (fault->ms);
+    else
+        s_twice (socket, packet);
+}
+
+static int
+s_hook (tl_socket_t *socket, tl_packet_t *packet, int (*receive) (tl_socket_t *, tl_packet_t *))
+{
+    if (s_again.socket == socket) {
+        *packet = s_again.packet;
+        s_again.socket = NULL;
+        return 1;
+    }
+    int rc = receive (socket, packet);
+    tl_message_t message;
+    tl_error_t err;
+    if (rc != 1 || tl_message_decode (&message, zmq_msg_data (&packet->envelope),
+                                      zmq_msg_size (&packet->envelope), &err))
+        return rc;
+    const char *type = tl_type_name (message.type);
+    for (size_t i = 0; i < s_count; i++)
+        if (*s_faults[i].actor && strcmp (s_faults[i].type, type) == 0 &&
+            ++s_faults[i].seen == s_faults[i].number && s_claim (i))
+            s_do (&s_faults[i], socket, packet);
+    tl_message_clear (&message);
+    return rc;
+}
+
+__attribute__ ((constructor)) static void
+s_begin (void)
+{
+    const char *text = getenv ("TL_FAULTS");
+    char actor[128];
+    s_actor (actor, sizeof actor);
+    while (text && *text && s_count < MOST) {
+        fault_t *fault = &s_faults[s_count];
+        if (sscanf (text, "%63s %31s %lu %15s %lu", fault->actor, fault->type, &fault->number,
+                    fault->action, &fault->ms) == 5) {
+            if (strcmp (fault->actor, actor) != 0)
+                *fault->actor = 0; //  another's; its number stays
+            s_count++;
+        }
+        text = strchr (text, ';');
+        text = text ? text + 1 : NULL;
+    }
+    if (s_count && *actor)
+        tl_socket_hook = s_hook;
+}

@@ -1,0 +1,383 @@
+/*  Runs that were killed and go on: all of their processes, or the broker alone; with the losses, norms and adapters of
+    an undisturbed run, bit for bit. And who may not go on, or begin anew, by accident.             */
+
+#include "chaos/stage.h"
+
+#include "file.h"
+#include "memory.h"
+#include "stats/rundb.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { STEPS = 30, SITES = 2 };
+
+static char s_settings[512];
+
+static case_spec_t
+s_case (uint64_t steps, const char *mode, const char *more)
+{
+    snprintf (s_settings, sizeof s_settings,
+              "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.05}\n"
+              "train: {steps: %d, batch_size: 8, micros: 2, max_length: 64, lr: 2e-3, warmup: 3, "
+              "clip: 1.0}\nwire: {dtype: fp32}\nschedule: {mode: %s}\n"
+              "liveness: {ping_ms: 300, expire_ms: 3000}\n%s",
+              (int)steps, mode, more);
+    return (case_spec_t){.model = tiny_llama (false),
+                         .sites = SITES,
+                         .examples = 16,
+                         .letters = {40, 24},
+                         .steps = steps,
+                         .save_every = 5,
+                         .settings = s_settings};
+}
+
+//  --- what run.db says -------------------------------------------------------------------------
+
+//  The first row's only column.
+static int64_t
+s_ask (const stage_t *stage, const char *sql)
+{
+    char *path = tl_format ("%s/runs/case/run.db", stage_case (stage)->directory);
+    tl_error_t err = {0};
+    tl_rundb_t *db = tl_rundb_open (path, &err);
+    json_t *rows = db ? tl_rundb_ask (db, sql, &err) : NULL;
+    if (!rows)
+        stage_fail (stage, "%s: %s", sql, err.text);
+    json_t *row = json_array_get (rows, 0);
+    int64_t value = json_integer_value (json_object_iter_value (json_object_iter (row)));
+    json_decref (rows);
+    tl_rundb_destroy (&db);
+    free (path);
+    return value;
+}
+
+static void
+s_expect (const stage_t *stage, const char *sql, int64_t expected)
+{
+    int64_t got = s_ask (stage, sql);
+    if (got != expected)
+        stage_fail (stage, "%s: %lld, expected %lld", sql, (long long)got, (long long)expected);
+}
+
+//  --- faults -----------------------------------------------------------------------------------
+
+//  Kill -9 of all processes, at one moment: `up` can't see its children go.
+static void
+s_kill_all (part_t *up)
+{
+    char name[32];
+    part_kill (up, SIGSTOP);
+    kill (part_child (up, "broker", ""), SIGKILL);
+    kill (part_child (up, "worker", "trunk"), SIGKILL);
+    for (int i = 0; i < SITES; i++) {
+        snprintf (name, sizeof name, "site-%d", i);
+        kill (part_child (up, "client", name), SIGKILL);
+    }
+    part_kill (up, SIGKILL);
+    part_wait (up);
+}
+
+//  Every step that part told of has the bits of the undisturbed run; returns how many it told.
+static size_t
+s_check_steps (const stage_t *stage, const part_t *up, const case_step_t *steps)
+{
+    size_t seen = 0;
+    for (size_t i = 0; part_at (up, i); i++) {
+        const json_t *it = part_at (up, i);
+        if (!part_is (it, "step"))
+            continue;
+        int64_t site = strcmp (part_text (it, "name"), "site-0") != 0;
+        const case_step_t *step =
+            &steps[site * (int64_t)stage_case (stage)->spec->steps + part_int (it, "step")];
+        double loss = json_number_value (json_object_get (it, "loss"));
+        double norm = json_number_value (json_object_get (it, "norm"));
+        seen++;
+        if (loss != step->loss || norm != step->norm)
+            stage_fail (stage,
+                        "step %lld of site-%lld: loss %.17g and norm %.17g, expected %.17g and "
+                        "%.17g",
+                        (long long)part_int (it, "step"), (long long)site, loss, norm, step->loss,
+                        step->norm);
+    }
+    return seen;
+}
+
+static void
+s_check_same (const stage_t *stage, int64_t steps)
+{
+    stage_check (stage, stage_same (stage, "trunk"), "the trunk of the undisturbed run");
+    stage_check (stage, stage_same (stage, "site-0") && stage_same (stage, "site-1"),
+                 "the fronts and tails of the undisturbed run");
+    s_expect (stage, "SELECT count (*) FROM steps", steps);
+    s_expect (stage, "SELECT max (step) + 1 FROM steps", steps);
+    s_expect (stage, "SELECT complete FROM run", 1);
+}
+
+//  --- all of it
+
+//  After so many common saves each time; the third `up` comes to the end.
+static void
+s_all (const char *mode, int64_t per_round)
+{
+    case_spec_t spec = s_case (STEPS, mode, "");
+    static case_step_t steps[SITES * SITES * STEPS];
+    spec.steps = (uint64_t)(per_round * STEPS); //  as they are counted
+    stage_t *stage = stage_new (&spec);
+    stage_undisturbed (stage, steps);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "saved", "step", 10);
+    part_event (up, "closed", "step", 12);
+    s_kill_all (up);
+    s_check_steps (stage, up, steps);
+
+    up = stage_up (stage, "--resume", NULL);
+    int64_t from = part_int (part_event (up, "resumed", NULL, 0), "step");
+    stage_check (stage, from >= 10 && from % 5 == 0, "from a common save");
+    stage_check (stage, part_int (part_event (up, "restore", NULL, 0), "step") == from,
+                 "all parts go back to it");
+    part_event (up, "saved", "step", from + 10);
+    s_kill_all (up);
+    s_check_steps (stage, up, steps);
+
+    up = stage_up (stage, "--resume", NULL);
+    from = part_int (part_event (up, "resumed", NULL, 0), "step");
+    stage_check (stage, from >= 20, "from a later one");
+    part_event (up, "done", "steps", per_round * STEPS);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    size_t seen = s_check_steps (stage, up, steps);
+    stage_check (stage, (int64_t)seen * per_round == SITES * (per_round * STEPS - from),
+                 "no step but those that were left");
+    s_check_same (stage, per_round * STEPS);
+    stage_end (&stage);
+}
+
+static void
+s_all_batch (void)
+{
+    s_all ("batch", 1);
+}
+
+static void
+s_all_serial (void)
+{
+    s_all ("serial", SITES);
+}
+
+//  Before there is any common save: the run goes on at its start, as the same run.
+static void
+s_all_early (void)
+{
+    case_spec_t spec = s_case (STEPS, "batch", "");
+    static case_step_t steps[SITES * STEPS];
+    stage_t *stage = stage_new (&spec);
+    stage_undisturbed (stage, steps);
+    part_t *up = stage_up (stage, "--set", "checkpoint.every=1000", NULL);
+    part_event (up, "closed", "step", 3);
+    s_kill_all (up);
+    up = stage_up (stage, "--resume", "--set", "checkpoint.every=1000", NULL);
+    part_event (up, "restore", "step", 0);
+    part_event (up, "done", "steps", STEPS);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_check (stage, s_check_steps (stage, up, steps) == SITES * STEPS, "all steps");
+    s_check_same (stage, STEPS);
+    stage_end (&stage);
+}
+
+//  --- the broker alone
+
+static void
+s_broker (const char *mode, int64_t per_round)
+{
+    case_spec_t spec = s_case (STEPS, mode, "");
+    static case_step_t steps[SITES * SITES * STEPS];
+    spec.steps = (uint64_t)(per_round * STEPS); //  as they are counted
+    stage_t *stage = stage_new (&spec);
+    stage_undisturbed (stage, steps);
+    part_t *up = stage_up (stage, NULL);
+    pid_t worker = 0;
+    for (int64_t step = 0; step <= 20; step += 10) {
+        //  Before the first save, and twice after one
+        part_event (up, "closed", "step", step + 1);
+        if (!worker)
+            worker = part_child (up, "worker", "trunk");
+        kill (part_child (up, "broker", ""), SIGKILL);
+        part_log (up, "broker was killed by signal 9 (Killed); starting it again");
+        part_event (up, "resumed", NULL, 0);
+    }
+    part_event (up, "done", "steps", per_round * STEPS);
+    stage_check (stage, part_child (up, "worker", "trunk") == worker, "the worker stays");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    s_check_steps (stage, up, steps);
+    s_check_same (stage, per_round * STEPS);
+    s_expect (stage, "SELECT count (*) FROM events WHERE event = 'resumed'", 3);
+    stage_end (&stage);
+}
+
+static void
+s_broker_batch (void)
+{
+    s_broker ("batch", 1);
+}
+
+static void
+s_broker_serial (void)
+{
+    s_broker ("serial", SITES);
+}
+
+//  The broker of a finished run that is served on: it serves the same trunk again.
+static void
+s_broker_serving (void)
+{
+    case_spec_t spec = s_case (5, "batch", "");
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, "--stay", NULL);
+    part_event (up, "serving", NULL, 0);
+    const char *question[] = {"generate", "--live", "--site",        "site-0",
+                              "--prompt", "ab",     "--temperature", "0"};
+    char *answers[2];
+    for (int i = 0; i < 2; i++) {
+        part_t *ask = stage_verb (stage, question[0], question[1], question[2], question[3],
+                                  question[4], question[5], question[6], question[7], NULL);
+        stage_check (stage, part_wait (ask) == 0, "an answer");
+        answers[i] = tl_strdup (part_out (ask));
+        if (i == 0) {
+            kill (part_child (up, "broker", ""), SIGKILL);
+            part_event (up, "serving", NULL, 0);
+            part_event_of (up, "restore", "why", "a new worker serves the finished run");
+        }
+    }
+    stage_check (stage, strcmp (answers[0], answers[1]) == 0, "the same answer");
+    part_kill (up, SIGTERM);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    //  And from its files alone
+    up = stage_up (stage, "--resume", "--stay", NULL);
+    part_event (up, "serving", NULL, 0);
+    part_event_of (up, "restore", "why", "a new worker serves the finished run");
+    part_kill (up, SIGTERM);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    free (answers[0]);
+    free (answers[1]);
+    stage_end (&stage);
+}
+
+//  --- stopped, and continued
+
+//  Ctrl-C in the middle, then on; and a run that is over, made longer.
+static void
+s_stopped (void)
+{
+    //  A rate that doesn't know how long the run is
+    case_spec_t spec = s_case (STEPS, "batch", "");
+    static case_step_t steps[SITES * STEPS];
+    stage_t *stage = stage_new (&spec);
+    const char *constant = "train.schedule=constant";
+    case_up (stage_case (stage), constant, steps);
+    part_t *up = stage_up (stage, "--replace", "--set", constant, "--set", "train.steps=20", NULL);
+    part_event (up, "closed", "step", 12);
+    part_kill (up, SIGHUP);
+    stage_check (stage, part_wait (up) == 0, "code 0: a hang-up is a polite stop");
+    s_check_steps (stage, up, steps);
+    int64_t saved = s_ask (stage, "SELECT max (step) FROM saves");
+
+    part_t *plain = stage_up (stage, "--set", constant, "--set", "train.steps=20", NULL);
+    stage_check (stage, part_wait (plain) == 4, "code 4");
+    stage_check (stage, strstr (part_err (plain), "holds a run that is not over"), "a sentence");
+    stage_check (stage, strstr (part_err (plain), "continue it with --resume, begin it anew with "),
+                 "what to do");
+    s_expect (stage, "SELECT max (step) FROM saves", saved);
+
+    up = stage_up (stage, "--resume", "--set", constant, "--set", "train.steps=20", NULL);
+    stage_check (stage, part_int (part_event (up, "resumed", NULL, 0), "step") == saved,
+                 "from the last save");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    s_check_steps (stage, up, steps);
+    s_expect (stage, "SELECT count (*) FROM steps", 20);
+
+    up = stage_up (stage, "--resume", "--set", constant, "--set", "train.steps=20", NULL);
+    stage_check (stage, part_wait (up) == 4, "code 4");
+    stage_check (stage, strstr (part_err (up), "raise train.steps to lengthen it"), "a sentence");
+    up = stage_up (stage, "--resume", "--set", constant, "--set", "train.steps=25", NULL);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_check (stage, s_check_steps (stage, up, steps) == SITES * 5, "five more");
+    s_expect (stage, "SELECT count (*) FROM steps", 25);
+    stage_end (&stage);
+}
+
+//  What was begun otherwise doesn't go on; what isn't there doesn't either; another's file is nobody's to replace.
+static void
+s_refused (void)
+{
+    case_spec_t spec = s_case (STEPS, "batch", "");
+    stage_t *stage = stage_new (&spec);
+    static const struct {
+        const char *option, *set, *words;
+    } cases[] = {
+        {"--resume", "train.lr=1e-3", "was begun with train.lr 0.002, and now it is 0.001"},
+        {"--resume", "schedule.mode=serial", "was begun with schedule.mode batch"},
+        {"--resume", "train.steps=2", "raise it to go on"},
+        {"--resume", "name=other", "holds no run that could be continued"},
+    };
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "saved", "step", 5);
+    s_kill_all (up);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        up = stage_up (stage, cases[i].option, "--set", cases[i].set, NULL);
+        stage_check (stage, part_wait (up) == 4, "code 4");
+        if (!strstr (part_err (up), cases[i].words))
+            stage_fail (stage, "%s %s: nothing like \"%s\"", cases[i].option, cases[i].set,
+                        cases[i].words);
+    }
+    char *path = tl_format ("%s/runs/case/run.db", stage_case (stage)->directory);
+    char *command = tl_format ("sqlite3 %s 'PRAGMA user_version = 99' 2>/dev/null || "
+                               "printf '\\000\\000\\000\\143' | dd of=%s bs=1 seek=60 conv=notrunc "
+                               "2>/dev/null",
+                               path, path);
+    tl_error_t err;
+    stage_check (stage, system (command) == 0, command);
+    up = stage_up (stage, "--resume", NULL);
+    stage_check (stage, part_wait (up) == 4, "code 4");
+    stage_check (stage, strstr (part_err (up), "is of version 99"), "a sentence");
+    stage_check (stage, tl_file_write (path, "a letter to a friend", 20, 0644, &err) == 0, "ok");
+    unlink (path);
+    stage_check (stage, tl_file_write (path, "a letter to a friend", 20, 0644, &err) == 0, "ok");
+    for (int i = 0; i < 2; i++) {
+        up = stage_up (stage, i ? "--resume" : "--replace", NULL);
+        stage_check (stage, part_wait (up) == 4, "code 4");
+        stage_check (stage, strstr (part_err (up), "is no run.db of trunkline"), "a sentence");
+    }
+    char *text = tl_file_read (path, 100, NULL, &err);
+    stage_check (stage, text && strcmp (text, "a letter to a friend") == 0, "not touched");
+    free (text);
+    unlink (path);
+    up = stage_up (stage, NULL);
+    stage_check (stage, part_wait (up) == 4, "code 4");
+    stage_check (stage, strstr (part_err (up), "without which it can't be continued"),
+                 "a sentence");
+    up = stage_up (stage, "--replace", NULL);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    free (command);
+    free (path);
+    stage_end (&stage);
+}
+
+int
+main (int argc, char **argv)
+{
+    static const stage_test_t tests[] = {
+        {"all_batch", s_all_batch},
+        {"all_serial", s_all_serial},
+        {"all_early", s_all_early},
+        {"broker_batch", s_broker_batch},
+        {"broker_serial", s_broker_serial},
+        {"broker_serving", s_broker_serving},
+        {"stopped", s_stopped},
+        {"refused", s_refused},
+        {NULL, NULL},
+    };
+    return stage_main (argc, argv, tests);
+}
