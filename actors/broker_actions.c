@@ -252,6 +252,9 @@ s_equip (void *arg, const tl_place_t *place, size_t worker)
     tl_broker_t *self = arg;
     tl_session_t *session = tl_broker_worker (self, worker);
     tl_broker_void_asked (self, worker);
+    if (tl_scheduler_state (self->scheduler) == TL_RUN_DONE)
+        tl_event ("restore", "{sIsssb}", "step", (json_int_t)place->step, "why",
+                  "a new worker serves the finished run", "all", false);
     if (place->step)
         tl_store_fetch (self, place, session);
     else

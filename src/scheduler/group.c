@@ -225,10 +225,11 @@ tl_group_serve (tl_scheduler_t *self, tl_group_t *group, size_t worker)
     const tl_post_t *post = &self->posts[worker];
     s_appoint (self, group, worker);
     group->state = TL_GROUP_READY;
-    if (post->equipping || !post->known || post->at != self->place.step) {
+    bool has = !post->equipping && post->known && post->at == self->place.step;
+    if (!has || group->awaits)
         group->state = TL_GROUP_BACK;
+    if (!has)
         tl_run_equip (self, worker);
-    }
     tl_group_go (self, group);
 }
 
@@ -282,10 +283,11 @@ s_adopt (tl_scheduler_t *self, tl_group_t *group, size_t worker)
     s_appoint (self, group, worker);
     self->orphans--;
     group->state = TL_GROUP_BACK;
-    group->awaits = fresh ? 0 : s_members_back (self, group);
-    if (!fresh)
+    if (!fresh) {
+        group->awaits = s_members_back (self, group);
         self->actions.restore (self->arg, &self->common, self->scratch, group->awaits,
                                self->group_count == 1, "the worker that held the trunk was lost");
+    }
     tl_run_equip (self, worker);
 }
 

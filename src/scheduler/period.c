@@ -104,6 +104,26 @@ s_make_groups (tl_scheduler_t *self, size_t groups, const size_t *group)
         }
 }
 
+//  A run that goes on: everybody who is here goes back to where it does; the others will when they come.
+static void
+s_call_back (tl_scheduler_t *self)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < self->config.clients; i++) {
+        tl_seat_t *seat = &self->seats[i];
+        if (!seat->live)
+            continue;
+        seat->behind = false;
+        self->scratch[count++] = i;
+        if (seat->group == TL_NOBODY)
+            continue;
+        seat->restoring = true;
+        self->groups[seat->group].awaits++;
+    }
+    self->resumed = false;
+    self->actions.restore (self->arg, &self->common, self->scratch, count, true, "the run goes on");
+}
+
 static void
 s_begin (tl_scheduler_t *self, size_t groups, const size_t *worker, const size_t *group)
 {
@@ -127,6 +147,8 @@ s_begin (tl_scheduler_t *self, size_t groups, const size_t *worker, const size_t
         its->state = TL_GROUP_ORPHAN;
         self->orphans += !self->posts[worker[i]].live;
     }
+    if (self->resumed)
+        s_call_back (self);
     for (size_t i = 0; i < groups; i++)
         if (self->posts[worker[i]].live)
             tl_group_serve (self, &self->groups[i], worker[i]);
@@ -149,6 +171,8 @@ tl_period_begin (tl_scheduler_t *self)
     self->started = true;
     if (tl_run_complete (self)) {
         tl_saving_last (self);
+        self->rescore = self->resumed;
+        self->resumed = false;
         return;
     }
     if (self->resumed && s_within (&self->place)) {
@@ -156,12 +180,10 @@ tl_period_begin (tl_scheduler_t *self)
         size_t worker = tl_run_holder (self, self->place.step);
         for (size_t i = 0; i < self->config.workers && worker == TL_NOBODY; i++)
             worker = self->posts[i].live ? i : TL_NOBODY;
-        self->resumed = false;
         self->inside = self->place.inside;
         s_begin (self, 1, &worker, NULL);
         return;
     }
-    self->resumed = false;
     if (!self->decided)
         self->decided = s_arrange (self, able);
     if (s_must_save (self)) {

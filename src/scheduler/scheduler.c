@@ -191,9 +191,11 @@ tl_scheduler_join (tl_scheduler_t *self, size_t client)
     seat->live = true;
     self->live++;
     self->due -= seat->expected;
-    if (seat->behind)
+    //  A run that goes on calls all back at once, when they are there.
+    if (seat->behind && !self->resumed) {
         self->actions.back (self->arg, client, seat->back_to);
-    seat->behind = false;
+        seat->behind = false;
+    }
     self->undisturbed = false;
     if (self->used && self->started && self->config.share != TL_SHARE_NOTHING) {
         seat->stale = true;

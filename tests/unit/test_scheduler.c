@@ -333,10 +333,47 @@ test_resume (void **state)
     tl_scheduler_resume (self->scheduler, &place, NULL, false);
     rig_all (self);
     rig_do_all (self);
-    rig_expect (self, "back 0 4; back 1 4; back 2 4; equip 0 4; plan 4/1: 1; ");
+    rig_expect (self, "restore 4; equip 0 4; plan 4/1: 1; ");
     assert_true (rig_run (self));
     assert_int_equal (rig_result (self), undisturbed);
     rig_destroy (&self);
+}
+
+//  Whoever had left before isn't waited for; a run that was over is only served.
+static void
+test_resume_without_some (void **state)
+{
+    rig_t *self = rig_new (3, 1, 1, 9, 3, 0);
+    rig_begin (self);
+    self->common = (tl_place_t){.step = 4, .round = 4, .begin = 3, .inside = TL_INSIDE_BATCHED};
+    self->store[4] = 44;
+    bool expected[] = {false, true, true};
+    tl_scheduler_resume (self->scheduler, &self->common, expected, false);
+    assert_int_equal (tl_scheduler_place (self->scheduler).step, 4);
+    assert_int_equal (tl_scheduler_saved_step (self->scheduler), 4);
+    rig_worker (self, 0);
+    assert_int_equal (tl_scheduler_server (self->scheduler, TL_NOBODY), TL_NOBODY);
+    rig_join (self, 2);
+    rig_lose (self, 0); //  that is nothing new
+    rig_worker (self, 0);
+    rig_join (self, 1);
+    rig_do_all (self);
+    assert_int_equal (tl_scheduler_server (self->scheduler, TL_NOBODY), 0);
+    rig_join (self, 0); //  has newer things, perhaps
+    rig_close (self, 0, 1);
+    s_end (self, "restore 4; equip 0 4; plan 4/4: 1 2; back 0 4; plan 5/5: 0 1 2; ");
+
+    self = rig_new (1, 1, 1, 4, 3, 0);
+    rig_begin (self);
+    self->common = (tl_place_t){.step = 4, .round = 4, .begin = 4, .inside = TL_INSIDE_BATCHED};
+    self->store[4] = 44;
+    self->done = 1;
+    tl_scheduler_resume (self->scheduler, &self->common, NULL, true);
+    rig_worker (self, 0);
+    assert_int_equal (tl_scheduler_server (self->scheduler, TL_NOBODY), TL_NOBODY);
+    rig_worker_does (self, 0, true);
+    assert_int_equal (tl_scheduler_server (self->scheduler, TL_NOBODY), 0);
+    s_end (self, "equip 0 4; ");
 }
 
 int
@@ -359,6 +396,7 @@ main (void)
         cmocka_unit_test (test_stop),
         cmocka_unit_test (test_a_step_of_nothing_is_not_repeated_for_ever),
         cmocka_unit_test (test_resume),
+        cmocka_unit_test (test_resume_without_some),
     };
     tl_log_level (TL_LOG_ERROR);
     return cmocka_run_group_tests (tests, NULL, NULL);
