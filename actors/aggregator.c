@@ -548,7 +548,6 @@ s_open (tl_aggregator_t *self, tl_error_t *err)
         tl_mkdirs (self->directory, err))
         return -1;
     tl_mergers_open (&self->mergers, &t->federate.server);
-    self->mergers.synthetic = t->model.synthetic;
     uint64_t window = t->wire.credit && t->wire.credit < WINDOW ? t->wire.credit : WINDOW;
     tl_agreements_t agreements;
     tl_agreements_make (&agreements, t, TL_AGREE_ALL);

@@ -67,17 +67,6 @@ s_labels_good (tl_merge_job_t *job, const tl_brought_t *brought)
     return false;
 }
 
-//  Of parts without content one is as good as their mean.
-static void *
-s_any (const tl_contribution_t *parts, size_t count, size_t *size)
-{
-    *size = count ? parts[0].size : 0;
-    void *copy = count ? tl_alloc (*size) : NULL;
-    if (copy)
-        memcpy (copy, parts[0].blob, *size);
-    return copy;
-}
-
 void
 tl_merge_job_run (void *arg)
 {
@@ -96,8 +85,7 @@ tl_merge_job_run (void *arg)
             count++;
         }
     }
-    void *blob = job->mergers->synthetic ? s_any (parts, count, &size)
-                 : job->kind == TL_MERGE_KIND_SUM
+    void *blob = job->kind == TL_MERGE_KIND_SUM
                      ? tl_aggregate_sum (parts, count, &size, &job->err)
                      : tl_aggregate_mean (job->mergers->aggregates[job->kind], parts, count,
                                           job->quorum, &size, &job->err);

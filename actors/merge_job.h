@@ -21,7 +21,6 @@ extern const char *const tl_merge_kind_names[TL_MERGE_KINDS]; //  as in MERGE
 typedef struct {
     tl_aggregate_t *aggregates[TL_MERGE_MEANS];
     uint64_t merged[TL_MERGE_MEANS]; //  step of the last one
-    bool synthetic;                  //  parts have no content
 } tl_mergers_t;
 
 void tl_mergers_open (tl_mergers_t *self, const tl_server_spec_t *server);

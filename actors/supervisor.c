@@ -3,6 +3,7 @@
 #include "actors/actor.h"
 #include "actors/child.h"
 #include "actors/credentials.h"
+#include "actors/restarts.h"
 #include "clock.h"
 #include "file.h"
 #include "log.h"
@@ -10,7 +11,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +18,6 @@
 #include <unistd.h>
 
 enum {
-    BACK_OFF_MS = 250, //  before the first restart, at most; doubled each time, half of it drawn
-    MOST_RESTARTS = 5, //  of one part
-    HEALTHY_MS =
-        60000, //  who lived so long has all its restarts again, unless it died where it died before
     GRACE_MS = 25000, //  the broker may take so long to end a run in order
     BYE_MS = 2000,    //  parts hear its BYE within that, or are told to stop
     KILL_MS = 10000,  //  whoever was told must be gone by then
@@ -41,10 +37,7 @@ typedef struct {
     const char *name;      //  "" for broker and aggregator
     char title[96];        //  "client/north"
     tl_child_t *child;
-    int restarts;
-    int64_t born;    //  of its process, monotonic ms
-    int64_t place;   //  step that was open at its last death, -1: it never died
-    int signal;      //  that it died of then, 0: none
+    tl_restarts_t restarts;
     int timer;       //  of the next start, 0: none
     bool came;       //  broker: it said that it is up, so there is a run to resume
     bool told;       //  to stop; a second signal would cut it short
@@ -65,6 +58,7 @@ struct tl_supervisor {
     int64_t step;  //  that is open, as far as the broker has told
     int64_t saved; //  step of the last common save, 0: none
     bool over;     //  the broker said that the run is done, or ended
+    bool complete; //  and that all rounds are done and saved
     bool serving;  //  it said that it goes on serving: a worker is still needed
     int code;
     char text[1100]; //  why code is not 0
@@ -120,9 +114,10 @@ s_on_broker_event (tl_part_of_run_t *part, const char *name, const json_t *event
     if (strcmp (name, "up") == 0) {
         part->came = true;
         s_start_others (self);
-    } else if (strcmp (name, "done") == 0)
+    } else if (strcmp (name, "done") == 0) {
         self->over = true;
-    else if (strcmp (name, "closed") == 0) {
+        self->complete = json_is_true (json_object_get (event, "complete"));
+    } else if (strcmp (name, "closed") == 0) {
         self->began = true;
         self->step = step + 1;
     } else if (strcmp (name, "restore") == 0)
@@ -283,58 +278,28 @@ s_on_restart (void *arg)
     }
 }
 
-static void
-s_how (int status, char *text, size_t size)
-{
-    if (WIFSIGNALED (status))
-        snprintf (text, size, "was killed by signal %d (%s)", WTERMSIG (status),
-                  strsignal (WTERMSIG (status)));
-    else
-        snprintf (text, size, "ended with code %d", WEXITSTATUS (status));
-}
-
-//  Something of ours crashed or was killed: worth another try. Everything else it said for itself.
+//  Sets the time of its next start; false if there is none.
 static bool
-s_worth_a_try (int status)
+s_start_later (tl_part_of_run_t *part, int status, const char *what)
 {
-    return WIFSIGNALED (status) || WEXITSTATUS (status) == TL_INTERNAL ||
-           WEXITSTATUS (status) == TL_TIMEOUT;
-}
-
-//  Half of the delay is drawn: parts that died together don't come back together.
-static void
-s_start_later (tl_part_of_run_t *part, const char *what)
-{
-    uint32_t most = BACK_OFF_MS << part->restarts++;
-    uint32_t delay = most / 2 + randombytes_uniform (most / 2 + 1);
-    s_say (part->supervisor, "%s; starting it again in %.2f s (%d of %d)", what, delay / 1000.0,
-           part->restarts, MOST_RESTARTS);
-    part->timer = tl_actor_timer (part->supervisor->actor, delay, 1, s_on_restart, part);
-}
-
-//  True if it may be started again. Who dies of the same at the same step each time will do so for ever.
-static bool
-s_has_restarts (tl_part_of_run_t *part, int status)
-{
-    tl_supervisor_t *self = part->supervisor;
-    int by = WIFSIGNALED (status) ? WTERMSIG (status) : 0;
-    bool same = part->place == self->step && part->signal == by;
-    if (!same && tl_clock_ms () - part->born > HEALTHY_MS)
-        part->restarts = 0;
-    part->place = self->step;
-    part->signal = by;
-    return s_worth_a_try (status) && part->restarts < MOST_RESTARTS;
+    int wait = tl_restarts_died (&part->restarts, status, part->supervisor->step, tl_clock_ms ());
+    if (wait < 0)
+        return false;
+    s_say (part->supervisor, "%s; starting it again in %.2f s (%d of %d)", what, wait / 1000.0,
+           part->restarts.count, TL_RESTARTS);
+    part->timer = tl_actor_timer (part->supervisor->actor, (size_t)wait, 1, s_on_restart, part);
+    return true;
 }
 
 //  What is said of a part that isn't started any more.
 static void
 s_last_word (const tl_part_of_run_t *part, int status, const char *why, char *text, size_t size)
 {
-    if (s_worth_a_try (status) && part->restarts >= MOST_RESTARTS)
+    if (tl_restarts_worth (status) && part->restarts.count >= TL_RESTARTS)
         snprintf (text, size,
                   "%.700s; it died %d times, the last at step %lld: if it is the same each time, "
                   "%.280s/%.100s/trunkline.log says what it did",
-                  why, part->restarts + 1, (long long)part->place,
+                  why, part->restarts.count + 1, (long long)part->restarts.place - 1,
                   part->supervisor->topology->checkpoint.dir, part->supervisor->topology->name);
     else
         snprintf (text, size, "%.1200s", why);
@@ -349,10 +314,8 @@ s_broker_died (tl_part_of_run_t *part, int status, const char *what, const char 
     bool clean = WIFEXITED (status) && WEXITSTATUS (status) == 0;
     bool open = !self->over || self->serving;
     if (tl_actor_state (self->actor) == RUNNING && part->came && open &&
-        s_has_restarts (part, status)) {
-        s_start_later (part, what);
+        s_start_later (part, status, what))
         return;
-    }
     int code = WIFEXITED (status) ? WEXITSTATUS (status) : TL_FAILED;
     char whole[1400], word[1300];
     s_last_word (part, status, why, word, sizeof word);
@@ -362,7 +325,10 @@ s_broker_died (tl_part_of_run_t *part, int status, const char *what, const char 
                   (long long)self->saved);
     else
         snprintf (whole, sizeof whole, "%.900s; there is no common save", word);
-    if (!clean)
+    //  Nothing but its BYE was missing
+    if (self->complete && !self->serving && WIFSIGNALED (status))
+        s_say (self, "%s; the run was complete", word);
+    else if (!clean)
         s_fail (self, code, self->began && !self->over ? whole : word);
     self->over = true;
     s_wind_up (self, clean ? BYE_MS : 1);
@@ -399,7 +365,7 @@ s_died (tl_part_of_run_t *part, int status)
     bool worker = strcmp (part->role, "worker") == 0, exited = WIFEXITED (status);
     int code = exited ? WEXITSTATUS (status) : TL_FAILED;
     char how[128], text[1300], why[1300], word[1300];
-    s_how (status, how, sizeof how);
+    tl_restarts_how (status, how, sizeof how);
     snprintf (text, sizeof text, "%s %s%s%s", part->title, how, *part->last ? ": " : "",
               part->last);
     //  A last word says more than a code
@@ -416,9 +382,7 @@ s_died (tl_part_of_run_t *part, int status)
         return;
     if (exited && code == 0)
         s_left (part);
-    else if (s_has_restarts (part, status))
-        s_start_later (part, text);
-    else {
+    else if (!s_start_later (part, status, text)) {
         //  The others go on without a client, but the first step waits for all.
         part->failed = true;
         s_last_word (part, status, why, word, sizeof word);
@@ -487,7 +451,7 @@ s_start (tl_part_of_run_t *part, tl_error_t *err)
         argv[count++] = self->options.overrides[i];
     }
     *part->last = 0;
-    part->born = tl_clock_ms ();
+    tl_restarts_born (&part->restarts, tl_clock_ms ());
     int rc = tl_child_start (part->child, self->options.program, argv, part->title, err);
     free (argv);
     return rc;
@@ -522,7 +486,7 @@ s_add (tl_supervisor_t *self, const char *role, const char *name, const char *ho
         return NULL;
     }
     tl_part_of_run_t *part = &self->parts[self->count++];
-    *part = (tl_part_of_run_t){.supervisor = self, .role = role, .name = name, .place = -1};
+    *part = (tl_part_of_run_t){.supervisor = self, .role = role, .name = name};
     part->child = tl_child_new (&(tl_child_config_t){.actor = self->actor,
                                                      .on_out = s_on_event_line,
                                                      .on_err = s_on_log_line,

@@ -3,10 +3,13 @@
 #include "actors/window.h"
 #include "base/assert.h"
 #include "memory.h"
+#include "model/safetensors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { STATE_ROWS = 64 }; //  of a trunk's state
 
 struct tl_synthetic_part {
     const tl_synthetic_t *spec;
@@ -115,12 +118,38 @@ s_trunk_update (void *arg)
     job->norm = 1;
 }
 
+//  A state like a trunk's, of one tensor of zeros: an aggregator averages it, a store keeps it.
 static void
 s_trunk_save (void *arg)
 {
     tl_trunk_job_t *job = arg;
-    char *state = tl_format ("synthetic, step %llu", (unsigned long long)job->step);
-    job->state = tl_pack_own (state, strlen (state));
+    size_t hidden = job->synthetic->hidden, bytes = STATE_ROWS * hidden * sizeof (float), size;
+    float *zeros = tl_alloc (bytes);
+    static const char *const names[] = {"value:synthetic", "m:synthetic", "v:synthetic"};
+    tl_st_tensor_t tensors[3];
+    for (size_t i = 0; i < 3; i++)
+        tensors[i] = (tl_st_tensor_t){.name = names[i],
+                                      .dtype = TL_ST_F32,
+                                      .shape = {STATE_ROWS, hidden},
+                                      .dimensions = 2,
+                                      .data = zeros,
+                                      .bytes = bytes};
+    char updates[24];
+    snprintf (updates, sizeof updates, "%llu", (unsigned long long)job->step);
+    const char *const metadata[] = {"format",
+                                    "pt",
+                                    "trunkline.state",
+                                    "1",
+                                    "trunkline.manifest",
+                                    "synthetic",
+                                    "trunkline.tune",
+                                    "synthetic",
+                                    "trunkline.updates",
+                                    updates,
+                                    NULL};
+    void *state = tl_safetensors_serialise (tensors, 3, metadata, &size);
+    job->state = tl_pack_own (state, size);
+    free (zeros);
     snprintf (job->text, sizeof job->text, "nothing, being synthetic");
 }
 

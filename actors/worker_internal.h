@@ -34,6 +34,7 @@ typedef struct {
 
 typedef struct {
     char name[TL_NAME_LIMIT];
+    uint64_t index;        //  in the topology's clients
     bool left;             //  no longer here
     bool committed;        //  its COMMIT came
     uint64_t labels;       //  of its gradients that were used
@@ -75,9 +76,10 @@ typedef struct {
     uint64_t step, round;
     tl_seat_t *seats; //  members of the open step, in plan order
     size_t seat_count, micros;
-    size_t forwards, backwards; //  micros whose job was submitted
-    size_t computed;            //  micros whose backward is done
-    uint64_t untold_us;         //  of the step's computing that no answer but COMMITTED can tell
+    size_t forwards, backwards;       //  micros whose job was submitted
+    size_t computed;                  //  micros whose backward is done
+    size_t rows_from, gradients_from; //  members before these have delivered the next micro's
+    uint64_t untold_us; //  of the step's computing that no answer but COMMITTED can tell
     bool open;
     struct { //  the last COMMITTED, for repeats
         bool is;

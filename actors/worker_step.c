@@ -53,13 +53,21 @@ tl_worker_void (tl_worker_t *self)
     s_drop (self);
 }
 
+//  Members stand in the plan as they stand in the topology.
+static int
+s_compare_seat (const void *key, const void *seat)
+{
+    int index = *(const int *)key, other = (int)((const tl_seat_t *)seat)->index;
+    return index < other ? -1 : index > other;
+}
+
 static tl_seat_t *
 s_seat (tl_worker_t *self, const char *name)
 {
-    for (size_t i = 0; i < self->seat_count; i++)
-        if (strcmp (self->seats[i].name, name) == 0)
-            return &self->seats[i];
-    return NULL;
+    int index = tl_topology_client (self->topology, name);
+    return index < 0 ? NULL
+                     : bsearch (&index, self->seats, self->seat_count, sizeof *self->seats,
+                                s_compare_seat);
 }
 
 //  The trunk sees no text: how large a micro may become is known when the clients have said so, with the first PLAN. A
@@ -113,6 +121,7 @@ tl_worker_on_plan (tl_worker_t *self, const tl_message_t *message)
     for (size_t i = 0; i < self->seat_count; i++) {
         snprintf (self->seats[i].name, sizeof self->seats[i].name, "%s",
                   message->body.plan.members[i].name);
+        self->seats[i].index = message->body.plan.members[i].index;
         self->seats[i].slots = tl_alloc (self->micros * sizeof *self->seats[i].slots);
     }
     //  split: none: there is nothing to compute here, and the step is over when all have committed.
@@ -157,13 +166,15 @@ s_on_forward (tl_trunk_job_t *job)
     s_advance (job->owner);
 }
 
-//  True if every member that is still here has delivered its rows of that micro.
+//  True if every member that is still here has delivered its rows of that micro, the next to go forward. Who has stays so:
+//  the next look begins at the first who had not, for this is asked at every message.
 static bool
-s_rows_ready (const tl_worker_t *self, size_t micro)
+s_rows_ready (tl_worker_t *self, size_t micro)
 {
-    for (size_t i = 0; i < self->seat_count; i++)
-        if (!self->seats[i].left && !self->seats[i].slots[micro].rows)
+    for (size_t *i = &self->rows_from; *i < self->seat_count; ++*i)
+        if (!self->seats[*i].left && !self->seats[*i].slots[micro].rows)
             return false;
+    self->rows_from = 0;
     return true;
 }
 
@@ -209,14 +220,16 @@ s_on_backward (tl_trunk_job_t *job)
     s_advance (self);
 }
 
+//  The same of gradients.
 static bool
-s_gradient_ready (const tl_worker_t *self, size_t micro)
+s_gradient_ready (tl_worker_t *self, size_t micro)
 {
-    for (size_t i = 0; i < self->seat_count; i++) {
-        const tl_slot_t *slot = &self->seats[i].slots[micro];
-        if (slot->computed && !self->seats[i].left && !slot->gradient)
+    for (size_t *i = &self->gradients_from; *i < self->seat_count; ++*i) {
+        const tl_slot_t *slot = &self->seats[*i].slots[micro];
+        if (slot->computed && !self->seats[*i].left && !slot->gradient)
             return false;
     }
+    self->gradients_from = 0;
     return true;
 }
 

@@ -4,6 +4,8 @@ tl_test (test_scheduler_groups SOURCES unit/test_scheduler_groups.c unit/schedul
 tl_test (test_scheduler_chance SOURCES unit/test_scheduler_chance.c unit/scheduler_rig.c LIBRARIES tl_scheduler)
 tl_test (test_merge_job SOURCES unit/test_merge_job.c LIBRARIES tests_rig tl_actors)
 
+tl_test (test_restarts SOURCES unit/test_restarts.c LIBRARIES tl_actors)
+
 #  chaos_test (program test ...): a program over the stage, each of its tests by name.
 function (chaos_test program)
     add_executable (chaos_${program} chaos/${program}.c chaos/stage.c chaos/proxy.c chaos/peer.c)
@@ -45,3 +47,4 @@ set_tests_properties (chaos_seeds PROPERTIES TIMEOUT 400 LABELS "chaos;processes
                       ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline_faults>;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
 #  What the broker holds is measured there: memory that AddressSanitizer keeps back is not meant.
 set_property (TEST chaos_hostile-deaf APPEND PROPERTY ENVIRONMENT "ASAN_OPTIONS=quarantine_size_mb=1")
+tl_test (test_timed SOURCES unit/test_timed.c slow_link.c LIBRARIES tl_actors pthread)

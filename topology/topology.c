@@ -188,6 +188,9 @@ s_check_compute (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *e
     if (self->model.path && self->model.synthetic)
         return s_complain (self, root, "model.synthetic", err,
                            "a topology has a model or a synthetic one; remove it or model.path");
+    if (self->model.synthetic && self->federate.clients != TL_CLIENTS_PERSONAL)
+        return s_complain (self, root, "federate.clients", err,
+                           "synthetic clients hold nothing to average or sum; use personal");
     for (size_t i = 0; i < self->worker_count + self->client_count; i++) {
         const tl_worker_spec_t *worker = i < self->worker_count ? &self->workers[i] : NULL;
         const tl_client_spec_t *client = worker ? NULL : &self->clients[i - self->worker_count];

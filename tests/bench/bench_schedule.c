@@ -1,5 +1,5 @@
 /*  bench_schedule TRUNKLINE BENCH_PING BENCH_STAGES DIR [--only GROUP] [--quick yes] [--clients N]: what schedules are worth, over real
-    processes and sockets. Groups: modes, links, load, engine, auto. Prints one JSON object; docs/performance.md says
+    processes and sockets. Groups: modes, links, load, engine, simulate, auto. Prints one JSON object; docs/performance.md says
     what each figure means.                                                                         */
 
 #include "bench/bench_schedule.h"
@@ -31,11 +31,9 @@ bench_skip (bench_t *self, const char *key, const char *why)
 static const struct {
     const char *name;
     void (*run) (bench_t *self);
-} s_groups[] = {{"modes", bench_schedule_modes},
-                {"links", bench_schedule_links},
-                {"load", bench_schedule_load},
-                {"engine", bench_schedule_engine},
-                {"auto", bench_schedule_auto}};
+} s_groups[] = {{"modes", bench_schedule_modes},       {"links", bench_schedule_links},
+                {"load", bench_schedule_load},         {"engine", bench_schedule_engine},
+                {"simulate", bench_schedule_simulate}, {"auto", bench_schedule_auto}};
 
 enum { GROUPS = sizeof s_groups / sizeof *s_groups };
 
@@ -43,7 +41,7 @@ static int
 s_usage (void)
 {
     fprintf (stderr, "usage: bench_schedule TRUNKLINE BENCH_PING BENCH_STAGES DIR\n"
-                     "       [--only modes|links|load|engine|auto] "
+                     "       [--only modes|links|load|engine|simulate|auto] "
                      "[--quick yes] [--clients N] [--format json]\n");
     return TL_BAD_INPUT;
 }
@@ -80,7 +78,7 @@ main (int argc, char **argv)
                                .ping = argv[2],
                                .dir = argv[4],
                                .log = tl_format ("%s/log", argv[4]),
-                               .patience = 120};
+                               .patience = 600};
     self.stages = argv[3];
     self.detail = json_object ();
     self.skipped = json_object ();

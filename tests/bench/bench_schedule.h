@@ -30,5 +30,7 @@ void bench_schedule_load (bench_t *self);
 void bench_schedule_links (bench_t *self);
 //  The real engine at equal threads, and on two machines of one thread.
 void bench_schedule_engine (bench_t *self);
+//  `trunkline simulate`: how long, and how far from what is measured.
+void bench_schedule_simulate (bench_t *self);
 
 #endif

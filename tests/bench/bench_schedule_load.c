@@ -102,6 +102,8 @@ s_large (bench_t *self, json_t *detail)
         bench_skip (self, "mb_s", "the run failed or lost steps; look into the log");
     if (good && bare > 0)
         bench_put (self, "mb_s_over_bare", mb_s / bare);
+    else if (bare > 0)
+        bench_skip (self, "mb_s_over_bare", "the run failed or lost steps; look into the log");
     else
         bench_skip (self, "mb_s_over_bare",
                     "TL_PEERS names no folder with build/zmq_curve; say make there");

@@ -7,10 +7,12 @@
 #include "memory.h"
 #include "stats/rundb.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { STEPS = 30, SITES = 2 };
@@ -65,17 +67,19 @@ s_expect (const stage_t *stage, const char *sql, int64_t expected)
 
 //  --- faults -----------------------------------------------------------------------------------
 
-//  Kill -9 of all processes, at one moment: `up` can't see its children go.
+//  Kill -9 of all processes, at one moment: `up` can't see its children go. When it returns their ports are free.
 static void
 s_kill_all (part_t *up)
 {
-    char name[32];
+    pid_t pids[2 + SITES] = {part_child (up, "broker", ""), part_child (up, "worker", "trunk")};
+    for (int i = 0; i < SITES; i++)
+        pids[2 + i] = part_child (up, "client", i ? "site-1" : "site-0");
     part_kill (up, SIGSTOP);
-    kill (part_child (up, "broker", ""), SIGKILL);
-    kill (part_child (up, "worker", "trunk"), SIGKILL);
-    for (int i = 0; i < SITES; i++) {
-        snprintf (name, sizeof name, "site-%d", i);
-        kill (part_child (up, "client", name), SIGKILL);
+    for (int i = 0; i < 2 + SITES; i++) {
+        struct pollfd gone = {.fd = (int)syscall (SYS_pidfd_open, pids[i], 0), .events = POLLIN};
+        kill (pids[i], SIGKILL);
+        poll (&gone, 1, 10000);
+        close (gone.fd);
     }
     part_kill (up, SIGKILL);
     part_wait (up);

@@ -439,6 +439,9 @@ test_synthetic (void **state)
     s_refused (SYNTHETIC, "clients.1.compute.synthetic.rows=512",
                "--set clients.1.compute.synthetic.rows: 512 rows are one sequence, and "
                "train.max_length is 256; raise that or use fewer");
+    s_refused (SYNTHETIC, "federate.clients=average",
+               "--set federate.clients: synthetic clients hold nothing to average or sum; use "
+               "personal");
     s_refused (SYNTHETIC, "clients.1.name=s-07",
                "--set clients.1.name: the name 's-07' is taken by another peer; choose a name of "
                "its own");

@@ -1,0 +1,33 @@
+#   trunkline simulate: every commented example runs, its JSON is JSON, its picture is well-formed, and answers repeat.
+. tests/cli/lib.sh
+
+count=0
+for file in "$root"/topology/simulate/*.yaml; do
+    #   The large one in small: the whole takes half a minute.
+    set --
+    case $file in *ten-thousand.yaml) set -- --set clients.0.count=900 --set clients.1.count=100 --set train.steps=20 ;; esac
+    expect 0 'rows/s' "$TRUNKLINE" simulate "$file" --svg run.svg "$@"
+    "$TRUNKLINE" simulate "$file" "$@" --format json >run.json
+    "$TRUNKLINE" simulate "$file" "$@" --format json >again.json
+    cmp run.json again.json || fail "$file: the same file gave two answers"
+    if command -v python3 >/dev/null; then
+        python3 - <<'END'
+import json, xml.dom.minidom
+run = json.load (open ("run.json"))
+assert run ["rows"] > 0 and run ["periods"] and len (run ["workers"]) > 0
+assert abs (sum (run ["workers_time"].values ()) - 1) < 1e-6
+xml.dom.minidom.parse ("run.svg")
+END
+    fi
+    count=$((count + 1))
+done
+[ $count -ge 5 ] || fail "only $count examples were simulated"
+
+file=$root/topology/simulate/fanout-pays.yaml
+expect 0 '^fanout ' "$TRUNKLINE" simulate "$file" --compare
+expect 0 'mode serial' "$TRUNKLINE" simulate "$file" --set schedule.mode=serial
+expect 4 'expected auto, serial, batch or fanout' "$TRUNKLINE" simulate "$file" --set schedule.mode=quick
+expect 4 'leave out one of them' "$TRUNKLINE" simulate "$file" --compare --svg run.svg
+expect 4 'is not a key of model; use one of hidden' "$TRUNKLINE" simulate "$root/topology/one-site.yaml"
+expect 4 'nothing.yaml' "$TRUNKLINE" simulate nothing.yaml
+expect 1 'no/such' "$TRUNKLINE" simulate "$file" --svg no/such/run.svg
