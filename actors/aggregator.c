@@ -146,14 +146,20 @@ s_kind (const char *word)
 }
 
 static tl_member_part_t *
-s_place (tl_gathering_t *gathering, const char *name, uint64_t hint)
+s_place (tl_gathering_t *gathering, const char *name)
 {
-    if (hint < gathering->count && strcmp (gathering->places[hint].name, name) == 0)
-        return &gathering->places[hint];
     for (size_t i = 0; i < gathering->count; i++)
         if (strcmp (gathering->places[i].name, name) == 0)
             return &gathering->places[i];
     return NULL;
+}
+
+//  The place that the broker says a part is for; it names who must be there.
+static tl_member_part_t *
+s_seat (tl_gathering_t *gathering, const char *name, uint64_t place)
+{
+    bool its = place < gathering->count && strcmp (gathering->places[place].name, name) == 0;
+    return its ? &gathering->places[place] : NULL;
 }
 
 static void
@@ -183,14 +189,13 @@ s_on_late_sum (void *arg)
     s_on_late (arg, TL_MERGE_KIND_SUM);
 }
 
-//  Parts that came for the same step stay with their members.
+//  Parts that came for the same step stay in their places, whoever is named there now: a worker may have another's group
+//  beside its own.
 static void
 s_take_over (tl_gathering_t *gathering, tl_member_part_t *places, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        tl_member_part_t *old = s_place (gathering, places[i].name, i);
-        if (!old)
-            continue;
+    for (size_t i = 0; i < count && i < gathering->count; i++) {
+        tl_member_part_t *old = &gathering->places[i];
         places[i].in = old->in;
         places[i].whole = old->whole;
         places[i].labels = old->labels;
@@ -255,7 +260,7 @@ s_on_part (tl_aggregator_t *self, const tl_message_t *message, const void *paylo
     tl_gathering_t *gathering = kind < 0 ? NULL : &self->gatherings[kind];
     tl_member_part_t *place =
         gathering && gathering->open && !gathering->computing && gathering->step == message->step
-            ? s_place (gathering, message->sender, message->micro)
+            ? s_seat (gathering, message->sender, message->micro)
             : NULL;
     if (!place || place->whole || place->gone)
         return; //  too late, twice, or nobody asked
@@ -287,7 +292,7 @@ s_on_leave (tl_aggregator_t *self, const tl_message_t *message)
         tl_gathering_t *gathering = &self->gatherings[kind];
         if (!gathering->open || gathering->computing || gathering->step != message->step)
             continue;
-        tl_member_part_t *place = s_place (gathering, message->body.leave.name, UINT64_MAX);
+        tl_member_part_t *place = s_place (gathering, message->body.leave.name);
         if (!place || place->whole || place->gone)
             continue;
         tl_assembly_destroy (&place->in);
@@ -342,7 +347,7 @@ s_merge (tl_aggregator_t *self, tl_merge_kind_t kind)
     job->kind = kind;
     job->step = gathering->step;
     job->quorum = gathering->quorum;
-    job->most_labels = t->train.batch_size * t->train.max_length *
+    job->most_labels = t->train.batch_size * t->train.max_length * t->federate.every *
                        (kind == TL_MERGE_KIND_TRUNK ? t->client_count : 1);
     job->brought = tl_alloc ((gathering->count + 1) * sizeof *job->brought);
     for (size_t i = 0; i < gathering->count; i++) {

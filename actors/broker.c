@@ -577,24 +577,6 @@ s_watch (tl_broker_t *self)
     tl_actor_timer (self->actor, TICK_MS, 0, s_on_tick, self);
 }
 
-//  At the start, or where the run goes on.
-static void
-s_schedule (tl_broker_t *self)
-{
-    const tl_topology_t *t = self->topology;
-    tl_scheduler_config_t config = {.serial = t->schedule.mode == TL_MODE_SERIAL,
-                                    .clients = t->client_count,
-                                    .rounds = t->train.steps,
-                                    .save_every = t->checkpoint.every};
-    self->scheduler = tl_scheduler_new (&config, &tl_broker_actions, self);
-    if (!self->options.resume)
-        return;
-    tl_scheduler_resume (self->scheduler, &self->begin, self->expected, self->ended);
-    tl_info ("the run goes on at step %llu, round %llu of %llu",
-             (unsigned long long)self->begin.step, (unsigned long long)self->begin.round,
-             (unsigned long long)t->train.steps);
-}
-
 int
 tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options, tl_error_t *err)
 {
@@ -613,7 +595,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     self->past = tl_alloc (topology->client_count * sizeof *self->past);
     int code = TL_BAD_INPUT;
     if (s_open (self, err) == 0) {
-        s_schedule (self);
+        tl_broker_schedule (self);
         s_watch (self);
         tl_info ("up: control %s, clients %s, workers %s", tl_socket_endpoint (self->control),
                  tl_socket_endpoint (self->clients), tl_socket_endpoint (self->workers));
@@ -643,6 +625,10 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_ledger_destroy (&self->ledger);
     tl_rundb_destroy (&self->db);
     tl_assembly_destroy (&self->state);
+    tl_assembly_destroy (&self->merging);
+    free (self->merged);
+    free (self->chooser);
+    free (self->summing);
     tl_socket_destroy (&self->control);
     tl_socket_destroy (&self->clients);
     tl_socket_destroy (&self->workers);
@@ -650,6 +636,8 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_outsiders_destroy (&self->outsiders);
     zmq_ctx_term (self->context);
     tl_scheduler_destroy (&self->scheduler);
+    tl_meter_destroy (&self->meter);
+    tl_choose_destroy (&self->choose);
     tl_agreements_clear (&self->agreements);
     tl_actor_destroy (&self->actor);
     free (self->committed);

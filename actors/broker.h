@@ -1,10 +1,7 @@
-/*  broker: admits peers, keeps their sessions, routes the run's messages between clients and the worker,
-    and keeps the trunk's saved states. Never opens a payload, never computes on tensors.
+/*  broker: admits peers, keeps their sessions, routes the run's messages between clients, workers and the
+    aggregator, keeps run.db and the trunk's saved states. Never opens a payload, never computes on tensors.
 
-    broker.c          sockets, liveness, status, stopping
-    broker_admit.c    who may come in: HELLO, ATTACH, refusals
-    broker_run.c      the schedule's actions and the run's messages
-    broker_store.c    run.db and saved states of the trunk                                                 */
+    Its files are listed in broker_internal.h.                                                        */
 
 #ifndef TL_BROKER_H
 #define TL_BROKER_H

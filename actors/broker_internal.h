@@ -1,4 +1,11 @@
-//  broker_internal: what the broker's files share. Nobody else includes it.
+/*  broker_internal: what the broker's files share. Nobody else includes it.
+
+    broker.c          sockets, dispatch, liveness, status, stopping
+    broker_admit.c    who may come in
+    broker_run.c      the run's messages find their way, and become the scheduler's events
+    broker_actions.c  what the scheduler decides becomes messages
+    broker_merge.c    to the aggregator and back
+    broker_store.c    run.db, and the trunk's states on disk                                                       */
 
 #ifndef TL_BROKER_INTERNAL_H
 #define TL_BROKER_INTERNAL_H
@@ -8,10 +15,11 @@
 #include "actors/broker.h"
 #include "actors/compute.h"
 #include "actors/ledger.h"
-#include "scheduler/scheduler.h"
+#include "actors/meter.h"
 #include "actors/session.h"
 #include "messages/tensor_wire.h"
 #include "net/zap.h"
+#include "scheduler/scheduler.h"
 
 enum {
     TL_BROKER_MESSAGES = 65536
@@ -40,13 +48,22 @@ typedef struct {
     tl_place_t begin;          //  of a run that goes on: where
     bool *expected;            //  [clients] whom it waits for there; NULL: all
     bool ended;                //  and it was over there
+    char *chooser;             //  what the chooser had learnt there, or NULL
+    tl_choose_t *choose;       //  arranges periods
+    tl_meter_t *meter;         //  tells it how long things take
     tl_assembly_t *state;      //  the trunk's state that is coming in, or NULL
+    size_t saver;              //  from that worker; TL_NOBODY: none was asked
+    tl_assembly_t *merging;    //  the merged trunk that is coming in, or NULL
+    void *merged;              //  the same, whole, until its save; NULL: none
+    size_t merged_size;        //
+    size_t *summing;           //  [summing_count] members of the step whose gradients are summed
+    size_t summing_count;      //
+    uint64_t all_rows;         //  of a micro, as clients say: of all of them together,
+    uint64_t most_rows;        //  of the largest,
+    uint64_t longest;          //  and rows of the longest sequence
     uint64_t run;              //  id of this run, random, not 0
     uint64_t payload;          //  bytes that came from all sessions
     uint64_t closed_payload;   //  of that, when the last step was closed
-    uint64_t step_rows;        //  of activations of the open step
-    size_t step_members;       //  clients in it
-    int64_t step_began;        //  monotonic ms
     uint64_t refused_plain;    //  peers without a key
     uint64_t refused_other;    //  peers that take another broker's key for ours
     tl_outsiders_t *outsiders; //  what the log says of them
@@ -77,18 +94,53 @@ void tl_broker_dismiss (tl_broker_t *self, tl_session_t *session); //  BYE: the 
 //  broker.c
 void tl_broker_serve (tl_broker_t *self); //  the run is over; eval and generate go on
 void tl_broker_end (tl_broker_t *self);
+//  The first period waits for every worker, not for one.
+bool tl_broker_needs_all_workers (const tl_topology_t *topology);
 void tl_broker_unwritable (tl_broker_t *self, const char *why); //  run.db can't be: the run stops
 
 //  broker_run.c
-extern const tl_scheduler_actions_t tl_broker_actions;
 //  A new message in order on session's link; payload may be moved away. Released when nobody needs it any more.
 void tl_broker_on_run (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
                        zmq_msg_t *payload);
 void tl_broker_ready (tl_broker_t *self, tl_session_t *session); //  attached for the first time
 void tl_broker_gone (tl_broker_t *self, tl_session_t *session);  //  about to be removed
 void tl_broker_released (void *session, uint64_t token); //  link callback: what it got is done with
-//  STATE (unless state is NULL) and RESTORE to the worker.
-void tl_broker_send_state (tl_broker_t *self, const tl_place_t *place, void *state, size_t size);
+void tl_broker_relay (tl_broker_t *self, tl_session_t *from, tl_session_t *to,
+                      tl_message_t *message, zmq_msg_t *payload);
+
+//  broker_actions.c
+void tl_broker_schedule (
+    tl_broker_t *self); //  scheduler, chooser and meter, at the start or where the run goes on
+void tl_broker_stamp (tl_broker_t *self, tl_message_t *message);
+void tl_broker_send (tl_broker_t *self, tl_session_t *to, tl_message_t *message); //  to NULL: not
+//  Who takes part, by index in the topology; NULL: not here (TL_NOBODY: never).
+tl_session_t *tl_broker_client (tl_broker_t *self, size_t client);
+tl_session_t *tl_broker_worker (tl_broker_t *self, size_t worker);
+//  Names of the clients that are not here, as many as fit; returns their length.
+size_t tl_broker_missing (tl_broker_t *self, char *names, size_t size);
+//  FORWARDs that this worker will never answer are released.
+void tl_broker_void_asked (tl_broker_t *self, size_t worker);
+//  STATE (unless state is NULL) and RESTORE to that worker.
+void tl_broker_send_state (tl_broker_t *self, tl_session_t *worker, const tl_place_t *place,
+                           void *state, size_t size);
+
+//  broker_merge.c: the first two are the scheduler's actions
+void tl_broker_merge (void *self, tl_merge_t kind, const tl_place_t *place, const size_t *members,
+                      size_t count, bool urgent);
+void tl_broker_gather (void *self, tl_merge_t kind, const tl_place_t *place, size_t who,
+                       size_t member);
+//  The members' gradients of that step are going to be summed; list names them.
+void tl_broker_merge_sum (tl_broker_t *self, const tl_step_t *step, const size_t *members,
+                          size_t count, tl_member_t *list);
+//  A client is gone: the aggregator waits for no part of it. step: that it was in.
+void tl_broker_merge_left (tl_broker_t *self, const tl_session_t *client, uint64_t step);
+//  True if it was passed on.
+bool tl_broker_on_part (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
+                        zmq_msg_t *payload);
+//  An aggregator that comes in the middle of a run begins with what it saved with all others.
+void tl_broker_remind (tl_broker_t *self, tl_session_t *aggregator);
+void tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
+                                zmq_msg_t *payload);
 
 //  broker_store.c: run.db, and states of the trunk as files under checkpoint.dir/name/broker, written off the loop
 #define TL_STORE_LIMIT ((size_t)8 << 30) //  bytes of one state
@@ -99,7 +151,8 @@ void tl_store_agreed (tl_broker_t *self,
                       const tl_agreement_t *agreed); //  who comes back must agree
 void tl_store_put (tl_broker_t *self, uint64_t step, void *state,
                    size_t size); //  takes state over; then tl_scheduler_saved
-void tl_store_fetch (tl_broker_t *self, const tl_place_t *place); //  then tl_broker_send_state
+//  For that worker: then tl_broker_send_state, if it is still here.
+void tl_store_fetch (tl_broker_t *self, const tl_place_t *place, const tl_session_t *worker);
 void tl_store_common (tl_broker_t *self,
                       const tl_place_t *place); //  it counts: noted, then told, older ones pruned
 

@@ -1,4 +1,4 @@
-//  broker_run: the schedule's actions become messages, the run's messages find their way.
+//  broker_run: the run's messages find their way, and what they say becomes the scheduler's events.
 
 #include "actors/broker_internal.h"
 #include "actors/events.h"
@@ -15,27 +15,11 @@ enum { TOKEN_BITS = 40 }; //  a token is serial of the source session << 40 | it
 //  --- relaying ---------------------------------------------------------------------------------
 
 static void
-s_stamp (tl_broker_t *self, tl_message_t *message)
-{
-    message->run = self->run;
-    message->sent = tl_clock_wall_ms () * 1000;
-}
-
-static void
-s_send (tl_broker_t *self, tl_session_t *to, tl_message_t *message)
-{
-    s_stamp (self, message);
-    snprintf (message->sender, sizeof message->sender, "broker");
-    if (to->link)
-        tl_link_send (to->link, message, NULL, 0);
-}
-
-static void
 s_pass (tl_broker_t *self, tl_session_t *from, tl_session_t *to, tl_message_t *message,
         zmq_msg_t *payload, uint64_t token)
 {
     snprintf (message->sender, sizeof message->sender, "%s", from->label);
-    s_stamp (self, message);
+    tl_broker_stamp (self, message);
     tl_link_send (to->link, message, payload, token);
 }
 
@@ -47,9 +31,9 @@ s_token (const tl_session_t *session, uint64_t sequence)
 
 //  What came from a session is released only when whoever it was for has released it, so that nobody can make
 //  the broker hold more than the credit it granted.
-static void
-s_relay (tl_broker_t *self, tl_session_t *from, tl_session_t *to, tl_message_t *message,
-         zmq_msg_t *payload)
+void
+tl_broker_relay (tl_broker_t *self, tl_session_t *from, tl_session_t *to, tl_message_t *message,
+                 zmq_msg_t *payload)
 {
     s_pass (self, from, to, message, payload, s_token (from, message->sequence));
 }
@@ -83,276 +67,13 @@ tl_broker_released (void *arg, uint64_t token)
         tl_link_release (from->link, token & (((uint64_t)1 << TOKEN_BITS) - 1));
 }
 
-//  --- actions of the schedule ------------------------------------------------------------------
-
-//  What one micro may come to: of all clients together, or of the largest where each has steps of its own.
-static void
-s_extent (tl_broker_t *self, tl_message_t *plan)
-{
-    bool serial = self->topology->schedule.mode == TL_MODE_SERIAL;
-    uint64_t rows = 0, longest = 0;
-    for (const tl_session_t *it = self->sessions.first; it; it = it->next) {
-        if (it->role != TL_ROLE_CLIENT)
-            continue;
-        //  A client's claim: the sum may not wrap.
-        uint64_t sum = rows + it->rows < rows ? UINT64_MAX : rows + it->rows;
-        rows = !serial ? sum : it->rows > rows ? it->rows : rows;
-        longest = it->longest > longest ? it->longest : longest;
-    }
-    plan->body.plan.rows = rows;
-    plan->body.plan.longest = longest;
-}
-
-static void
-s_plan (void *arg, uint64_t step, uint64_t round, const size_t *members, size_t count)
-{
-    tl_broker_t *self = arg;
-    tl_member_t *list = tl_alloc (count * sizeof *list);
-    self->step_began = tl_clock_ms ();
-    self->step_members = count;
-    self->step_rows = 0;
-    for (size_t i = 0; i < count; i++)
-        list[i] = (tl_member_t){self->topology->clients[members[i]].name, members[i]};
-    tl_message_t plan;
-    tl_message_init (&plan, TL_PLAN);
-    plan.step = step;
-    plan.round = round;
-    plan.body.plan.members = list;
-    plan.body.plan.members_count = count;
-    plan.body.plan.micros = self->topology->train.micros;
-    s_extent (self, &plan);
-    s_send (self, tl_sessions_worker (&self->sessions), &plan);
-    //  Who else is in it, and how much text they have, is no client's business
-    plan.body.plan.rows = plan.body.plan.longest = 0;
-    plan.body.plan.members_count = 1;
-    for (size_t i = 0; i < count; i++) {
-        plan.body.plan.members = &list[i];
-        s_send (self, tl_sessions_by_client (&self->sessions, (int)members[i]), &plan);
-    }
-    free (list);
-}
-
-static void
-s_leave (void *arg, uint64_t step, size_t client)
-{
-    tl_broker_t *self = arg;
-    tl_warn ("%s left step %llu: its weight leaves the batch", self->topology->clients[client].name,
-             (unsigned long long)step);
-    tl_message_t leave;
-    tl_message_init (&leave, TL_LEAVE);
-    leave.step = step;
-    leave.body.leave.name = self->topology->clients[client].name;
-    leave.body.leave.text = "it is gone";
-    s_send (self, tl_sessions_worker (&self->sessions), &leave);
-}
-
-static void
-s_give_up (void *arg, uint64_t step, const char *why)
-{
-    tl_broker_t *self = arg;
-    tl_message_t abandon;
-    tl_message_init (&abandon, TL_ABANDON);
-    abandon.step = step;
-    abandon.body.abandon.text = why;
-    s_send (self, tl_sessions_worker (&self->sessions), &abandon);
-}
-
-static void
-s_abandoned (void *arg, uint64_t step, const char *why)
-{
-    tl_broker_t *self = arg;
-    tl_warn ("step %llu is abandoned: %s", (unsigned long long)step, why);
-    tl_event ("abandoned", "{sIss}", "step", (json_int_t)step, "why", why);
-    tl_message_t abandon;
-    tl_message_init (&abandon, TL_ABANDON);
-    abandon.step = step;
-    abandon.body.abandon.text = why;
-    for (tl_session_t *it = self->sessions.first; it; it = it->next)
-        if (it->role == TL_ROLE_CLIENT && it->ready &&
-            tl_scheduler_member (self->scheduler, (size_t)it->index))
-            s_send (self, it, &abandon);
-}
-
-//  To every part that takes part: trainers and the worker.
-static void
-s_to_parts (tl_broker_t *self, tl_message_t *message)
-{
-    for (tl_session_t *it = self->sessions.first; it; it = it->next)
-        if (it->ready && (it->role == TL_ROLE_CLIENT || it->role == TL_ROLE_WORKER))
-            s_send (self, it, message);
-}
-
-static void
-s_save (void *arg, const tl_place_t *place, bool last)
-{
-    tl_broker_t *self = arg;
-    tl_message_t save;
-    tl_message_init (&save, TL_SAVE);
-    save.step = place->step;
-    save.round = place->round;
-    save.body.save.last = last;
-    s_to_parts (self, &save);
-}
-
-//  Names of the clients that are not here, as many as fit; returns their length.
-static size_t
-s_missing (tl_broker_t *self, char *names, size_t size)
-{
-    size_t used = 0;
-    *names = 0;
-    for (size_t i = 0; i < self->topology->client_count && used < size - 70; i++) {
-        tl_session_t *it = tl_sessions_by_client (&self->sessions, (int)i);
-        if (!it || !it->ready)
-            used += (size_t)snprintf (names + used, size - used, "%s%s", used ? ", " : "",
-                                      self->topology->clients[i].name);
-    }
-    return used;
-}
-
-static void
-s_common (void *arg, const tl_place_t *place)
-{
-    tl_broker_t *self = arg;
-    char gone[512];
-    s_missing (self, gone, sizeof gone);
-    if (*gone)
-        tl_info ("all parts that are here are saved at step %llu; not here, and without it: %s",
-                 (unsigned long long)place->step, gone);
-    else
-        tl_info ("all parts are saved at step %llu", (unsigned long long)place->step);
-    tl_store_common (self, place);
-}
-
-//  The trunk's state, then the order; both in sequence on the worker's link.
-void
-tl_broker_send_state (tl_broker_t *self, const tl_place_t *place, void *state, size_t size)
-{
-    tl_session_t *worker = tl_sessions_worker (&self->sessions);
-    if (!worker)
-        return;
-    if (state) {
-        tl_packed_t *packed = tl_pack (state, size, 1, TL_W_U8);
-        tl_message_t message;
-        tl_message_init (&message, TL_STATE);
-        message.step = place->step;
-        for (size_t i = 0; i < tl_packed_chunks (packed); i++) {
-            const void *data = tl_packed_chunk (packed, i, &message.body.state.tensor);
-            zmq_msg_t payload;
-            int rc = zmq_msg_init_data (&payload, (void *)data, message.body.state.tensor.size,
-                                        tl_packed_release, packed);
-            tl_assert (rc == 0);
-            s_stamp (self, &message);
-            snprintf (message.sender, sizeof message.sender, "broker");
-            tl_link_send (worker->link, &message, &payload, 0);
-        }
-        tl_packed_destroy (&packed);
-    }
-    tl_message_t restore;
-    tl_message_init (&restore, TL_RESTORE);
-    restore.step = place->step;
-    restore.round = place->round;
-    restore.body.restore.text = "back to the last common save";
-    s_send (self, worker, &restore);
-}
-
-static void
-s_restore (void *arg, const tl_place_t *place, const char *why)
-{
-    tl_broker_t *self = arg;
-    tl_warn ("%s: all parts go back to the common save of step %llu%s", why,
-             (unsigned long long)place->step, place->step ? "" : " (the start)");
-    tl_event ("restore", "{sIss}", "step", (json_int_t)place->step, "why", why);
-    tl_message_t restore;
-    tl_message_init (&restore, TL_RESTORE);
-    restore.step = place->step;
-    restore.round = place->round;
-    restore.body.restore.text = why;
-    for (tl_session_t *it = self->sessions.first; it; it = it->next)
-        if (it->ready && it->role == TL_ROLE_CLIENT)
-            s_send (self, it, &restore);
-    if (place->step)
-        tl_store_fetch (self, place);
-    else
-        tl_broker_send_state (self, place, NULL, 0);
-}
-
-static void
-s_back (void *arg, size_t client, uint64_t step)
-{
-    tl_broker_t *self = arg;
-    tl_message_t restore;
-    tl_message_init (&restore, TL_RESTORE);
-    restore.step = step;
-    restore.body.restore.text = "the run went back while it was away";
-    s_send (self, tl_sessions_by_client (&self->sessions, (int)client), &restore);
-}
-
-static void
-s_finish (void *arg)
-{
-    tl_broker_t *self = arg;
-    tl_message_t finish;
-    tl_message_init (&finish, TL_FINISH);
-    finish.body.finish.text = "the last step is committed and saved";
-    for (tl_session_t *it = self->sessions.first; it; it = it->next)
-        if (it->ready && it->role == TL_ROLE_CLIENT)
-            s_send (self, it, &finish);
-}
-
-static void
-s_done (void *arg, int code, const char *text)
-{
-    tl_broker_t *self = arg;
-    tl_place_t place = tl_scheduler_place (self->scheduler);
-    self->over = true;
-    self->code = code;
-    snprintf (self->text, sizeof self->text, "%s", text);
-    tl_info ("run over after %llu steps%s%s", (unsigned long long)place.step, *text ? ": " : "",
-             text);
-    bool complete = code == 0 && !*text;
-    tl_event ("done", "{sIsisssfsb}", "steps", (json_int_t)place.step, "code", code, "text", text,
-              "seconds", (double)(tl_clock_ms () - self->began) / 1000, "complete", complete);
-    tl_ledger_flush (self->ledger);
-    if (self->options.stay && complete)
-        tl_broker_serve (self);
-    else
-        tl_broker_end (self);
-}
-
-static void
-s_unserved (void *arg, const char *why)
-{
-    tl_broker_t *self = arg;
-    self->code = TL_FAILED;
-    snprintf (self->text, sizeof self->text,
-              "the run is complete and its adapters are in %s/%s, but it can't be served on: the "
-              "worker was lost, and its trunk of step %llu can't be brought back: %s",
-              self->topology->checkpoint.dir, self->topology->name,
-              (unsigned long long)tl_scheduler_saved_step (self->scheduler), why);
-    tl_broker_end (self);
-}
-
-const tl_scheduler_actions_t tl_broker_actions = {
-    .plan = s_plan,
-    .leave = s_leave,
-    .give_up = s_give_up,
-    .abandoned = s_abandoned,
-    .save = s_save,
-    .common = s_common,
-    .restore = s_restore,
-    .back = s_back,
-    .finish = s_finish,
-    .done = s_done,
-    .unserved = s_unserved,
-};
-
 //  --- who comes and goes -----------------------------------------------------------------------
 
 //  A trunk is here (again): what readers asked before went nowhere, or to a worker that is gone.
 static void
 s_tell_readers (tl_broker_t *self)
 {
-    if (!tl_scheduler_serves (self->scheduler))
+    if (tl_scheduler_server (self->scheduler, TL_NOBODY) == TL_NOBODY)
         return;
     tl_message_t restore;
     tl_message_init (&restore, TL_RESTORE);
@@ -360,31 +81,69 @@ s_tell_readers (tl_broker_t *self)
     restore.body.restore.text = "a worker holds the trunk: ask again";
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
         if (it->ready && it->role == TL_ROLE_READER)
-            s_send (self, it, &restore);
+            tl_broker_send (self, it, &restore);
 }
 
 //  A run that waits says for whom.
 static void
 s_say_missing (tl_broker_t *self)
 {
+    const tl_topology_t *t = self->topology;
     char names[512];
-    size_t used = s_missing (self, names, sizeof names);
-    if (!tl_sessions_worker (&self->sessions))
-        snprintf (names + used, sizeof names - used, "%sa worker", used ? " and " : "");
+    size_t used = tl_broker_missing (self, names, sizeof names);
+    bool all = tl_broker_needs_all_workers (t), any = false;
+    for (size_t i = 0; i < t->worker_count; i++) {
+        bool here = tl_broker_worker (self, i) != NULL;
+        any |= here;
+        if (all && !here && used < sizeof names - 80)
+            used += (size_t)snprintf (names + used, sizeof names - used, "%s%s", used ? ", " : "",
+                                      t->workers[i].name);
+    }
+    if (!any && !all)
+        used +=
+            (size_t)snprintf (names + used, sizeof names - used, "%sa worker", used ? " and " : "");
+    tl_session_t *aggregator = tl_sessions_aggregator (&self->sessions);
+    if (tl_topology_aggregates (t) && !(aggregator && aggregator->ready))
+        snprintf (names + used, sizeof names - used, "%sthe aggregator", used ? " and " : "");
     if (*names)
         tl_info ("waiting for %s", names);
+}
+
+static void
+s_count_rows (tl_broker_t *self, const tl_session_t *client)
+{
+    //  A client's claim: the sum may not wrap.
+    uint64_t sum = self->all_rows + client->rows;
+    self->all_rows = sum < self->all_rows ? UINT64_MAX : sum;
+    self->most_rows = client->rows > self->most_rows ? client->rows : self->most_rows;
+    self->longest = client->longest > self->longest ? client->longest : self->longest;
 }
 
 void
 tl_broker_ready (tl_broker_t *self, tl_session_t *session)
 {
-    if (session->role == TL_ROLE_WORKER) {
-        tl_scheduler_worker_join (self->scheduler);
+    switch (session->role) {
+    case TL_ROLE_WORKER:
+        tl_scheduler_worker_join (self->scheduler, (size_t)session->index);
         s_tell_readers (self);
-    } else if (session->role == TL_ROLE_CLIENT && self->over)
-        tl_broker_dismiss (self, session);
-    else if (session->role == TL_ROLE_CLIENT)
+        break;
+    case TL_ROLE_AGGREGATOR:
+        if (self->options.resume || tl_scheduler_state (self->scheduler) != TL_RUN_WAITING ||
+            tl_scheduler_place (self->scheduler).step)
+            tl_broker_remind (self, session);
+        tl_scheduler_aggregator_join (self->scheduler);
+        break;
+    case TL_ROLE_CLIENT:
+        if (self->over) {
+            tl_broker_dismiss (self, session);
+            break;
+        }
+        s_count_rows (self, session);
         tl_scheduler_join (self->scheduler, (size_t)session->index);
+        break;
+    default:
+        break;
+    }
     if (tl_scheduler_state (self->scheduler) == TL_RUN_WAITING)
         s_say_missing (self);
 }
@@ -392,18 +151,24 @@ tl_broker_ready (tl_broker_t *self, tl_session_t *session)
 void
 tl_broker_gone (tl_broker_t *self, tl_session_t *session)
 {
+    size_t index = (size_t)session->index;
     bool ready = session->ready;
     session->ready = false;
     if (!ready)
         return;
     if (session->role == TL_ROLE_WORKER) {
-        tl_assembly_destroy (&self->state);
-        for (tl_session_t *it = self->sessions.first; it; it = it->next)
-            while (it->asked_count)
-                tl_link_release (it->link, tl_session_answered (it)); //  this worker never will
-        tl_scheduler_worker_left (self->scheduler);
-    } else if (session->role == TL_ROLE_CLIENT)
-        tl_scheduler_left (self->scheduler, (size_t)session->index);
+        if (self->saver == index)
+            tl_assembly_destroy (&self->state);
+        tl_broker_void_asked (self, index); //  this worker never will answer
+        tl_scheduler_worker_left (self->scheduler, index);
+    } else if (session->role == TL_ROLE_AGGREGATOR) {
+        tl_assembly_destroy (&self->merging);
+        tl_scheduler_aggregator_left (self->scheduler);
+    } else if (session->role == TL_ROLE_CLIENT && !self->over) {
+        self->all_rows -= self->all_rows == UINT64_MAX ? 0 : session->rows;
+        tl_broker_merge_left (self, session, tl_scheduler_step_of (self->scheduler, index));
+        tl_scheduler_left (self->scheduler, index);
+    }
 }
 
 //  --- from clients -----------------------------------------------------------------------------
@@ -417,8 +182,8 @@ s_late (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
     tl_message_t late;
     tl_message_init (&late, TL_LATE);
     late.step = message->step;
-    late.body.late.current = tl_scheduler_place (self->scheduler).step;
-    s_send (self, session, &late);
+    late.body.late.current = tl_scheduler_step_of (self->scheduler, (size_t)session->index);
+    tl_broker_send (self, session, &late);
 }
 
 //  True if the message may go on to the worker.
@@ -426,8 +191,7 @@ static bool
 s_timely (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
 {
     size_t client = (size_t)session->index;
-    if (tl_scheduler_open (self->scheduler, message->step) &&
-        tl_scheduler_member (self->scheduler, client) &&
+    if (tl_scheduler_member (self->scheduler, client, message->step) &&
         message->micro < self->topology->train.micros)
         return true;
     //  It repeats a COMMIT whose answer it never saw: the worker still knows the answer.
@@ -437,28 +201,42 @@ s_timely (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
     return false;
 }
 
+//  Requests of one author are answered in order, so as long as some are under way they all go to the same worker.
+static tl_session_t *
+s_server (tl_broker_t *self, tl_session_t *session)
+{
+    size_t client = session->role == TL_ROLE_CLIENT ? (size_t)session->index : TL_NOBODY;
+    if (!session->asked_count)
+        session->server = tl_scheduler_server (self->scheduler, client);
+    return tl_broker_worker (self, session->server);
+}
+
 //  True if it was passed on: then it is released when the receiver has released it.
 static bool
 s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, zmq_msg_t *payload)
 {
     size_t client = (size_t)session->index;
-    tl_session_t *worker = tl_sessions_worker (&self->sessions);
     //  A reader takes no part in the run, whatever it says.
     if (session->role == TL_ROLE_READER && message->type != TL_FORWARD)
         return false;
+    tl_session_t *worker = message->type == TL_FORWARD ? s_server (self, session) : NULL;
+    size_t its = session->role == TL_ROLE_READER ? TL_NOBODY
+                                                 : tl_scheduler_worker_of (self->scheduler, client);
     switch (message->type) {
     case TL_ACTIVATION:
     case TL_GRADIENT:
     case TL_COMMIT:
+        worker = tl_broker_worker (self, its);
         if (worker && s_timely (self, session, message)) {
-            if (message->type == TL_ACTIVATION && message->body.activation.tensor.offset == 0)
-                self->step_rows += message->body.activation.tensor.rows;
-            s_relay (self, session, worker, message, payload);
+            tl_meter_from_client (self->meter, its, client, message, tl_clock_us ());
+            tl_broker_relay (self, session, worker, message, payload);
             return true;
         }
         break;
+    case TL_PART:
+        return tl_broker_on_part (self, session, message, payload);
     case TL_FORWARD:
-        if (worker && tl_scheduler_serves (self->scheduler)) {
+        if (worker) {
             s_relay_forward (self, session, worker, message, payload);
             return true;
         }
@@ -484,11 +262,14 @@ s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
     return false;
 }
 
-//  --- from the worker --------------------------------------------------------------------------
+//  --- from workers -----------------------------------------------------------------------------
 
 static void
-s_on_state (tl_broker_t *self, const tl_message_t *message, zmq_msg_t *payload)
+s_on_state (tl_broker_t *self, tl_session_t *session, const tl_message_t *message,
+            zmq_msg_t *payload)
 {
+    if ((size_t)session->index != self->saver)
+        return; //  nobody asked
     tl_error_t err = {0};
     const tl_tensor_wire_t *descriptor = &message->body.state.tensor;
     if (descriptor->offset == 0) {
@@ -513,27 +294,30 @@ s_on_state (tl_broker_t *self, const tl_message_t *message, zmq_msg_t *payload)
 
 //  The worker's word to the broker itself: the step is closed.
 static void
-s_on_closed (tl_broker_t *self, const tl_message_t *message)
+s_on_closed (tl_broker_t *self, const tl_session_t *session, const tl_message_t *message)
 {
-    uint64_t labels = message->body.committed.labels;
-    if (labels)
-        tl_event ("closed", "{sIsIsIsfsfsIsIsI}", "step", (json_int_t)message->step, "round",
-                  (json_int_t)message->round, "labels", (json_int_t)labels, "norm",
-                  message->body.committed.norm, "seconds",
-                  (double)(tl_clock_ms () - self->step_began) / 1000, "members",
-                  (json_int_t)self->step_members, "rows", (json_int_t)self->step_rows, "bytes",
-                  (json_int_t)(self->payload - self->closed_payload));
+    const struct tl_body_committed *committed = &message->body.committed;
+    size_t worker = (size_t)session->index;
+    tl_lap_t lap = tl_meter_closed (self->meter, worker, committed->labels, committed->compute_us,
+                                    tl_clock_us ());
+    if (committed->labels)
+        tl_event ("closed", "{sIsIsIsfsfsIsIsIss}", "step", (json_int_t)message->step, "round",
+                  (json_int_t)message->round, "labels", (json_int_t)committed->labels, "norm",
+                  committed->norm, "seconds", (double)lap.us / 1e6, "members",
+                  (json_int_t)lap.members, "rows", (json_int_t)lap.rows, "bytes",
+                  (json_int_t)(self->payload - self->closed_payload), "worker", session->name);
     self->closed_payload = self->payload;
-    tl_scheduler_closed (self->scheduler, message->step, labels);
+    tl_scheduler_closed (self->scheduler, worker, message->step, committed->labels);
 }
 
 //  The worker found a member breaking the rules of the step: its session ends with the worker's sentence.
 static void
-s_on_expelled (tl_broker_t *self, const tl_message_t *message)
+s_on_expelled (tl_broker_t *self, const tl_session_t *worker, const tl_message_t *message)
 {
     int client = tl_topology_client (self->topology, message->body.leave.name);
-    tl_session_t *session = client < 0 ? NULL : tl_sessions_by_client (&self->sessions, client);
-    if (!session)
+    tl_session_t *session = client < 0 ? NULL : tl_broker_client (self, (size_t)client);
+    if (!session ||
+        tl_scheduler_worker_of (self->scheduler, (size_t)client) != (size_t)worker->index)
         return;
     tl_message_t bye;
     tl_message_init (&bye, TL_BYE);
@@ -543,45 +327,61 @@ s_on_expelled (tl_broker_t *self, const tl_message_t *message)
     tl_broker_drop (self, session, "the worker found it breaking the rules of the step");
 }
 
+//  HIDDEN, GRAD_IN and COMMITTED, for a client of the worker's own group.
+static bool
+s_to_member (tl_broker_t *self, tl_session_t *session, tl_message_t *message, zmq_msg_t *payload)
+{
+    tl_session_t *to = tl_sessions_by_label (&self->sessions, message->sender);
+    int client = tl_topology_client (self->topology, message->sender);
+    size_t worker = (size_t)session->index;
+    if (client < 0 || tl_scheduler_worker_of (self->scheduler, (size_t)client) != worker)
+        return false;
+    if (message->type == TL_COMMITTED)
+        self->committed[client] = message->step + 1;
+    if (!to || !to->ready)
+        return false;
+    if (tl_scheduler_member (self->scheduler, (size_t)client, message->step))
+        tl_meter_from_worker (self->meter, worker, (size_t)client, message, tl_clock_us ());
+    tl_broker_relay (self, session, to, message, payload);
+    return true;
+}
+
 //  True if it was passed on: then it is released when the receiver has released it.
 static bool
 s_from_worker (tl_broker_t *self, tl_session_t *session, tl_message_t *message, zmq_msg_t *payload)
 {
-    tl_session_t *to = tl_sessions_by_label (&self->sessions, message->sender);
+    size_t worker = (size_t)session->index;
+    tl_session_t *to;
     switch (message->type) {
     case TL_COMMITTED:
         if (strcmp (message->sender, "broker") == 0) {
-            s_on_closed (self, message);
+            s_on_closed (self, session, message);
             break;
         }
-        int client = tl_topology_client (self->topology, message->sender);
-        if (client >= 0)
-            self->committed[client] = message->step + 1;
         //  fall through
     case TL_HIDDEN:
     case TL_GRAD_IN:
-        if (to && to->ready) {
-            s_relay (self, session, to, message, payload);
-            return true;
-        }
-        break;
+        return s_to_member (self, session, message, payload);
     case TL_FORWARDED:
+        to = tl_sessions_by_label (&self->sessions, message->sender);
         if (to && to->ready)
             s_relay_forwarded (self, session, to, message, payload);
         break;
     case TL_LEAVE:
-        s_on_expelled (self, message);
+        s_on_expelled (self, session, message);
         break;
+    case TL_PART:
+        return tl_broker_on_part (self, session, message, payload);
     case TL_STATE:
-        s_on_state (self, message, payload);
+        s_on_state (self, session, message, payload);
         break;
     case TL_SAVED:
         //  A good one counts when its STATE is on disk (tl_store_put).
-        if (!message->body.saved.good)
+        if (!message->body.saved.good && worker == self->saver)
             tl_scheduler_saved (self->scheduler, message->step, false, message->body.saved.text);
         break;
     case TL_RESTORED:
-        tl_scheduler_restored (self->scheduler, message->body.restored.good,
+        tl_scheduler_restored (self->scheduler, worker, message->body.restored.good,
                                message->body.restored.text);
         if (!message->body.restored.good)
             tl_warn ("%s can't take the saved trunk over: %s", session->label,
@@ -602,10 +402,12 @@ tl_broker_on_run (tl_broker_t *self, tl_session_t *session, tl_message_t *messag
     tl_debug ("%s from %s step %llu micro %llu", tl_type_name (message->type), session->label,
               (unsigned long long)message->step, (unsigned long long)message->micro);
     bool moved = false;
-    if (message->run == self->run) {
-        moved = session->role == TL_ROLE_WORKER ? s_from_worker (self, session, message, payload)
-                                                : s_from_client (self, session, message, payload);
-    }
+    if (message->run == self->run && session->role == TL_ROLE_AGGREGATOR)
+        tl_broker_from_aggregator (self, session, message, payload);
+    else if (message->run == self->run && session->role == TL_ROLE_WORKER)
+        moved = s_from_worker (self, session, message, payload);
+    else if (message->run == self->run)
+        moved = s_from_client (self, session, message, payload);
     //  Acting on it may have ended the session.
     session = tl_sessions_by_serial (&self->sessions, serial);
     if (!moved && session && session->link)

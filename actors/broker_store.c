@@ -60,9 +60,10 @@ s_row (tl_rundb_t *db, const char *sql, tl_error_t *err)
     return row;
 }
 
-//  What a file says of a place is checked before anybody goes there.
+//  What a file says of a place is checked before anybody goes there. learnt: by the chooser.
 static int
-s_read_place (const tl_topology_t *topology, json_t *save, tl_place_t *place, tl_error_t *err)
+s_read_place (const tl_topology_t *topology, json_t *save, tl_place_t *place, char **learnt,
+              tl_error_t *err)
 {
     *place = (tl_place_t){0};
     if (!save)
@@ -71,14 +72,21 @@ s_read_place (const tl_topology_t *topology, json_t *save, tl_place_t *place, tl
     json_error_t error;
     json_t *is = text ? json_loads (text, 0, &error) : NULL;
     json_int_t step, round, turn;
-    int rc = json_unpack (is, "{sI sI sI}", "step", &step, "round", &round, "turn", &turn);
+    json_int_t begin, inside;
+    const char *chooser = NULL;
+    int rc = json_unpack (is, "{sI sI sI sI sI s?s}", "step", &step, "round", &round, "turn", &turn,
+                          "begin", &begin, "inside", &inside, "chooser", &chooser);
+    bool bad = rc || step < 0 || round < 0 || turn < 0 || (size_t)turn >= topology->client_count ||
+               begin < 0 || begin > round || inside < 0 || inside > TL_INSIDE_ALTERNATE;
+    *learnt = !bad && chooser ? tl_strdup (chooser) : NULL;
     json_decref (is);
-    if (rc || step < 0 || round < 0 || turn < 0 || (size_t)turn >= topology->client_count)
+    if (bad)
         return tl_fail (err, TL_BAD_INPUT,
                         "run.db of %s/%s names a save at no place that a run can have: it is "
                         "damaged; begin the run anew with --replace",
                         topology->checkpoint.dir, topology->name);
-    *place = (tl_place_t){(uint64_t)step, (uint64_t)round, (uint64_t)turn};
+    *place = (tl_place_t){(uint64_t)step, (uint64_t)round, (uint64_t)turn, (uint64_t)begin,
+                          (tl_inside_t)inside};
     return 0;
 }
 
@@ -183,7 +191,7 @@ s_resume (tl_broker_t *self, const char *path, const char *directory, tl_error_t
                       "%s says nothing of a run: it is damaged; begin the run anew with --replace",
                       path);
     if (rc == 0)
-        rc = s_read_place (t, save, &self->begin, err);
+        rc = s_read_place (t, save, &self->begin, &self->chooser, err);
     if (rc == 0)
         rc = s_check_agreed (self, db, self->begin.round, err);
     bool ended = json_integer_value (json_object_get (run, "complete")) != 0 &&
@@ -332,21 +340,22 @@ static void
 s_done_fetch (void *arg)
 {
     tl_work_t *work = arg;
-    tl_session_t *worker = tl_sessions_worker (&work->broker->sessions);
-    if (!worker || worker->serial != work->worker)
+    tl_session_t *worker = tl_sessions_by_serial (&work->broker->sessions, work->worker);
+    if (!worker || !worker->ready)
         ; //  it is gone; another one has a fetch of its own
     else if (work->state)
-        tl_broker_send_state (work->broker, &work->place, work->state, work->size);
+        tl_broker_send_state (work->broker, worker, &work->place, work->state, work->size);
     else
-        tl_scheduler_restored (work->broker->scheduler, false, work->err.text);
+        tl_scheduler_restored (work->broker->scheduler, (size_t)worker->index, false,
+                               work->err.text);
     s_free (work);
 }
 
 void
-tl_store_fetch (tl_broker_t *self, const tl_place_t *place)
+tl_store_fetch (tl_broker_t *self, const tl_place_t *place, const tl_session_t *worker)
 {
     tl_work_t *work = s_work (self, place);
-    work->worker = tl_sessions_worker (&self->sessions)->serial;
+    work->worker = worker->serial;
     tl_compute_submit (self->disk, s_run_fetch, s_done_fetch, s_free, work);
 }
 
@@ -375,10 +384,14 @@ s_done_common (void *arg)
 void
 tl_store_common (tl_broker_t *self, const tl_place_t *place)
 {
+    char *learnt = tl_choose_state (self->choose);
     tl_ledger_add (self->ledger, "save",
-                   json_pack ("{sIsIs{sIsIsI}}", "step", (json_int_t)place->step, "round",
+                   json_pack ("{sIsIs{sIsIsIsIsIss}}", "step", (json_int_t)place->step, "round",
                               (json_int_t)place->round, "place", "step", (json_int_t)place->step,
-                              "round", (json_int_t)place->round, "turn", (json_int_t)place->turn));
+                              "round", (json_int_t)place->round, "turn", (json_int_t)place->turn,
+                              "begin", (json_int_t)place->begin, "inside",
+                              (json_int_t)place->inside, "chooser", learnt));
+    free (learnt);
     tl_ledger_flush (self->ledger);
     tl_compute_submit (self->disk, s_run_prune, s_done_common, s_free, s_work (self, place));
 }

@@ -45,7 +45,7 @@ struct tl_merge_job {
     uint64_t step;
     tl_brought_t *brought; //  run: in order; owned
     size_t count, quorum;
-    uint64_t most_labels;  //  run: that one step can hold
+    uint64_t most_labels;  //  run: that a member can have learnt from in a period
     size_t used;           //  run: parts that are in the result
     tl_packed_t *result;   //  run: owned
     uint64_t us;           //  run: it took

@@ -267,15 +267,6 @@ tl_sessions_aggregator (tl_sessions_t *self)
     return self->aggregator;
 }
 
-tl_session_t *
-tl_sessions_worker (tl_sessions_t *self)
-{
-    for (size_t i = 0; i < self->worker_room; i++)
-        if (self->workers[i] && self->workers[i]->ready)
-            return self->workers[i];
-    return NULL;
-}
-
 static tl_session_t *
 s_by_road (zhashx_t *table, const char *user, const zmq_msg_t *routing)
 {

@@ -54,7 +54,11 @@ typedef struct tl_session {
     int64_t moved;          //  monotonic ms of that, 0: never looked
     uint64_t *asked; //  [asked_room] ring of its FORWARDs' sequences that are not answered yet
     size_t asked_room, asked_first, asked_count;
-    void *owner; //  the broker: for the link's callbacks
+    size_t server;    //  worker that those went to
+    uint64_t merging; //  step of the merge that it was asked to send its part for, +1; 0: none
+    size_t member;    //  place of that part among the merge's members
+    size_t summand;   //  place of its gradient in the open step's sum
+    void *owner;      //  the broker: for the link's callbacks
 } tl_session_t;
 
 //  Every message needs a session or two, so each way to one is a table: nothing here looks through all of them.
@@ -83,7 +87,6 @@ tl_session_t *tl_sessions_by_label (tl_sessions_t *self, const char *label); // 
 tl_session_t *tl_sessions_by_client (tl_sessions_t *self, int index);        //  trainers only
 tl_session_t *tl_sessions_by_worker (tl_sessions_t *self, int index);
 tl_session_t *tl_sessions_aggregator (tl_sessions_t *self); //  ready or not
-tl_session_t *tl_sessions_worker (tl_sessions_t *self);     //  the first one that is ready
 //  By the User-Id and routing id of a packet on the control or a data socket.
 tl_session_t *tl_sessions_by_route (tl_sessions_t *self, bool control, const char *user,
                                     const zmq_msg_t *routing);

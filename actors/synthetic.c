@@ -175,6 +175,7 @@ const tl_trunk_work_t tl_synthetic_trunk_work = {
     .drop = s_nothing,
     .serve = s_trunk_forward,
     .save = s_trunk_save,
+    .gather = s_trunk_save,
     .leave = s_trunk_leave,
     .restore = s_trunk_restore,
 };

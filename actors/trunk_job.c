@@ -190,6 +190,16 @@ s_save (void *arg)
               job->err.code ? job->err.text : job->directory);
 }
 
+static void
+s_gather (void *arg)
+{
+    tl_trunk_job_t *job = arg;
+    size_t size;
+    void *state = tl_part_state_get (tl_trunk_part (job->trunk), &size);
+    job->state = tl_pack_own (state, size);
+    job->labels = tl_trunk_learnt (job->trunk);
+}
+
 //  Its own state of an earlier leave, or of a step the run went back behind, is no longer true.
 static void
 s_leave (void *arg)
@@ -215,7 +225,9 @@ s_restore (void *arg)
     if (job->blob) {
         size_t size;
         void *state = tl_assembly_take (job->blob, &size);
-        tl_part_state_set (tl_trunk_part (job->trunk), state, size, &job->err);
+        //  What several workers made together is saved by none of them, so each that gets it has its adapter.
+        if (tl_trunk_take (job->trunk, state, size, &job->err) == 0 && job->directory)
+            s_save_adapter (job);
         free (state);
     } else
         tl_trunk_fresh (job->trunk, &job->err);
@@ -233,6 +245,7 @@ const tl_trunk_work_t tl_trunk_work = {
     .drop = s_drop,
     .serve = s_serve,
     .save = s_save,
+    .gather = s_gather,
     .leave = s_leave,
     .restore = s_restore,
 };

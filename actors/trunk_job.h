@@ -39,12 +39,12 @@ struct tl_trunk_job {
     int64_t us;            //  forward, backward, update: what it took
     tl_norm_term_t *terms; //  update: of the clients; owned
     size_t term_count;
-    uint64_t labels;
+    uint64_t labels; //  update: of the step; gather: that the state learnt from
     double norm;
     char name[64];       //  serve: who asked
-    char *directory;     //  save, leave: of the part; owned
+    char *directory;     //  save, leave, restore: of the part; owned
     uint64_t run;        //  leave: that the state belongs to
-    tl_packed_t *state;  //  save: owned
+    tl_packed_t *state;  //  save, gather: owned
     tl_assembly_t *blob; //  restore: owned, NULL: the start
     char text[512];
     tl_error_t err;        //  code TL_OK: it worked
@@ -55,7 +55,8 @@ struct tl_trunk_job {
 //  Work functions, for the compute thread.
 typedef struct {
     tl_job_fn *begin, *forward, *backward, *update, *drop, *serve, *save;
-    tl_job_fn *leave; //  adapter and state, both in directory
+    tl_job_fn *gather; //  the state, and what it learnt from
+    tl_job_fn *leave;  //  adapter and state, both in directory
     tl_job_fn *restore;
 } tl_trunk_work_t;
 

@@ -94,6 +94,10 @@ tl_worker_send_rows (tl_worker_t *self, tl_type_t type, const tl_trunk_job_t *jo
     else if (type == TL_GRAD_IN)
         message.body.grad_in.compute_us = (uint64_t)job->us;
     snprintf (message.sender, sizeof message.sender, "%s", name);
+    if (type == TL_HIDDEN)
+        message.body.hidden.compute_us = (uint64_t)job->us;
+    if (type == TL_GRAD_IN)
+        message.body.grad_in.compute_us = (uint64_t)job->us;
     tl_peer_send_tensor (self->peer, &message, *rows);
     *rows = NULL;
 }
@@ -279,6 +283,35 @@ s_on_save (tl_worker_t *self, const tl_message_t *message)
 }
 
 static void
+s_on_gathered (tl_trunk_job_t *job)
+{
+    tl_worker_t *self = job->owner;
+    tl_message_t message;
+    tl_message_init (&message, TL_PART);
+    message.step = job->step;
+    message.round = job->round;
+    message.body.part.kind = "trunk";
+    message.body.part.labels = job->labels;
+    tl_peer_send_tensor (self->peer, &message, job->state);
+    job->state = NULL;
+}
+
+//  Its replica is going to be made one with the others'.
+static void
+s_on_gather (tl_worker_t *self, const tl_message_t *message)
+{
+    if (strcmp (message->body.gather.kind, "trunk") != 0) {
+        tl_warn ("GATHER of '%s' means nothing to a worker: ignored", message->body.gather.kind);
+        return;
+    }
+    tl_trunk_job_t *job = tl_worker_job (self, s_on_gathered);
+    job->lasting = true;
+    job->step = message->step;
+    job->round = message->round;
+    tl_worker_submit (self, self->work->gather, job);
+}
+
+static void
 s_on_state (tl_worker_t *self, const tl_message_t *message, const void *payload, size_t size)
 {
     const tl_tensor_wire_t *descriptor = &message->body.state.tensor;
@@ -304,6 +337,7 @@ s_on_restore (tl_worker_t *self, const tl_message_t *message)
     tl_worker_void (self);
     tl_trunk_job_t *job = tl_worker_job (self, s_on_restored);
     job->step = message->step;
+    job->directory = tl_strdup (self->directory);
     job->blob = self->state;
     self->state = NULL;
     self->last.is = false;
@@ -343,6 +377,9 @@ s_on_message (void *arg, const tl_message_t *message, const void *payload, size_
         break;
     case TL_STATE:
         s_on_state (self, message, payload, size);
+        break;
+    case TL_GATHER:
+        s_on_gather (self, message);
         break;
     case TL_RESTORE:
         s_on_restore (self, message);

@@ -79,10 +79,11 @@ typedef struct {
     size_t forwards, backwards;       //  micros whose job was submitted
     size_t computed;                  //  micros whose backward is done
     size_t rows_from, gradients_from; //  members before these have delivered the next micro's
+    uint64_t untold_us; //  of the step's computing that no answer but COMMITTED can tell
     bool open;
     struct { //  the last COMMITTED, for repeats
         bool is;
-        uint64_t step, round, labels;
+        uint64_t step, round, labels, us;
         double norm;
     } last;
     tl_request_t *requests;

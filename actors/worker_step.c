@@ -127,6 +127,7 @@ tl_worker_on_plan (tl_worker_t *self, const tl_message_t *message)
     //  split: none: there is nothing to compute here, and the step is over when all have committed.
     self->forwards = self->backwards = self->computed =
         self->topology->split.none ? self->micros : 0;
+    self->untold_us = 0;
     self->open = true;
     tl_actor_go (self->actor, TL_WORKER_STEP, "PLAN");
     tl_trunk_job_t *begin = tl_worker_job (self, s_on_begun);
@@ -214,6 +215,7 @@ s_on_backward (tl_trunk_job_t *job)
             seat->labels -= seat->slots[job->micro].labels;
     }
     s_send_shares (job, TL_GRAD_IN);
+    self->untold_us += self->wanted ? 0 : (uint64_t)job->us;
     self->computed++;
     s_advance (self);
 }
@@ -270,6 +272,7 @@ s_send_committed (tl_worker_t *self, const char *name)
     message.round = self->last.round;
     message.body.committed.labels = self->last.labels;
     message.body.committed.norm = self->last.norm;
+    message.body.committed.compute_us = self->last.us;
     snprintf (message.sender, sizeof message.sender, "%s", name);
     tl_peer_send (self->peer, &message);
 }
@@ -283,6 +286,7 @@ s_close (tl_worker_t *self, uint64_t labels, double norm)
     self->last.round = self->round;
     self->last.labels = labels;
     self->last.norm = norm;
+    self->last.us = self->untold_us;
     self->held = self->step + (labels ? 1 : 0);
     for (size_t i = 0; i < self->seat_count && labels; i++)
         if (!self->seats[i].left)
@@ -297,6 +301,7 @@ s_close (tl_worker_t *self, uint64_t labels, double norm)
 static void
 s_on_update (tl_trunk_job_t *job)
 {
+    ((tl_worker_t *)job->owner)->untold_us += (uint64_t)job->us;
     if (job->err.code) {
         tl_warn ("step %llu changes nothing: %s", (unsigned long long)job->step, job->err.text);
         s_drop (job->owner);

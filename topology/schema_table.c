@@ -44,8 +44,8 @@ static const tl_choice_t s_schedules[] = {{"linear", TL_RATE_LINEAR, NULL},
 static const tl_choice_t s_modes[] = {
     {"batch", TL_MODE_BATCH, NULL},
     {"serial", TL_MODE_SERIAL, NULL},
-    {"auto", 0, "the broker does not choose by itself in this version; use serial or batch"},
-    {"fanout", 0, "several trunk replicas are not in this version; use serial or batch"},
+    {"fanout", TL_MODE_FANOUT, NULL},
+    {"auto", TL_MODE_AUTO, NULL},
     {NULL, 0, NULL}};
 
 static const tl_choice_t s_joins[] = {
@@ -178,14 +178,18 @@ static const tl_setting_t s_keys[] = {
 
     {"schedule", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the key mode", "{mode: batch}",
      "who shares a forward", NULL},
-    {"schedule.mode", TL_SETTING_CHOICE, OF (schedule.mode), 0, 0, "batch", "serial or batch", NULL,
-     "one client a step in turn, or all clients of a step together", s_modes},
+    {"schedule.mode", TL_SETTING_CHOICE, OF (schedule.mode), 0, 0, "batch",
+     "serial, batch, fanout or auto", NULL,
+     "one client a step in turn, all clients of a step together, groups of them with a worker each, or "
+     "whichever is measured to be fastest",
+     s_modes},
     {"schedule.join", TL_SETTING_ONLY, 0, 0, 0, "all", "all", NULL,
      "a step holds every live client", s_joins},
     {"schedule.window_ms", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
      "belongs to join: window, which is not in this version; remove it", NULL},
-    {"schedule.hysteresis", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
-     "belongs to mode: auto, which is not in this version; remove it", NULL},
+    {"schedule.hysteresis", TL_SETTING_REAL, OF (schedule.hysteresis), 0, 1, "0.03",
+     "a number from 0 to 1", NULL,
+     "auto: another arrangement must promise so much more rows a second before it is taken", NULL},
 
     {"federate", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with keys like clients and every",
      "{clients: average, every: 20}", "how adapters of several owners come together", NULL},

@@ -82,6 +82,16 @@ tl_topology_aggregates (const tl_topology_t *self)
     return several || self->federate.clients != TL_CLIENTS_PERSONAL;
 }
 
+const char *
+tl_mode_name (tl_mode_t mode)
+{
+    static const char *const s_names[] = {[TL_MODE_SERIAL] = "serial",
+                                          [TL_MODE_BATCH] = "batch",
+                                          [TL_MODE_FANOUT] = "fanout",
+                                          [TL_MODE_AUTO] = "auto"};
+    return s_names[mode];
+}
+
 //  A complaint at the value under path, or at the nearest thing above it that was written.
 #define s_complain(self, root, path, err, ...)                                                     \
     tl_schema_complain ((self)->source, s_place (root, path), false, path, err, __VA_ARGS__)
@@ -192,18 +202,6 @@ s_check_compute (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *e
             return -1;
     }
     return 0;
-}
-
-static int
-s_check_workers (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
-{
-    if (self->worker_count == 1)
-        return 0;
-    return s_complain (
-        self, root, "workers.1", err,
-        "expected one worker, found %zu; several need schedule.mode fanout, which is "
-        "not in this version: keep the first and remove the others",
-        self->worker_count);
 }
 
 static int
@@ -376,8 +374,8 @@ static int
 s_check (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
 {
     if (s_check_compute (self, root, err) != 0 || s_check_names (self, root, err) != 0 ||
-        s_check_workers (self, root, err) != 0 || s_check_split (self, root, err) != 0 ||
-        s_check_parts (self, root, err) != 0 || s_check_train (self, root, err) != 0 ||
+        s_check_split (self, root, err) != 0 || s_check_parts (self, root, err) != 0 ||
+        s_check_train (self, root, err) != 0 ||
         s_check_federation (self, root, err) != 0)
         return -1;
     return s_check_addresses (self, root, err);

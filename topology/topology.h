@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum { TL_MODE_SERIAL, TL_MODE_BATCH } tl_mode_t;
+typedef enum { TL_MODE_SERIAL, TL_MODE_BATCH, TL_MODE_FANOUT, TL_MODE_AUTO } tl_mode_t;
 typedef enum { TL_WIRE_F32, TL_WIRE_BF16, TL_WIRE_F16 } tl_wire_dtype_t;
 typedef enum { TL_MODEL_STORED, TL_MODEL_F32, TL_MODEL_BF16 } tl_model_dtype_t;
 typedef enum { TL_METHOD_LORA, TL_METHOD_FULL, TL_METHOD_PTUNING } tl_tune_method_t;
@@ -96,6 +96,7 @@ typedef struct {
     } train;
     struct {
         tl_mode_t mode;
+        double hysteresis; //  auto: a change must promise that much more, 0.03 = 3 %
     } schedule;
     struct {
         tl_federation_t clients; //  front and tail: each its own, one mean, or one gradient
@@ -145,6 +146,7 @@ void tl_topology_destroy (tl_topology_t **self_p);
 
 //  True if the settings can need an aggregator: `up` starts one, and a broker waits for it.
 bool tl_topology_aggregates (const tl_topology_t *self);
+const char *tl_mode_name (tl_mode_t mode); //  as in the file
 
 //  Index by name, or -1.
 int tl_topology_client (const tl_topology_t *self, const char *name);

@@ -262,7 +262,7 @@ s_check_parts (s_check_t *self, tl_error_t *err)
     tl_part_t *trunk = tl_part_of_worker (topology, self->model, err);
     if (!trunk)
         return tl_fail_in (err, "%s", topology->source);
-    bool batch = topology->schedule.mode == TL_MODE_BATCH;
+    bool batch = topology->schedule.mode != TL_MODE_SERIAL;
     if (self->all_rows > 0)
         rc = s_say_plan (self, "worker", trunk, batch ? self->all_rows : self->micro_rows,
                          batch ? sequences * topology->client_count : sequences, err);
@@ -425,7 +425,7 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     s_say (&self, "topology", topology->name, "%s: %zu client%s, %zu worker%s, mode %s",
            topology->source, topology->client_count, topology->client_count == 1 ? "" : "s",
            topology->worker_count, topology->worker_count == 1 ? "" : "s",
-           topology->schedule.mode == TL_MODE_BATCH ? "batch" : "serial");
+           tl_mode_name (topology->schedule.mode));
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof s_checks / sizeof *s_checks; i++)
         rc = s_checks[i](&self, err);

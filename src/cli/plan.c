@@ -40,7 +40,7 @@ s_row (s_sum_t *self, const char *role, const char *name, const tl_plan_t *plan,
 static void
 s_add_rows (s_sum_t *self, size_t rows, size_t longest)
 {
-    bool together = self->topology->schedule.mode == TL_MODE_BATCH;
+    bool together = self->topology->schedule.mode != TL_MODE_SERIAL;
     self->rows = together ? self->rows + rows : rows > self->rows ? rows : self->rows;
     self->longest = longest > self->longest ? longest : self->longest;
 }

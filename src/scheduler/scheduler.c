@@ -4,344 +4,232 @@
 #include "error.h"
 #include "log.h"
 #include "memory.h"
+#include "scheduler/scheduler_internal.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-static const char *const s_states[] = {"waiting",   "step",      "saving",
+static const char *const s_phases[] = {"between", "period",    "merging",
+                                       "saving",  "finishing", "done"};
+static const char *const s_states[] = {"waiting",   "step",      "merging", "saving",
                                        "restoring", "finishing", "done"};
 
-typedef struct {
-    bool live;        //  joined and not left
-    bool expected;    //  the first step waits for it
-    bool member;      //  of the open step
-    bool saving;      //  its SAVED of the pending save is awaited
-    bool restoring;   //  its RESTORED is awaited
-    bool finishing;   //  its FINISHED is awaited
-    bool behind;      //  the run went back while it was away: so must it, to back_to or before
-    uint64_t back_to; //  step
-} tl_seat_t;
-
-enum {
-    MOST_FUTILE = 3
-}; //  times in a row that a step may come to nothing though everybody is there
-
-struct tl_scheduler {
-    tl_scheduler_config_t config;
-    tl_scheduler_actions_t actions;
-    void *arg;
-    tl_run_state_t state;
-    tl_place_t place;   //  of the next step to open; place.step is the open one in TL_RUN_STEP
-    tl_place_t common;  //  newest common save; the start is one
-    tl_place_t pending; //  save under way
-    bool pending_good;  //  nobody said no to it
-    bool worker;        //  joined
-    bool worker_used;   //  a worker has held the trunk of this run: its loss costs a restore
-    bool worker_saving, worker_restoring;
-    bool started;  //  all clients that are expected were there once
-    bool resuming; //  and then all parts go back to where the run goes on
-    bool stopping; //  after the open step: last save and done
-    int futile;    //  times in a row that the open step came to nothing though everybody was there
-    int code;      //  of done
-    char why[512]; //  of done or of the restore
-    tl_seat_t *seats; //  [config.clients]
-};
-
-static void s_next (tl_scheduler_t *self);
-static void s_go_back (tl_scheduler_t *self, const char *why);
+//  --- life -------------------------------------------------------------------------------------
 
 tl_scheduler_t *
 tl_scheduler_new (const tl_scheduler_config_t *config, const tl_scheduler_actions_t *actions,
                   void *arg)
 {
     tl_assert (config->clients > 0 && config->clients <= TL_SCHEDULER_CLIENTS);
+    tl_assert (config->workers > 0 && config->workers <= TL_SCHEDULER_WORKERS);
+    tl_assert (config->every > 0);
     tl_scheduler_t *self = tl_alloc (sizeof *self);
     self->config = *config;
     self->actions = *actions;
     self->arg = arg;
     self->seats = tl_alloc (config->clients * sizeof *self->seats);
-    for (size_t i = 0; i < config->clients; i++)
+    self->posts = tl_alloc (config->workers * sizeof *self->posts);
+    self->groups = tl_alloc (config->workers * sizeof *self->groups);
+    self->order = tl_alloc (config->clients * sizeof *self->order);
+    self->scratch = tl_alloc (config->clients * sizeof *self->scratch);
+    self->crew = tl_alloc (config->workers * sizeof *self->crew);
+    self->last_round = config->rounds;
+    if (config->limits) {
+        uint64_t *limits = tl_alloc (config->clients * sizeof *limits), most = 0;
+        for (size_t i = 0; i < config->clients; i++) {
+            limits[i] = config->limits[i];
+            most = limits[i] > most ? limits[i] : most;
+        }
+        self->config.limits = limits;
+        self->last_round = most < config->rounds ? most : config->rounds;
+    }
+    self->due = config->clients;
+    for (size_t i = 0; i < config->clients; i++) {
+        self->seats[i].group = TL_NOBODY;
         self->seats[i].expected = true;
-    self->pending_good = true;
+    }
+    for (size_t i = 0; i < config->workers; i++)
+        self->posts[i].group = TL_NOBODY;
     return self;
+}
+
+void
+tl_scheduler_destroy (tl_scheduler_t **self_p)
+{
+    tl_scheduler_t *self = *self_p;
+    if (!self)
+        return;
+    free ((uint64_t *)self->config.limits);
+    free (self->seats);
+    free (self->posts);
+    free (self->groups);
+    free (self->order);
+    free (self->scratch);
+    free (self->crew);
+    free (self);
+    *self_p = NULL;
 }
 
 void
 tl_scheduler_resume (tl_scheduler_t *self, const tl_place_t *place, const bool *expected,
                      bool ended)
 {
-    for (size_t i = 0; i < self->config.clients; i++)
+    tl_assert (!self->live && !self->live_workers && !self->used);
+    self->phase = ended ? TL_PHASE_DONE : TL_PHASE_BETWEEN;
+    self->due = 0;
+    self->place = self->common = self->pending = *place;
+    self->used = self->resumed = true;
+    for (size_t i = 0; i < self->config.clients; i++) {
+        self->seats[i].behind = true;
+        self->seats[i].back_to = place->step;
         self->seats[i].expected = !expected || expected[i];
-    self->place = self->common = *place;
-    self->resuming = self->worker_used = true;
-    self->state = ended ? TL_RUN_DONE : TL_RUN_WAITING;
+        self->due += self->seats[i].expected;
+    }
 }
 
 void
-tl_scheduler_destroy (tl_scheduler_t **self_p)
+tl_run_phase (tl_scheduler_t *self, tl_phase_t phase, const char *event)
 {
-    if (*self_p) {
-        free ((*self_p)->seats);
-        free (*self_p);
-        *self_p = NULL;
-    }
+    if (phase != self->phase)
+        tl_debug ("run: %s: %s -> %s", event, s_phases[self->phase], s_phases[phase]);
+    self->phase = phase;
 }
 
-static void
-s_go (tl_scheduler_t *self, tl_run_state_t state, const char *event)
+void
+tl_run_go (tl_scheduler_t *self)
 {
-    if (state != self->state)
-        tl_debug ("run: %s: %s -> %s", event, s_states[self->state], s_states[state]);
-    self->state = state;
-}
-
-static size_t
-s_live (const tl_scheduler_t *self)
-{
-    size_t live = 0;
-    for (size_t i = 0; i < self->config.clients; i++)
-        live += self->seats[i].live;
-    return live;
-}
-
-static bool
-s_all_here (const tl_scheduler_t *self)
-{
-    for (size_t i = 0; i < self->config.clients; i++)
-        if (self->seats[i].expected && !self->seats[i].live)
-            return false;
-    return true;
-}
-
-static void
-s_done (tl_scheduler_t *self)
-{
-    if (self->state == TL_RUN_DONE)
-        return;
-    //  Steps since the last common save went with the worker that held the trunk.
-    if (!self->worker && self->worker_used)
-        self->place = self->common;
-    s_go (self, TL_RUN_DONE, "end");
-    self->actions.done (self->arg, self->code, self->why);
-}
-
-//  --- saves ------------------------------------------------------------------------------------
-
-static bool
-s_awaits_save (const tl_scheduler_t *self)
-{
-    bool awaits = self->worker_saving;
-    for (size_t i = 0; i < self->config.clients; i++)
-        awaits |= self->seats[i].saving;
-    return awaits;
-}
-
-static void
-s_finish (tl_scheduler_t *self)
-{
-    s_go (self, TL_RUN_FINISHING, "saved");
-    size_t asked = 0;
-    for (size_t i = 0; i < self->config.clients; i++)
-        asked += self->seats[i].finishing = self->seats[i].live;
-    self->actions.finish (self->arg);
-    if (!asked)
-        s_done (self);
-}
-
-//  Every part that was asked and is still here has answered.
-static void
-s_save_complete (tl_scheduler_t *self)
-{
-    if (self->pending_good) {
-        self->common = self->pending;
-        self->actions.common (self->arg, &self->common);
-    }
-    s_next (self);
-}
-
-static void
-s_save_answered (tl_scheduler_t *self, bool *awaited, uint64_t step, bool good, const char *why)
-{
-    if (self->state != TL_RUN_SAVING || step != self->pending.step || !*awaited)
-        return;
-    *awaited = false;
-    if (!good) {
-        self->pending_good = false;
-        self->stopping = true;
-        self->code = TL_FAILED;
-        snprintf (self->why, sizeof self->why, "step %llu could not be saved: %s",
-                  (unsigned long long)step, why);
-    }
-    if (!s_awaits_save (self))
-        s_save_complete (self);
-}
-
-//  No step opens until it is common, so that whatever is lost is never more than save_every steps.
-static void
-s_save (tl_scheduler_t *self, bool last, const char *event)
-{
-    s_go (self, TL_RUN_SAVING, event);
-    self->pending = self->place;
-    self->pending_good = true;
-    self->worker_saving = true;
-    for (size_t i = 0; i < self->config.clients; i++)
-        self->seats[i].saving = self->seats[i].live;
-    self->actions.save (self->arg, &self->place, last);
-}
-
-//  The newest step becomes common, unless it can't be saved; then the run is over.
-static void
-s_last_save (tl_scheduler_t *self)
-{
-    bool failed = !self->pending_good && self->pending.step == self->place.step;
-    if (self->common.step != self->place.step && !failed)
-        s_save (self, true, self->stopping ? "stop" : "last step");
-    else if (self->stopping)
-        s_done (self);
-    else
-        s_finish (self);
-}
-
-//  --- steps ------------------------------------------------------------------------------------
-
-static void
-s_open_step (tl_scheduler_t *self)
-{
-    size_t members[TL_SCHEDULER_CLIENTS], count = 0;
-    size_t first = self->config.serial ? self->place.turn : 0;
-    for (size_t i = first; i < self->config.clients; i++)
-        if (self->seats[i].live) {
-            members[count++] = i;
-            if (self->config.serial)
-                break;
+    tl_phase_t before;
+    do {
+        before = self->phase;
+        switch (self->phase) {
+        case TL_PHASE_BETWEEN:
+            tl_period_begin (self);
+            break;
+        case TL_PHASE_PERIOD:
+            tl_groups_adopt (self);
+            tl_merging_gather (self);
+            if (self->at_line == self->group_count)
+                tl_period_meet (self);
+            break;
+        case TL_PHASE_MERGING:
+            tl_merging_go (self);
+            break;
+        case TL_PHASE_SAVING:
+            tl_saving_go (self);
+            break;
+        case TL_PHASE_FINISHING:
+            tl_finish_go (self);
+            break;
+        case TL_PHASE_DONE:
+            break;
         }
-    if (!count) {
-        //  Serial, and nobody live is left in this round.
-        self->place.turn = 0;
-        self->place.round++;
-        s_next (self);
-        return;
-    }
-    for (size_t i = 0; i < count; i++)
-        self->seats[members[i]].member = true;
-    if (self->config.serial)
-        self->place.turn = members[0];
-    self->worker_used = true;
-    s_go (self, TL_RUN_STEP, "plan");
-    self->actions.plan (self->arg, self->place.step, self->place.round, members, count);
+    } while (self->phase != before);
 }
 
-//  What comes after a step, a join or a restore.
-static void
-s_next (tl_scheduler_t *self)
+void
+tl_run_fail (tl_scheduler_t *self, const char *format, ...)
 {
-    bool complete = self->place.round >= self->config.rounds;
-    if (self->stopping) {
-        s_last_save (self);
-        return;
-    }
-    //  Without a worker nothing that counts can be saved; a run of no steps, too, begins when all were here.
-    if (!self->worker || (!s_live (self) && !complete) || (!self->started && !s_all_here (self))) {
-        s_go (self, TL_RUN_WAITING, "somebody is missing");
-        return;
-    }
-    self->started = true;
-    if (self->resuming)
-        s_go_back (self, "the run goes on");
-    else if (complete)
-        s_last_save (self);
-    else
-        s_open_step (self);
-}
-
-//  The open step changed nothing. Whoever left took its part with it and the next try is another one; but if everybody
-//  is there, it would be the same for ever.
-static void
-s_came_to_nothing (tl_scheduler_t *self)
-{
-    bool someone = false;
-    for (size_t i = 0; i < self->config.clients; i++)
-        someone |= self->seats[i].member;
-    self->actions.abandoned (self->arg, self->place.step, "nothing of it was committed");
-    if (!someone || self->stopping || ++self->futile < MOST_FUTILE)
-        return;
+    va_list args;
+    va_start (args, format);
+    vsnprintf (self->why, sizeof self->why, format, args);
+    va_end (args);
     self->stopping = true;
     self->code = TL_FAILED;
-    snprintf (
-        self->why, sizeof self->why,
-        "step %llu came to nothing %d times in a row: no client had a token to learn from, or "
-        "gradients were no finite numbers; look at the worker's log, the data and train.lr",
-        (unsigned long long)self->place.step, MOST_FUTILE);
+}
+
+bool
+tl_run_complete (const tl_scheduler_t *self)
+{
+    return self->place.round >= self->last_round;
+}
+
+size_t
+tl_run_holder (const tl_scheduler_t *self, uint64_t step)
+{
+    for (size_t i = 0; i < self->config.workers; i++) {
+        const tl_post_t *post = &self->posts[i];
+        if (post->live && post->known && !post->equipping && post->at == step)
+            return i;
+    }
+    return TL_NOBODY;
 }
 
 void
-tl_scheduler_closed (tl_scheduler_t *self, uint64_t step, uint64_t labels)
+tl_run_equip (tl_scheduler_t *self, size_t worker)
 {
-    if (self->state != TL_RUN_STEP || step != self->place.step)
-        return;
-    if (labels == 0)
-        s_came_to_nothing (self);
-    for (size_t i = 0; i < self->config.clients; i++)
-        self->seats[i].member = false;
-    if (labels > 0) {
-        self->futile = 0;
-        self->place.step++;
-        if (self->config.serial && self->place.turn + 1 < self->config.clients)
-            self->place.turn++;
-        else {
-            self->place.turn = 0;
-            self->place.round++;
-        }
-        bool due = self->config.save_every && self->place.step % self->config.save_every == 0;
-        if (due && self->place.round < self->config.rounds && !self->stopping) {
-            s_save (self, false, "time to save");
-            return;
-        }
-    }
-    s_next (self);
+    tl_post_t *post = &self->posts[worker];
+    post->equipping = true;
+    post->known = false;
+    self->actions.equip (self->arg, &self->common, worker);
 }
 
-//  --- who is here ------------------------------------------------------------------------------
+//  --- clients ----------------------------------------------------------------------------------
+
+//  The group that it takes part in from now on, or NULL.
+static tl_group_t *
+s_seat_in_group (tl_scheduler_t *self, size_t client)
+{
+    tl_seat_t *seat = &self->seats[client];
+    if (seat->stale || !self->group_count)
+        return NULL;
+    if (self->group_count == 1)
+        tl_group_add (self, &self->groups[0], client);
+    if (seat->group == TL_NOBODY)
+        return NULL;
+    tl_group_t *group = &self->groups[seat->group];
+    group->live++;
+    return group;
+}
 
 void
 tl_scheduler_join (tl_scheduler_t *self, size_t client)
 {
     tl_seat_t *seat = &self->seats[client];
+    if (seat->live)
+        return;
     seat->live = true;
-    if (seat->behind)
+    self->live++;
+    self->due -= seat->expected;
+    //  A run that goes on calls all back at once, when they are there.
+    if (seat->behind && !self->resumed) {
         self->actions.back (self->arg, client, seat->back_to);
-    seat->behind = false;
-    if (self->state == TL_RUN_WAITING)
-        s_next (self);
-    //  Else it takes part from the next plan on.
+        seat->behind = false;
+    }
+    self->undisturbed = false;
+    if (self->used && self->started && self->config.share != TL_SHARE_NOTHING) {
+        seat->stale = true;
+        self->stale++;
+    }
+    tl_group_t *group = s_seat_in_group (self, client);
+    if (group && self->phase == TL_PHASE_PERIOD)
+        tl_group_go (self, group);
+    else if (seat->stale && self->phase == TL_PHASE_PERIOD && self->group_count == 1)
+        tl_group_go (self, &self->groups[0]);
+    tl_run_go (self);
 }
 
+//  It went back, or took what was merged. An answer to an older order is as good: what it is sent next comes after the
+//  newer one.
 static void
-s_restored_one (tl_scheduler_t *self, bool *awaited, bool good, const char *why)
+s_answered (tl_scheduler_t *self, size_t client)
 {
-    if (!*awaited)
-        return;
-    *awaited = false;
-    if (self->state != TL_RUN_RESTORING) {
-        //  A worker that came when the run was over: nobody waits for it but those who read.
-        if (self->state == TL_RUN_DONE && !good)
-            self->actions.unserved (self->arg, why);
-        return;
+    tl_seat_t *seat = &self->seats[client];
+    bool sent = !self->merges[TL_MERGE_CLIENTS].awaited;
+    if (seat->restoring) {
+        seat->restoring = false;
+        self->restoring -= self->phase == TL_PHASE_FINISHING;
+        if (self->phase != TL_PHASE_PERIOD)
+            return;
+        tl_group_t *group = &self->groups[self->group_count == 1 ? 0 : seat->group];
+        group->awaits--;
+        tl_group_answered (self, group);
+    } else if (seat->taking && (sent || !seat->live)) {
+        seat->taking = false;
+        self->taking--;
+        self->stale -= seat->stale;
+        seat->stale = false;
     }
-    if (!good) {
-        self->code = TL_FAILED;
-        snprintf (self->why, sizeof self->why,
-                  "going back to step %llu failed: %s; what was saved is in the run's directory",
-                  (unsigned long long)self->common.step, why);
-        s_done (self);
-        return;
-    }
-    bool awaits = self->worker_restoring;
-    for (size_t i = 0; i < self->config.clients; i++)
-        awaits |= self->seats[i].restoring;
-    if (!awaits)
-        s_next (self);
 }
 
 void
@@ -351,194 +239,310 @@ tl_scheduler_left (tl_scheduler_t *self, size_t client)
     if (!seat->live)
         return;
     seat->live = false;
-    if (seat->member) {
+    self->live--;
+    self->due += seat->expected;
+    self->undisturbed = false;
+    s_answered (self, client);
+    self->stale -= seat->stale;
+    seat->stale = false;
+    self->saving -= seat->saving;
+    self->finishing -= seat->finishing;
+    seat->saving = seat->finishing = false;
+    if (seat->group != TL_NOBODY) {
+        tl_group_t *group = &self->groups[seat->group];
+        group->live--;
+        tl_step_t step = {seat->group, group->worker, group->step, group->round};
+        if (seat->member)
+            self->actions.leave (self->arg, &step, client);
         seat->member = false;
-        if (self->state == TL_RUN_STEP)
-            self->actions.leave (self->arg, self->place.step, client);
+        if (self->phase == TL_PHASE_PERIOD)
+            tl_group_go (self, group);
     }
-    s_save_answered (self, &seat->saving, self->pending.step, true, "");
-    s_restored_one (self, &seat->restoring, true, "");
-    if (self->state == TL_RUN_FINISHING)
-        tl_scheduler_finished (self, client);
+    tl_run_go (self);
 }
 
-//  All parts take the newest common save. Who isn't here does when it comes.
-static void
-s_go_back (tl_scheduler_t *self, const char *why)
+//  False: whoever couldn't go back ended the run.
+static bool
+s_can_go_back (tl_scheduler_t *self, bool good, const char *why)
 {
-    s_go (self, TL_RUN_RESTORING, why);
-    self->resuming = false;
-    self->place = self->common;
-    self->worker_restoring = true;
-    for (size_t i = 0; i < self->config.clients; i++) {
-        tl_seat_t *seat = &self->seats[i];
-        seat->restoring = seat->live;
-        if (!seat->live && !seat->behind)
-            seat->back_to = self->common.step;
-        seat->behind |= !seat->live;
-    }
-    self->actions.restore (self->arg, &self->common, why);
-}
-
-void
-tl_scheduler_worker_join (tl_scheduler_t *self)
-{
-    self->worker = true;
-    if (self->state == TL_RUN_DONE && self->worker_used) {
-        self->worker_restoring = true;
-        self->resuming = false;
-        self->actions.restore (self->arg, &self->common, "a new worker serves the finished run");
-    }
-    if (self->state != TL_RUN_WAITING)
-        return;
-    //  Else the trunk was lost with the worker that held it: everybody goes back to what all have.
-    if (!self->worker_used || self->resuming)
-        s_next (self);
-    else
-        s_go_back (self, "the worker that held the trunk was lost");
-}
-
-//  A save without the trunk doesn't count; whatever the clients still say of it is ignored.
-static void
-s_lose_save (tl_scheduler_t *self)
-{
-    self->worker_saving = false;
-    for (size_t i = 0; i < self->config.clients; i++)
-        self->seats[i].saving = false;
-    if (self->state == TL_RUN_SAVING)
-        s_go (self, TL_RUN_WAITING, "worker left");
-}
-
-void
-tl_scheduler_worker_left (tl_scheduler_t *self)
-{
-    if (!self->worker)
-        return;
-    self->worker = self->worker_restoring = false;
-    s_lose_save (self);
-    switch (self->state) {
-    case TL_RUN_STEP:
-        self->actions.abandoned (self->arg, self->place.step, "the worker was lost");
-        for (size_t i = 0; i < self->config.clients; i++)
-            self->seats[i].member = false;
-        s_go (self, TL_RUN_WAITING, "worker left");
-        break;
-    case TL_RUN_RESTORING:
-        for (size_t i = 0; i < self->config.clients; i++)
-            self->seats[i].restoring = false;
-        s_go (self, TL_RUN_WAITING, "worker left");
-        break;
-    case TL_RUN_FINISHING:
-        //  All is saved; what was scored so far is scored again when a worker is back.
-        for (size_t i = 0; i < self->config.clients; i++)
-            self->seats[i].finishing = false;
-        s_go (self, TL_RUN_WAITING, "worker left");
-        break;
-    default:
-        break;
-    }
-    if (self->stopping && self->state == TL_RUN_WAITING) {
-        self->code = self->code ? self->code : TL_FAILED;
-        snprintf (self->why, sizeof self->why,
-                  "the worker was lost while stopping; the last common save is of step %llu",
-                  (unsigned long long)self->common.step);
-        s_done (self);
-    }
-}
-
-//  --- answers of parts -------------------------------------------------------------------------
-
-void
-tl_scheduler_saved (tl_scheduler_t *self, uint64_t step, bool good, const char *why)
-{
-    s_save_answered (self, &self->worker_saving, step, good, why);
-}
-
-void
-tl_scheduler_client_saved (tl_scheduler_t *self, size_t client, uint64_t step, bool good,
-                           const char *why)
-{
-    s_save_answered (self, &self->seats[client].saving, step, good, why);
-}
-
-void
-tl_scheduler_restored (tl_scheduler_t *self, bool good, const char *why)
-{
-    s_restored_one (self, &self->worker_restoring, good, why);
+    if (good || self->phase == TL_PHASE_DONE)
+        return good;
+    tl_run_fail (self,
+                 "going back to step %llu failed: %s; what was saved is in the run's directory",
+                 (unsigned long long)self->common.step, why);
+    tl_run_done (self);
+    return false;
 }
 
 void
 tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, bool good, const char *why)
 {
-    s_restored_one (self, &self->seats[client].restoring, good, why);
+    const tl_seat_t *seat = &self->seats[client];
+    if ((!seat->restoring && !seat->taking) || !s_can_go_back (self, good, why))
+        return;
+    s_answered (self, client);
+    tl_run_go (self);
+}
+
+//  --- workers ----------------------------------------------------------------------------------
+
+void
+tl_scheduler_worker_join (tl_scheduler_t *self, size_t worker)
+{
+    tl_post_t *post = &self->posts[worker];
+    if (post->live)
+        return;
+    //  Who comes before the first step is at the start; of others nothing is known.
+    *post = (tl_post_t){.live = true, .known = !self->used, .group = TL_NOBODY};
+    self->live_workers++;
+    if (self->phase == TL_PHASE_DONE && self->used)
+        tl_run_equip (self, worker);
+    tl_run_go (self);
+}
+
+//  The one worker that has the trunk is gone, and nobody else has what it came to since the last common save.
+static void
+s_lose_trunk (tl_scheduler_t *self)
+{
+    if (self->phase == TL_PHASE_SAVING)
+        tl_saving_lose (self);
+    tl_merging_lose (self);
+    self->decided = NULL;
+    tl_run_phase (self, TL_PHASE_PERIOD, "the worker left");
+    tl_group_lose (self, &self->groups[0]);
+}
+
+static void
+s_lose_worker (tl_scheduler_t *self, size_t index)
+{
+    bool one = self->group_count == 1;
+    tl_group_t *group = index == TL_NOBODY ? NULL : &self->groups[index];
+    switch (self->phase) {
+    case TL_PHASE_PERIOD:
+        if (group && group->state != TL_GROUP_GATHERED)
+            tl_group_lose (self, group);
+        break;
+    case TL_PHASE_MERGING:
+        if (one && group)
+            s_lose_trunk (self);
+        else if (group && !self->trunk_merged && group->state != TL_GROUP_GATHERED) {
+            tl_group_lose (self, group);
+            tl_merging_withdraw (self);
+        }
+        break;
+    case TL_PHASE_SAVING:
+        if (one && group)
+            s_lose_trunk (self);
+        break;
+    case TL_PHASE_BETWEEN:
+        if (one && group && self->common.step != self->place.step)
+            s_lose_trunk (self);
+        break;
+    case TL_PHASE_FINISHING:
+        tl_finish_lose (self);
+        break;
+    case TL_PHASE_DONE:
+        break;
+    }
 }
 
 void
-tl_scheduler_finished (tl_scheduler_t *self, size_t client)
+tl_scheduler_worker_left (tl_scheduler_t *self, size_t worker)
 {
-    if (self->state != TL_RUN_FINISHING)
+    tl_post_t *post = &self->posts[worker];
+    if (!post->live)
         return;
-    self->seats[client].finishing = false;
-    for (size_t i = 0; i < self->config.clients; i++)
-        if (self->seats[i].finishing)
+    size_t index = post->group;
+    *post = (tl_post_t){.group = TL_NOBODY};
+    self->live_workers--;
+    s_lose_worker (self, index);
+    if (index != TL_NOBODY && self->groups[index].worker == worker)
+        self->groups[index].worker = TL_NOBODY;
+    if (self->stopping && self->orphans && self->phase == TL_PHASE_PERIOD) {
+        int code = self->code;
+        tl_run_fail (self,
+                     "the worker was lost while stopping; the last common save is of step %llu",
+                     (unsigned long long)self->common.step);
+        self->code = code ? code : self->code;
+        tl_run_done (self);
+    }
+    tl_run_go (self);
+}
+
+void
+tl_scheduler_restored (tl_scheduler_t *self, size_t worker, bool good, const char *why)
+{
+    tl_post_t *post = &self->posts[worker];
+    if (!post->equipping)
+        return;
+    post->equipping = false;
+    if (self->phase == TL_PHASE_DONE && !good)
+        self->actions.unserved (self->arg, why);
+    if (!s_can_go_back (self, good, why))
+        return;
+    post->known = true;
+    post->at = self->common.step;
+    if (post->group != TL_NOBODY && self->phase == TL_PHASE_PERIOD)
+        tl_group_answered (self, &self->groups[post->group]);
+    tl_run_go (self);
+}
+
+//  --- the aggregator ---------------------------------------------------------------------------
+
+void
+tl_scheduler_aggregator_join (tl_scheduler_t *self)
+{
+    self->aggregator = true;
+    for (size_t i = 0; i < self->group_count && self->phase == TL_PHASE_PERIOD; i++)
+        tl_group_go (self, &self->groups[i]);
+    tl_run_go (self);
+}
+
+void
+tl_scheduler_aggregator_left (tl_scheduler_t *self)
+{
+    if (!self->aggregator)
+        return;
+    self->aggregator = self->aggregator_saving = false;
+    tl_merging_void (self);
+    //  A step whose gradients are summed can't go on without; it is tried again when one is here.
+    for (size_t i = 0; i < self->group_count && self->config.share == TL_SHARE_GRADIENT; i++) {
+        tl_group_t *group = &self->groups[i];
+        tl_step_t step = {i, group->worker, group->step, group->round};
+        if (self->phase != TL_PHASE_PERIOD || group->state != TL_GROUP_STEP)
+            continue;
+        group->given_up = true;
+        self->actions.give_up (self->arg, &step, "the aggregator was lost");
+    }
+    tl_run_go (self);
+}
+
+void
+tl_scheduler_aggregator_restored (tl_scheduler_t *self, bool good, const char *why)
+{
+    s_can_go_back (self, good, why);
+}
+
+//  --- stopping ---------------------------------------------------------------------------------
+
+//  Each group ends its open step; several go on until they are at the same round.
+static void
+s_stop_period (tl_scheduler_t *self, const char *why)
+{
+    for (size_t i = 0; i < self->group_count; i++) {
+        tl_group_t *group = &self->groups[i];
+        //  What was lost can't be saved again; what is common already counts.
+        if (group->state == TL_GROUP_ORPHAN || group->state == TL_GROUP_BACK) {
+            tl_run_done (self);
             return;
-    s_done (self);
+        }
+        bool begun = group->state == TL_GROUP_STEP || group->turn > 0;
+        if (group->round + begun > self->stop_line)
+            self->stop_line = group->round + begun;
+    }
+    for (size_t i = 0; i < self->group_count; i++) {
+        tl_group_t *group = &self->groups[i];
+        tl_step_t step = {i, group->worker, group->step, group->round};
+        if (self->hurried && group->state == TL_GROUP_STEP) {
+            group->given_up = true;
+            self->actions.give_up (self->arg, &step, why);
+        }
+        tl_group_go (self, group);
+    }
+    tl_run_go (self);
 }
 
 void
 tl_scheduler_stop (tl_scheduler_t *self, bool hurry, int code, const char *why)
 {
-    if (self->state == TL_RUN_DONE)
+    if (self->phase == TL_PHASE_DONE)
         return;
     if (!self->stopping) {
         self->stopping = true;
         self->code = code;
         snprintf (self->why, sizeof self->why, "%s", why);
     }
-    switch (self->state) {
-    case TL_RUN_STEP:
-        if (hurry)
-            self->actions.give_up (self->arg, self->place.step, why);
+    self->hurried |= hurry;
+    switch (self->phase) {
+    case TL_PHASE_PERIOD:
+        s_stop_period (self, why);
         break;
-    case TL_RUN_WAITING:
-        //  A trunk that was lost can't be saved again; what is common already counts.
-        if (self->worker)
-            s_next (self);
-        else
-            s_done (self);
+    case TL_PHASE_BETWEEN:
+        tl_run_go (self);
         break;
-    case TL_RUN_SAVING:
+    case TL_PHASE_MERGING:
+    case TL_PHASE_SAVING:
         if (hurry) {
-            self->code = TL_FAILED;
-            snprintf (self->why, sizeof self->why,
-                      "step %llu could not be saved in time; the last common save is of step %llu",
-                      (unsigned long long)self->place.step, (unsigned long long)self->common.step);
-            s_done (self);
+            tl_run_fail (self,
+                         "step %llu could not be saved in time; the last common save is of step "
+                         "%llu",
+                         (unsigned long long)self->place.step,
+                         (unsigned long long)self->common.step);
+            tl_run_done (self);
         }
         break;
     default:
-        s_done (self);
+        tl_run_done (self);
     }
 }
 
 //  --- questions --------------------------------------------------------------------------------
 
+static tl_run_state_t
+s_period_state (const tl_scheduler_t *self)
+{
+    size_t steps = 0, back = 0;
+    for (size_t i = 0; i < self->group_count; i++) {
+        steps += self->groups[i].state == TL_GROUP_STEP;
+        back += self->groups[i].state == TL_GROUP_BACK;
+    }
+    bool merging = self->at_line && self->aggregator;
+    return steps     ? TL_RUN_STEP
+           : back    ? TL_RUN_RESTORING
+           : merging ? TL_RUN_MERGING
+                     : TL_RUN_WAITING;
+}
+
 tl_run_state_t
 tl_scheduler_state (const tl_scheduler_t *self)
 {
-    return self->state;
+    switch (self->phase) {
+    case TL_PHASE_PERIOD:
+        return s_period_state (self);
+    case TL_PHASE_MERGING:
+        return self->aggregator || self->taking ? TL_RUN_MERGING : TL_RUN_WAITING;
+    case TL_PHASE_SAVING:
+        return TL_RUN_SAVING;
+    case TL_PHASE_FINISHING:
+        return self->asked          ? TL_RUN_FINISHING
+               : self->live_workers ? TL_RUN_RESTORING
+                                    : TL_RUN_WAITING;
+    case TL_PHASE_DONE:
+        return TL_RUN_DONE;
+    default:
+        return TL_RUN_WAITING;
+    }
 }
 
 const char *
 tl_scheduler_state_name (const tl_scheduler_t *self)
 {
-    return s_states[self->state];
+    return s_states[tl_scheduler_state (self)];
 }
 
 tl_place_t
 tl_scheduler_place (const tl_scheduler_t *self)
 {
-    return self->place;
+    tl_place_t place = self->place;
+    for (size_t i = 0; i < self->group_count && self->phase == TL_PHASE_PERIOD; i++) {
+        const tl_group_t *group = &self->groups[i];
+        if (group->step < place.step)
+            continue;
+        place.step = group->step;
+        place.round = group->round;
+        place.turn = group->turn;
+    }
+    return place;
 }
 
 uint64_t
@@ -547,20 +551,56 @@ tl_scheduler_saved_step (const tl_scheduler_t *self)
     return self->common.step;
 }
 
-bool
-tl_scheduler_serves (const tl_scheduler_t *self)
+size_t
+tl_scheduler_groups (const tl_scheduler_t *self)
 {
-    return self->worker && !self->worker_restoring && !self->resuming;
+    return self->group_count;
+}
+
+size_t
+tl_scheduler_worker_of (const tl_scheduler_t *self, size_t client)
+{
+    size_t group = self->seats[client].group;
+    return group == TL_NOBODY ? TL_NOBODY : self->groups[group].worker;
+}
+
+static bool
+s_serves (const tl_scheduler_t *self, size_t worker)
+{
+    const tl_post_t *post = &self->posts[worker];
+    return post->live && post->known && !post->equipping &&
+           (post->group != TL_NOBODY || post->at == self->place.step);
+}
+
+size_t
+tl_scheduler_server (const tl_scheduler_t *self, size_t client)
+{
+    size_t own = client == TL_NOBODY ? TL_NOBODY : tl_scheduler_worker_of (self, client);
+    if (own != TL_NOBODY && s_serves (self, own))
+        return own;
+    for (size_t i = 0; i < self->config.workers; i++)
+        if (s_serves (self, i))
+            return i;
+    return TL_NOBODY;
 }
 
 bool
-tl_scheduler_member (const tl_scheduler_t *self, size_t client)
+tl_scheduler_member (const tl_scheduler_t *self, size_t client, uint64_t step)
 {
-    return self->state == TL_RUN_STEP && self->seats[client].member;
+    const tl_seat_t *seat = &self->seats[client];
+    return self->phase == TL_PHASE_PERIOD && seat->member && self->groups[seat->group].step == step;
+}
+
+uint64_t
+tl_scheduler_step_of (const tl_scheduler_t *self, size_t client)
+{
+    size_t group = self->seats[client].group;
+    return group == TL_NOBODY || self->phase != TL_PHASE_PERIOD ? tl_scheduler_place (self).step
+                                                                : self->groups[group].step;
 }
 
 bool
-tl_scheduler_open (const tl_scheduler_t *self, uint64_t step)
+tl_scheduler_takes (const tl_scheduler_t *self, size_t client)
 {
-    return self->state == TL_RUN_STEP && self->place.step == step;
+    return self->seats[client].taking;
 }

@@ -6,7 +6,7 @@
 #include "queue.h"
 #include "sim.h"
 
-#include "scheduler/scheduler_next.h"
+#include "scheduler/scheduler.h"
 
 //  What happens; who, stage and micro as noted.
 typedef enum {

@@ -335,9 +335,8 @@ tl_board_summary (const tl_board_t *self)
     tl_line_t all = s_all (self);
     json_t *summary = s_line_json (&all);
     json_object_set_new (summary, "name", json_string (self->topology->name));
-    json_object_set_new (
-        summary, "mode",
-        json_string (self->topology->schedule.mode == TL_MODE_SERIAL ? "serial" : "batch"));
+    json_object_set_new (summary, "mode",
+                         json_string (tl_mode_name (self->topology->schedule.mode)));
     json_object_set_new (summary, "seconds", json_real (s_elapsed (self)));
     json_object_set_new (summary, "first_step_s", json_real (self->up_s));
     json_object_set_new (summary, "trained_s", json_real (self->trained_s));

@@ -82,10 +82,13 @@ s_write_topology (const case_t *self)
              "checkpoint: {dir: %s/runs, every: %llu, keep: 2}\nkeys: %s/keys\n"
              "broker: {control: \"tcp://127.0.0.1:%d\", clients: \"tcp://127.0.0.1:%d\", "
              "workers: \"tcp://127.0.0.1:%d\"}\n"
-             "workers: [{name: trunk, threads: %d}]\nclients:\n",
+             "workers:\n  - {name: trunk, threads: %d}\n",
              self->directory, self->spec->settings, self->directory,
              (unsigned long long)self->spec->save_every, self->directory, ports[0], ports[1],
              ports[2], threads);
+    for (size_t i = 1; i < self->spec->workers; i++)
+        fprintf (file, "  - {name: trunk-%zu, threads: %d}\n", i + 1, threads);
+    fprintf (file, "clients:\n");
     for (size_t i = 0; i < self->spec->sites; i++)
         fprintf (file, "  - {name: site-%zu, threads: %d, data: %s/%zu.jsonl}\n", i, threads,
                  self->directory, i);

@@ -16,6 +16,7 @@ enum { CASE_SITES = 3 };
 typedef struct {
     tiny_model_t model;         //  vocab is set to the tiny tokenizer's
     size_t sites;               //  1 .. CASE_SITES, named site-0 ...
+    size_t workers;             //  named trunk, trunk-2, ...; 0: 1
     size_t examples;            //  in each site's text
     int threads;                //  of every process, and of train; 0: 1
     size_t letters[CASE_SITES]; //  of an answer, at most; the prompt is a few letters more

@@ -252,14 +252,6 @@ static void
 test_not_in_this_version (void **state)
 {
     s_refused (
-        GOOD "schedule: {mode: auto}\n", NULL,
-        ":6:18: schedule.mode: 'auto': the broker does not choose by itself in this version; "
-        "use serial or batch");
-    s_refused (
-        GOOD "schedule: {mode: fanout}\n", NULL,
-        ":6:18: schedule.mode: 'fanout': several trunk replicas are not in this version; use "
-        "serial or batch");
-    s_refused (
         GOOD "privacy: {noise: 0.5}\n", NULL,
         ":6:18: privacy.noise: expected 0: noise on hidden rows is not in this version, found "
         "'0.5'; write for example 'noise: 0'");
@@ -331,10 +323,6 @@ test_contradictions (void **state)
         "its own");
     s_refused (GOOD, "workers.0.name=broker",
                "--set workers.0.name: the name 'broker' is the broker's own; choose another");
-    s_refused (
-        GOOD, "workers.1.name=w2",
-        "--set workers.1.name: expected one worker, found 2; several need schedule.mode fanout, "
-        "which is not in this version: keep the first and remove the others");
     s_refused (
         GOOD "split: {front: 0}\n", NULL,
         ":6:16: split.front: 0 is unsafe: with the embedding or head alone at the client, its "

@@ -1,0 +1,331 @@
+//  group: the steps of one group, one at a time; and its way back when its worker is lost.
+
+#include "scheduler/scheduler_internal.h"
+
+#include "base/assert.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    MOST_FUTILE = 3
+}; //  times in a row that a step may come to nothing though everybody is there
+
+static tl_step_t
+s_step (const tl_scheduler_t *self, const tl_group_t *group)
+{
+    return (tl_step_t){(size_t)(group - self->groups), group->last, group->step, group->round};
+}
+
+bool
+tl_group_able (const tl_scheduler_t *self, size_t client, uint64_t round)
+{
+    const tl_seat_t *seat = &self->seats[client];
+    return seat->live && !seat->stale &&
+           (!self->config.limits || round < self->config.limits[client]);
+}
+
+//  --- steps ------------------------------------------------------------------------------------
+
+static void
+s_to_line (tl_scheduler_t *self, tl_group_t *group)
+{
+    group->state = TL_GROUP_LINE;
+    self->at_line++;
+}
+
+static bool
+s_reached (const tl_scheduler_t *self, const tl_group_t *group)
+{
+    if (group->round >= self->line || group->save_due)
+        return true;
+    if (self->stopping)
+        return self->hurried || self->group_count == 1 || group->round >= self->stop_line;
+    //  Whoever came back can't take part before it has the adapter that all others have.
+    return self->config.share == TL_SHARE_GRADIENT && self->stale && group->turn == 0;
+}
+
+//  Probing alternates from round to round.
+static bool
+s_one_by_one (const tl_scheduler_t *self, const tl_group_t *group)
+{
+    return self->inside == TL_INSIDE_SERIAL ||
+           (self->inside == TL_INSIDE_ALTERNATE && (group->round - self->place.begin) % 2);
+}
+
+//  Who takes part in the next step: how many, listed in scratch.
+static size_t
+s_pick (tl_scheduler_t *self, const tl_group_t *group, bool one)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < group->count && !(one && count); i++)
+        if (group->members[i] >= group->turn &&
+            tl_group_able (self, group->members[i], group->round))
+            self->scratch[count++] = group->members[i];
+    return count;
+}
+
+static void
+s_open (tl_scheduler_t *self, tl_group_t *group, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        self->seats[self->scratch[i]].member = true;
+    if (s_one_by_one (self, group))
+        group->turn = self->scratch[0];
+    group->state = TL_GROUP_STEP;
+    group->fresh = false;
+    self->used = true;
+    tl_step_t step = s_step (self, group);
+    self->actions.plan (self->arg, &step, self->scratch, count);
+}
+
+void
+tl_group_go (tl_scheduler_t *self, tl_group_t *group)
+{
+    //  Sums of gradients are made step by step.
+    bool can = self->config.share != TL_SHARE_GRADIENT || self->aggregator;
+    while (group->state == TL_GROUP_READY && self->phase == TL_PHASE_PERIOD) {
+        bool one = s_one_by_one (self, group);
+        size_t count = 0;
+        if (s_reached (self, group))
+            s_to_line (self, group);
+        else if (!can)
+            return;
+        else if ((count = s_pick (self, group, one)) > 0)
+            s_open (self, group, count);
+        else if (one && group->turn > 0) {
+            group->turn = 0; //  nobody is left in this round
+            group->round++;
+        } else if (self->group_count > 1 || self->stale)
+            s_to_line (self, group); //  the others go on, or whoever came back needs what they have
+        else
+            return; //  until somebody comes
+    }
+}
+
+//  Members that are still in the open step, listed in scratch; and no longer in it.
+static size_t
+s_dissolve (tl_scheduler_t *self, const tl_group_t *group)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < group->count; i++)
+        if (self->seats[group->members[i]].member) {
+            self->seats[group->members[i]].member = false;
+            self->scratch[count++] = group->members[i];
+        }
+    return count;
+}
+
+//  The open step changed nothing. Whoever left took its part with it and the next try is another one; but if everybody
+//  is there, it would be the same for ever.
+static void
+s_came_to_nothing (tl_scheduler_t *self, tl_group_t *group, size_t members)
+{
+    tl_step_t step = s_step (self, group);
+    self->undisturbed = false;
+    self->actions.abandoned (self->arg, &step, self->scratch, members,
+                             "nothing of it was committed");
+    if (!members || self->stopping || group->given_up || ++group->futile < MOST_FUTILE)
+        return;
+    tl_run_fail (self,
+                 "step %llu came to nothing %d times in a row: no client had a token to learn "
+                 "from, or gradients were no finite numbers; look at the worker's log, the data "
+                 "and train.lr",
+                 (unsigned long long)step.step, MOST_FUTILE);
+}
+
+//  The place after a step that was committed.
+static void
+s_step_on (tl_scheduler_t *self, tl_group_t *group)
+{
+    group->step++;
+    group->futile = 0;
+    if (s_one_by_one (self, group) && group->turn + 1 < self->config.clients)
+        group->turn++;
+    else {
+        group->turn = 0;
+        group->round++;
+    }
+    self->posts[group->worker].at = group->step;
+    group->save_due = self->group_count == 1 && self->config.save_every &&
+                      group->step % self->config.save_every == 0 &&
+                      group->round < self->last_round && !self->stopping;
+}
+
+void
+tl_scheduler_closed (tl_scheduler_t *self, size_t worker, uint64_t step, uint64_t labels)
+{
+    size_t index = self->posts[worker].group;
+    tl_group_t *group = index == TL_NOBODY ? NULL : &self->groups[index];
+    if (!group || group->state != TL_GROUP_STEP || group->step != step)
+        return;
+    size_t members = s_dissolve (self, group);
+    group->state = TL_GROUP_READY;
+    if (labels)
+        s_step_on (self, group);
+    else
+        s_came_to_nothing (self, group, members);
+    group->given_up = false;
+    tl_group_go (self, group);
+    tl_run_go (self);
+}
+
+//  --- the way back -----------------------------------------------------------------------------
+
+void
+tl_group_add (tl_scheduler_t *self, tl_group_t *group, size_t client)
+{
+    size_t at = group->count;
+    while (at > 0 && group->members[at - 1] >= client)
+        at--;
+    if (at == group->count || group->members[at] != client) {
+        memmove (group->members + at + 1, group->members + at,
+                 (group->count - at) * sizeof *group->members);
+        group->members[at] = client;
+        group->count++;
+    }
+    self->seats[client].group = (size_t)(group - self->groups);
+}
+
+void
+tl_group_lose (tl_scheduler_t *self, tl_group_t *group)
+{
+    if (group->state == TL_GROUP_STEP) {
+        tl_step_t step = s_step (self, group);
+        size_t count = s_dissolve (self, group);
+        self->actions.abandoned (self->arg, &step, self->scratch, count, "the worker was lost");
+    }
+    bool all = self->group_count == 1;
+    for (size_t i = 0; i < (all ? self->config.clients : group->count) && group->awaits; i++) {
+        tl_seat_t *seat = &self->seats[all ? i : group->members[i]];
+        group->awaits -= seat->restoring;
+        seat->restoring = false;
+    }
+    if (group->state >= TL_GROUP_LINE)
+        self->at_line--;
+    group->worker = TL_NOBODY;
+    group->state = TL_GROUP_ORPHAN;
+    self->orphans++;
+    self->undisturbed = false;
+}
+
+static void
+s_appoint (tl_scheduler_t *self, tl_group_t *group, size_t worker)
+{
+    tl_post_t *post = &self->posts[worker];
+    if (post->group != TL_NOBODY)
+        self->groups[post->group].worker = TL_NOBODY; //  it has what it needed of it
+    post->group = (size_t)(group - self->groups);
+    group->worker = group->last = worker;
+}
+
+void
+tl_group_serve (tl_scheduler_t *self, tl_group_t *group, size_t worker)
+{
+    const tl_post_t *post = &self->posts[worker];
+    s_appoint (self, group, worker);
+    group->state = TL_GROUP_READY;
+    bool has = !post->equipping && post->known && post->at == self->place.step;
+    if (!has || group->awaits)
+        group->state = TL_GROUP_BACK;
+    if (!has)
+        tl_run_equip (self, worker);
+    tl_group_go (self, group);
+}
+
+//  Who was here goes back now, who wasn't will when it comes.
+static size_t
+s_members_back (tl_scheduler_t *self, tl_group_t *group)
+{
+    size_t count = 0;
+    bool all = self->group_count == 1;
+    for (size_t i = 0; i < (all ? self->config.clients : group->count); i++) {
+        size_t client = all ? i : group->members[i];
+        tl_seat_t *seat = &self->seats[client];
+        seat->restoring = seat->live;
+        if (seat->restoring) {
+            self->scratch[count++] = client;
+            continue;
+        }
+        if (!seat->behind)
+            seat->back_to = self->common.step;
+        seat->behind = true;
+    }
+    return count;
+}
+
+//  One group goes back to wherever the common save was made, if need be into an earlier period.
+static void
+s_rewind (tl_scheduler_t *self, tl_group_t *group)
+{
+    group->step = self->common.step;
+    group->round = self->common.round;
+    group->turn = self->common.turn;
+    group->futile = 0;
+    group->save_due = group->given_up = false;
+    group->fresh = true;
+    if (self->group_count > 1)
+        return;
+    self->place = self->gathering = self->common;
+    if (self->common.round > self->common.begin || self->common.turn > 0)
+        self->inside = self->common.inside;
+    self->place.inside = self->inside;
+    self->line = self->common.begin + self->config.every;
+    if (self->line > self->last_round)
+        self->line = self->last_round;
+}
+
+static void
+s_adopt (tl_scheduler_t *self, tl_group_t *group, size_t worker)
+{
+    bool fresh = group->fresh && group->step == self->common.step;
+    s_rewind (self, group);
+    s_appoint (self, group, worker);
+    self->orphans--;
+    group->state = TL_GROUP_BACK;
+    if (!fresh) {
+        group->awaits = s_members_back (self, group);
+        self->actions.restore (self->arg, &self->common, self->scratch, group->awaits,
+                               self->group_count == 1, "the worker that held the trunk was lost");
+    }
+    tl_run_equip (self, worker);
+}
+
+//  A worker that is free: spare, or done with its own group. Its old one, if it can be chosen.
+static size_t
+s_free (const tl_scheduler_t *self, const tl_group_t *group)
+{
+    size_t found = TL_NOBODY;
+    for (size_t i = 0; i < self->config.workers; i++) {
+        const tl_post_t *post = &self->posts[i];
+        bool spare =
+            post->group == TL_NOBODY || self->groups[post->group].state == TL_GROUP_GATHERED;
+        if (post->live && spare && (found == TL_NOBODY || i == group->last))
+            found = i;
+    }
+    return found;
+}
+
+void
+tl_groups_adopt (tl_scheduler_t *self)
+{
+    for (size_t i = 0; i < self->group_count && self->orphans; i++) {
+        tl_group_t *group = &self->groups[i];
+        if (group->state != TL_GROUP_ORPHAN)
+            continue;
+        size_t worker = s_free (self, group);
+        if (worker == TL_NOBODY)
+            return;
+        s_adopt (self, group, worker);
+    }
+}
+
+void
+tl_group_answered (tl_scheduler_t *self, tl_group_t *group)
+{
+    if (self->phase != TL_PHASE_PERIOD || group->state != TL_GROUP_BACK || group->awaits ||
+        self->posts[group->worker].equipping)
+        return;
+    group->state = TL_GROUP_READY;
+    tl_group_go (self, group);
+}

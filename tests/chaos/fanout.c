@@ -1,0 +1,120 @@
+/*  Several workers: each group trains as it would alone until the replicas are made one; a worker or the aggregator
+    that is killed costs its group the way back, and the run comes to the same end bit for bit.          */
+
+#include "chaos/stage.h"
+
+#include "memory.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STEPS = 60, EVERY = 10 };
+
+static char s_settings[640];
+
+static case_spec_t
+s_case (size_t sites, uint64_t steps, const char *mode)
+{
+    snprintf (s_settings, sizeof s_settings,
+              "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.0}\n"
+              "train: {steps: %d, batch_size: 8, micros: 2, max_length: 64, lr: 2e-3, warmup: 3, "
+              "clip: 0}\nwire: {dtype: fp32}\nschedule: {mode: %s}\nfederate: {every: %d}\n"
+              "liveness: {ping_ms: 300, expire_ms: 3000}\n",
+              (int)steps, mode, EVERY);
+    return (case_spec_t){.model = tiny_llama (false),
+                         .sites = sites,
+                         .workers = 2,
+                         .examples = 16,
+                         .letters = {40, 24, 12},
+                         .steps = steps,
+                         .save_every = 1000,
+                         .settings = s_settings};
+}
+
+//  Until the first line site-0's steps are those that it makes without the other; then the trunk has learnt from both.
+static void
+s_groups (void)
+{
+    case_step_t *alone = tl_alloc (STEPS * sizeof *alone);
+    case_spec_t one = s_case (1, STEPS, "batch");
+    stage_t *stage = stage_new (&one);
+    case_up (stage_case (stage), NULL, alone);
+    stage_end (&stage);
+    case_spec_t spec = s_case (2, STEPS, "fanout");
+    stage = stage_new (&spec);
+    case_step_t *steps = tl_alloc (2 * STEPS * sizeof *steps);
+    case_up (stage_case (stage), NULL, steps);
+    for (size_t i = 0; i < STEPS; i++)
+        if ((i < EVERY) != (steps[i].loss == alone[i].loss))
+            stage_fail (stage, "step %zu has loss %.17g, and %.17g alone; expected them %s", i,
+                        steps[i].loss, alone[i].loss, i < EVERY ? "equal" : "different");
+    free (steps);
+    free (alone);
+    stage_end (&stage);
+}
+
+//  Kill -9 at a step that nothing was saved since; whatever was lost is repeated.
+static void
+s_lost (const char *role, const char *name, int64_t step)
+{
+    case_spec_t spec = s_case (2, STEPS, "fanout");
+    stage_t *stage = stage_new (&spec);
+    case_step_t *steps = tl_alloc (2 * STEPS * sizeof *steps);
+    stage_undisturbed (stage, steps);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "closed", "step", step);
+    kill (part_child (up, role, name), SIGKILL);
+    part_log (up, "was killed by signal 9");
+    const json_t *done = part_event (up, "done", NULL, 0);
+    stage_check (stage, part_int (done, "steps") == STEPS && part_int (done, "code") == 0,
+                 "all steps");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    for (size_t i = 0; part_at (up, i); i++) {
+        const json_t *it = part_at (up, i);
+        if (!part_is (it, "step"))
+            continue;
+        size_t site = strcmp (part_text (it, "part"), "client/site-1") == 0;
+        if (json_number_value (json_object_get (it, "loss")) !=
+            steps[site * STEPS + (size_t)part_int (it, "step")].loss)
+            stage_fail (stage, "step %d of site-%zu has another loss than without the fault",
+                        (int)part_int (it, "step"), site);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        static const char *const parts[] = {"trunk", "trunk-2", "site-0", "site-1"};
+        if (!stage_same (stage, parts[i]))
+            stage_fail (stage, "%s ends with another adapter than without the fault", parts[i]);
+    }
+    free (steps);
+    stage_end (&stage);
+}
+
+static void
+s_worker_early (void)
+{
+    s_lost ("worker", "trunk-2", 3);
+}
+
+static void
+s_worker_late (void)
+{
+    s_lost ("worker", "trunk", 2 * EVERY + 5);
+}
+
+static void
+s_aggregator (void)
+{
+    s_lost ("aggregator", "", EVERY + 4);
+}
+
+int
+main (int argc, char **argv)
+{
+    static const stage_test_t tests[] = {{"groups", s_groups},
+                                         {"worker_early", s_worker_early},
+                                         {"worker_late", s_worker_late},
+                                         {"aggregator", s_aggregator},
+                                         {NULL, NULL}};
+    return stage_main (argc, argv, tests);
+}

@@ -1,0 +1,661 @@
+#include "unit/cmocka_all.h"
+#include "unit/scheduler_rig.h"
+
+#include "hash.h"
+#include "memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SAY(...)                                                                                   \
+    do {                                                                                           \
+        if (!self->quiet)                                                                          \
+            snprintf (self->words + strlen (self->words), RIG_WORDS - strlen (self->words),        \
+                      __VA_ARGS__);                                                                \
+    } while (0)
+
+enum { START = 1 }; //  content of what wasn't trained
+
+static uint64_t
+s_mix (uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    uint64_t all[4] = {a, b, c, d}, x = 0x9e3779b97f4a7c15;
+    for (size_t i = 0; i < 4; i++) {
+        x ^= all[i] + 0x9e3779b97f4a7c15 + (x << 6) + (x >> 2);
+        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+        x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+    }
+    return x | 1;
+}
+
+static void
+s_order (rig_part_t *part, rig_order_t order)
+{
+    assert_true (part->live);
+    assert_true (part->count < RIG_ORDERS);
+    part->orders[(part->first + part->count++) % RIG_ORDERS] = order;
+}
+
+static bool
+s_take (rig_part_t *part, rig_order_t *order)
+{
+    if (!part->live || !part->count)
+        return false;
+    *order = part->orders[part->first];
+    part->first = (part->first + 1) % RIG_ORDERS;
+    part->count--;
+    return true;
+}
+
+static bool
+s_any_open (const rig_t *self)
+{
+    bool open = false;
+    for (size_t i = 0; i < RIG_WORKERS; i++)
+        open |= self->workers[i].open;
+    return open;
+}
+
+//  --- actions ----------------------------------------------------------------------------------
+
+static void
+s_line (void *arg, bool undisturbed)
+{
+    rig_t *self = arg;
+    assert_false (s_any_open (self));
+    self->periods++;
+    self->undisturbed += undisturbed;
+}
+
+static const tl_decision_t *
+s_arrange (void *arg, const tl_present_t *present)
+{
+    rig_t *self = arg;
+    assert_false (s_any_open (self));
+    assert_int_equal (self->done, 0);
+    assert_true (present->client_count > 0 && present->worker_count > 0 && present->rounds > 0);
+    size_t groups = self->groups;
+    if (!self->fixed && present->worker_count < groups)
+        groups = present->worker_count;
+    if (present->client_count < groups)
+        groups = present->client_count;
+    for (size_t i = 0; i < RIG_CLIENTS; i++)
+        self->group_of[i] = TL_NOBODY;
+    for (size_t i = 0; i < present->client_count; i++) {
+        assert_true (self->clients[present->clients[i]].live);
+        self->group_of[present->clients[i]] = i % groups;
+    }
+    for (size_t i = 0; i < groups; i++)
+        self->worker_of[i] = self->fixed ? i : present->workers[i];
+    self->decision = (tl_decision_t){.groups = groups,
+                                     .inside = self->inside,
+                                     .worker = self->worker_of,
+                                     .group = self->group_of};
+    return &self->decision;
+}
+
+static void
+s_plan (void *arg, const tl_step_t *step, const size_t *members, size_t count)
+{
+    rig_t *self = arg;
+    rig_part_t *worker = &self->workers[step->worker];
+    assert_int_equal (self->done, 0);
+    assert_true (worker->live);
+    assert_false (worker->open);
+    assert_true (step->round < self->config.rounds);
+    assert_true (count >= 1);
+    for (size_t i = 0; i < count; i++) {
+        assert_true (i == 0 || members[i] > members[i - 1]);
+        assert_true (self->clients[members[i]].live);
+        assert_true (!self->config.limits || step->round < self->config.limits[members[i]]);
+        for (size_t j = 0; j < RIG_WORKERS; j++)
+            assert_false (self->workers[j].open && self->workers[j].members[members[i]]);
+        worker->members[members[i]] = true;
+    }
+    assert_int_equal (worker->count, 0); //  it has done whatever it was told before
+    worker->open = true;
+    worker->step = *step;
+    self->ever = true;
+    SAY ("plan ");
+    if (self->groups > 1 || self->config.workers > 1)
+        SAY ("%zu:", step->worker);
+    SAY ("%d/%d:", (int)step->step, (int)step->round);
+    for (size_t i = 0; i < count; i++)
+        SAY (" %zu", members[i]);
+    SAY ("; ");
+}
+
+static void
+s_leave (void *arg, const tl_step_t *step, size_t client)
+{
+    rig_t *self = arg;
+    rig_part_t *worker = &self->workers[step->worker];
+    assert_true (worker->open && step->step == worker->step.step && worker->members[client]);
+    worker->members[client] = false;
+    SAY ("leave %zu; ", client);
+}
+
+static void
+s_give_up (void *arg, const tl_step_t *step, const char *why)
+{
+    rig_t *self = arg;
+    const rig_part_t *worker = &self->workers[step->worker];
+    assert_true (worker->open && step->step == worker->step.step);
+    assert_true (strlen (why) > 0);
+    SAY ("give up %d; ", (int)step->step);
+}
+
+static void
+s_abandoned (void *arg, const tl_step_t *step, const size_t *members, size_t count, const char *why)
+{
+    rig_t *self = arg;
+    rig_part_t *worker = &self->workers[step->worker];
+    assert_true (worker->open && step->step == worker->step.step && strlen (why) > 0);
+    worker->open = false;
+    for (size_t i = 0; i < count; i++)
+        assert_true (worker->members[members[i]]);
+    memset (worker->members, 0, sizeof worker->members);
+    SAY ("abandoned %d; ", (int)step->step);
+}
+
+static void
+s_merge (void *arg, tl_merge_t kind, const tl_place_t *place, const size_t *members, size_t count,
+         bool urgent)
+{
+    rig_t *self = arg;
+    assert_true (self->aggregator.live && count > 0 && count <= RIG_CLIENTS);
+    assert_true (kind == TL_MERGE_CLIENTS || count > 1);
+    if (!self->merges[kind].open || self->merges[kind].step != place->step) {
+        memset (&self->merges[kind], 0, sizeof self->merges[kind]);
+        self->merges[kind].open = true;
+        self->merges[kind].step = place->step;
+    }
+    self->merges[kind].count = count;
+    self->merges[kind].urgent = urgent;
+    SAY ("merge %s%s:", kind ? "clients" : "trunk", urgent ? " now" : "");
+    for (size_t i = 0; i < count; i++)
+        SAY (" %zu", members[i]);
+    SAY ("; ");
+}
+
+static void
+s_gather (void *arg, tl_merge_t kind, const tl_place_t *place, size_t who, size_t member)
+{
+    rig_t *self = arg;
+    assert_true (self->merges[kind].open && member < self->merges[kind].count);
+    rig_part_t *part = kind == TL_MERGE_TRUNK ? &self->workers[who] : &self->clients[who];
+    assert_false (part->open);
+    s_order (part, (rig_order_t){ORDER_GATHER, kind, place->step, member, 0, false});
+}
+
+static void
+s_save (void *arg, const tl_place_t *place, size_t worker, bool last)
+{
+    rig_t *self = arg;
+    assert_false (s_any_open (self));
+    for (size_t i = 0; i < self->config.clients; i++) {
+        self->asked[i] = self->clients[i].live;
+        if (self->clients[i].live)
+            s_order (&self->clients[i], (rig_order_t){.type = ORDER_SAVE, .step = place->step});
+    }
+    if (self->aggregator.live)
+        s_order (&self->aggregator, (rig_order_t){.type = ORDER_SAVE, .step = place->step});
+    self->trunk_asked = place->step != self->common.step;
+    if (worker == TL_NOBODY) {
+        self->disk = self->trunk_asked;
+        self->disk_step = place->step;
+    } else
+        s_order (&self->workers[worker], (rig_order_t){.type = ORDER_SAVE, .step = place->step});
+    self->refused = false;
+    self->pending = *place;
+    SAY ("save %d%s%s; ", (int)place->step, worker == TL_NOBODY ? " merged" : "",
+         last ? " last" : "");
+}
+
+static void
+s_common (void *arg, const tl_place_t *place)
+{
+    rig_t *self = arg;
+    assert_true (!self->trunk_asked && !self->refused);
+    for (size_t i = 0; i < RIG_CLIENTS; i++)
+        assert_false (self->asked[i]);
+    assert_memory_equal (place, &self->pending, sizeof *place);
+    self->common = *place;
+    SAY ("common %d; ", (int)place->step);
+}
+
+static void
+s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t count, bool all,
+           const char *why)
+{
+    rig_t *self = arg;
+    assert_true (strlen (why) > 0);
+    assert_int_equal (place->step, self->common.step);
+    size_t live = 0;
+    for (size_t i = 0; i < self->config.clients; i++)
+        live += self->clients[i].live;
+    if (all)
+        assert_int_equal (count, live);
+    SAY ("restore %d", (int)place->step);
+    for (size_t i = 0; i < count; i++) {
+        s_order (&self->clients[clients[i]],
+                 (rig_order_t){.type = ORDER_RESTORE, .step = place->step, .awaited = true});
+        if (!all)
+            SAY (" %zu", clients[i]);
+    }
+    SAY ("; ");
+    if (all && self->aggregator.live) {
+        self->merges[0].open = self->merges[1].open = false;
+        s_order (&self->aggregator, (rig_order_t){.type = ORDER_RESTORE, .step = place->step});
+    }
+}
+
+static void
+s_back (void *arg, size_t client, uint64_t step)
+{
+    rig_t *self = arg;
+    s_order (&self->clients[client], (rig_order_t){.type = ORDER_RESTORE, .step = step});
+    SAY ("back %zu %d; ", client, (int)step);
+}
+
+static void
+s_equip (void *arg, const tl_place_t *place, size_t worker)
+{
+    rig_t *self = arg;
+    rig_part_t *part = &self->workers[worker];
+    assert_true (part->live);
+    assert_int_equal (place->step, self->common.step);
+    part->open = false; //  whatever it was at is void
+    memset (part->members, 0, sizeof part->members);
+    s_order (part, (rig_order_t){.type = ORDER_EQUIP, .step = place->step});
+    SAY ("equip %zu %d; ", worker, (int)place->step);
+}
+
+static void
+s_finish (void *arg)
+{
+    rig_t *self = arg;
+    assert_false (s_any_open (self));
+    assert_int_equal (self->common.step, tl_scheduler_place (self->scheduler).step);
+    assert_true (tl_scheduler_server (self->scheduler, 0) != TL_NOBODY);
+    for (size_t i = 0; i < self->config.clients; i++)
+        if (self->clients[i].live)
+            s_order (&self->clients[i], (rig_order_t){.type = ORDER_FINISH});
+    SAY ("finish; ");
+}
+
+static void
+s_done (void *arg, int code, const char *text)
+{
+    rig_t *self = arg;
+    assert_int_equal (++self->done, 1);
+    assert_true (code == 0 || strlen (text) > 0);
+    self->code = code;
+    snprintf (self->why, sizeof self->why, "%s", text);
+    SAY ("done %d; ", code);
+}
+
+static void
+s_unserved (void *arg, const char *why)
+{
+    rig_t *self = arg;
+    assert_int_equal (self->done, 1);
+    assert_true (strlen (why) > 0);
+    SAY ("unserved; ");
+}
+
+static const tl_scheduler_actions_t s_actions = {.line = s_line,
+                                                 .arrange = s_arrange,
+                                                 .plan = s_plan,
+                                                 .leave = s_leave,
+                                                 .give_up = s_give_up,
+                                                 .abandoned = s_abandoned,
+                                                 .merge = s_merge,
+                                                 .gather = s_gather,
+                                                 .save = s_save,
+                                                 .common = s_common,
+                                                 .restore = s_restore,
+                                                 .back = s_back,
+                                                 .equip = s_equip,
+                                                 .finish = s_finish,
+                                                 .done = s_done,
+                                                 .unserved = s_unserved};
+
+//  --- life -------------------------------------------------------------------------------------
+
+rig_t *
+rig_new (size_t clients, size_t workers, size_t groups, uint64_t rounds, uint64_t every,
+         uint64_t save_every)
+{
+    rig_t *self = tl_alloc (sizeof *self);
+    self->config = (tl_scheduler_config_t){.clients = clients,
+                                           .workers = workers,
+                                           .rounds = rounds,
+                                           .every = every,
+                                           .save_every = save_every};
+    self->groups = groups;
+    self->inside = TL_INSIDE_BATCHED;
+    self->store[0] = START;
+    for (size_t i = 0; i < RIG_CLIENTS; i++)
+        self->clients[i].saves[0] = START + 1 + i;
+    return self;
+}
+
+void
+rig_begin (rig_t *self)
+{
+    self->scheduler = tl_scheduler_new (&self->config, &s_actions, self);
+}
+
+void
+rig_destroy (rig_t **self_p)
+{
+    tl_scheduler_destroy (&(*self_p)->scheduler);
+    assert_null ((*self_p)->scheduler);
+    free (*self_p);
+    *self_p = NULL;
+}
+
+void
+rig_expect (rig_t *self, const char *words)
+{
+    assert_string_equal (self->words, words);
+    self->words[0] = 0;
+}
+
+//  --- who comes and goes -----------------------------------------------------------------------
+
+//  A process begins with the newest that it saved.
+static void
+s_wake (rig_part_t *part)
+{
+    part->live = true;
+    part->first = part->count = 0;
+    for (size_t i = 0; i < RIG_STEPS; i++)
+        if (part->saves[i])
+            part->content = part->saves[i];
+}
+
+static void
+s_sleep (rig_part_t *part)
+{
+    part->live = part->open = false;
+    part->count = 0;
+    memset (part->members, 0, sizeof part->members);
+}
+
+void
+rig_join (rig_t *self, size_t client)
+{
+    if (self->clients[client].live)
+        return;
+    s_wake (&self->clients[client]);
+    tl_scheduler_join (self->scheduler, client);
+}
+
+void
+rig_leave (rig_t *self, size_t client)
+{
+    self->asked[client] = false;
+    s_sleep (&self->clients[client]);
+    tl_scheduler_left (self->scheduler, client);
+}
+
+void
+rig_worker (rig_t *self, size_t worker)
+{
+    if (self->workers[worker].live)
+        return;
+    s_wake (&self->workers[worker]);
+    self->workers[worker].content = START;
+    tl_scheduler_worker_join (self->scheduler, worker);
+}
+
+void
+rig_lose (rig_t *self, size_t worker)
+{
+    if (!self->workers[worker].live)
+        return;
+    //  The broker says so when it is gone, and its open step with it: what s_abandoned looks at stays till then.
+    self->workers[worker].live = false;
+    self->workers[worker].count = 0;
+    tl_scheduler_worker_left (self->scheduler, worker);
+    s_sleep (&self->workers[worker]);
+}
+
+void
+rig_aggregator (rig_t *self)
+{
+    if (self->aggregator.live)
+        return;
+    s_wake (&self->aggregator);
+    tl_scheduler_aggregator_join (self->scheduler);
+}
+
+void
+rig_lose_aggregator (rig_t *self)
+{
+    if (!self->aggregator.live)
+        return;
+    s_sleep (&self->aggregator);
+    self->merges[0].open = self->merges[1].open = false;
+    tl_scheduler_aggregator_left (self->scheduler);
+}
+
+void
+rig_all (rig_t *self)
+{
+    for (size_t i = 0; i < self->config.workers; i++)
+        rig_worker (self, i);
+    if (self->config.aggregator)
+        rig_aggregator (self);
+    for (size_t i = 0; i < self->config.clients; i++)
+        rig_join (self, i);
+}
+
+//  --- what they do -----------------------------------------------------------------------------
+
+void
+rig_close (rig_t *self, size_t worker, uint64_t labels)
+{
+    rig_part_t *part = &self->workers[worker];
+    assert_true (part->live && part->open);
+    uint64_t step = part->step.step;
+    //  Without labels the scheduler says abandoned.
+    if (labels) {
+        part->open = false;
+        for (size_t i = 0; i < RIG_CLIENTS; i++) {
+            rig_part_t *client = &self->clients[i];
+            if (!part->members[i])
+                continue;
+            while (rig_client_does (self, i, true)) //  it was told before that step
+                ;
+            part->content = s_mix (part->content, client->content, part->step.round, i);
+            client->content = s_mix (client->content, part->step.round, step, 7);
+            part->members[i] = false;
+        }
+    }
+    tl_scheduler_closed (self->scheduler, worker, step, labels);
+}
+
+static void
+s_restored (rig_part_t *part, uint64_t step)
+{
+    part->content = 0;
+    for (uint64_t i = 0; i < RIG_STEPS; i++)
+        if (i > step)
+            part->saves[i] = 0;
+        else if (part->saves[i])
+            part->content = part->saves[i];
+    assert_true (part->content != 0);
+}
+
+static void
+s_part_arrives (rig_t *self, const rig_order_t *order, const rig_part_t *part)
+{
+    if (!self->merges[order->kind].open || self->merges[order->kind].step != order->step)
+        return;
+    self->merges[order->kind].there[order->member] = true;
+    self->merges[order->kind].parts[order->member] = part->content;
+}
+
+bool
+rig_client_does (rig_t *self, size_t client, bool good)
+{
+    rig_part_t *part = &self->clients[client];
+    rig_order_t order;
+    if (!s_take (part, &order))
+        return false;
+    const char *why = good ? "" : "disk full";
+    switch (order.type) {
+    case ORDER_SAVE:
+        part->saves[order.step] = part->content;
+        if (self->asked[client] && order.step == self->pending.step) {
+            self->asked[client] = false;
+            self->refused |= !good;
+        }
+        tl_scheduler_client_saved (self->scheduler, client, order.step, good, why);
+        break;
+    case ORDER_RESTORE:
+        s_restored (part, order.step);
+        tl_scheduler_client_restored (self->scheduler, client, good, why);
+        break;
+    case ORDER_GATHER:
+        s_part_arrives (self, &order, part);
+        tl_scheduler_gathered (self->scheduler, order.kind, client, order.step);
+        break;
+    case ORDER_TAKE:
+        part->content = order.content;
+        tl_scheduler_client_restored (self->scheduler, client, good, why);
+        break;
+    default:
+        tl_scheduler_finished (self->scheduler, client);
+    }
+    return true;
+}
+
+bool
+rig_worker_does (rig_t *self, size_t worker, bool good)
+{
+    rig_part_t *part = &self->workers[worker];
+    rig_order_t order;
+    if (!s_take (part, &order))
+        return false;
+    const char *why = good ? "" : "disk full";
+    if (order.type == ORDER_SAVE) {
+        self->store[order.step] = part->content;
+        self->trunk_asked = false;
+        self->refused |= !good;
+        tl_scheduler_saved (self->scheduler, order.step, good, why);
+    } else if (order.type == ORDER_EQUIP) {
+        assert_true (self->store[order.step] != 0);
+        part->content = self->store[order.step];
+        tl_scheduler_restored (self->scheduler, worker, good, why);
+    } else {
+        s_part_arrives (self, &order, part);
+        tl_scheduler_gathered (self->scheduler, order.kind, worker, order.step);
+    }
+    return true;
+}
+
+//  All parts are there: the result, in the order of the members.
+static bool
+s_merged (rig_t *self, tl_merge_t kind, bool good)
+{
+    if (!self->merges[kind].open || !self->merges[kind].urgent)
+        return false;
+    uint64_t result = 5;
+    for (size_t i = 0; i < self->merges[kind].count; i++) {
+        if (kind == TL_MERGE_CLIENTS && !self->merges[kind].there[i])
+            continue; //  the broker says LEAVE of who is gone, and has asked all others
+        if (!self->merges[kind].there[i])
+            return false;
+        result = s_mix (result, self->merges[kind].parts[i], i, 3);
+    }
+    for (size_t i = 0; i < self->config.clients && kind == TL_MERGE_CLIENTS; i++)
+        for (size_t j = 0; j < self->clients[i].count; j++)
+            if (self->clients[i].orders[(self->clients[i].first + j) % RIG_ORDERS].type ==
+                ORDER_GATHER)
+                return false; //  not asked in vain
+    self->merges[kind].open = false;
+    if (kind == TL_MERGE_TRUNK)
+        self->merged = result;
+    for (size_t i = 0; i < self->config.clients && kind == TL_MERGE_CLIENTS && good; i++)
+        if (self->clients[i].live && tl_scheduler_takes (self->scheduler, i))
+            s_order (&self->clients[i], (rig_order_t){.type = ORDER_TAKE, .content = result});
+    SAY ("merged; ");
+    tl_scheduler_merged (self->scheduler, kind, self->merges[kind].step, good,
+                         good ? "" : "too few parts");
+    return true;
+}
+
+bool
+rig_aggregator_does (rig_t *self, bool good)
+{
+    rig_order_t order;
+    if (!self->aggregator.live)
+        return false;
+    if (!s_take (&self->aggregator, &order))
+        return s_merged (self, TL_MERGE_TRUNK, good) || s_merged (self, TL_MERGE_CLIENTS, good);
+    if (order.type == ORDER_SAVE) {
+        self->refused |= !good;
+        tl_scheduler_aggregator_saved (self->scheduler, order.step, good, good ? "" : "disk full");
+    } else
+        tl_scheduler_aggregator_restored (self->scheduler, good, good ? "" : "no such file");
+    return true;
+}
+
+bool
+rig_disk_does (rig_t *self, bool good)
+{
+    if (!self->disk)
+        return false;
+    self->disk = false;
+    self->store[self->disk_step] = self->merged;
+    self->trunk_asked = false;
+    self->refused |= !good;
+    tl_scheduler_saved (self->scheduler, self->disk_step, good, good ? "" : "disk full");
+    return true;
+}
+
+void
+rig_do_all (rig_t *self)
+{
+    bool any = true;
+    while (any) {
+        any = rig_aggregator_does (self, true) || rig_disk_does (self, true);
+        for (size_t i = 0; i < self->config.clients && !any; i++)
+            any = rig_client_does (self, i, true);
+        for (size_t i = 0; i < self->config.workers && !any; i++)
+            any = rig_worker_does (self, i, true);
+    }
+}
+
+bool
+rig_run (rig_t *self)
+{
+    bool any = true;
+    while (any && !self->done) {
+        any = false;
+        rig_do_all (self);
+        for (size_t i = 0; i < self->config.workers; i++)
+            if (self->workers[i].open && !self->done) {
+                bool members = false;
+                for (size_t j = 0; j < RIG_CLIENTS; j++)
+                    members |= self->workers[i].members[j];
+                rig_close (self, i, members ? 5 : 0);
+                any = true;
+            }
+    }
+    return self->done;
+}
+
+uint64_t
+rig_result (const rig_t *self)
+{
+    uint64_t result = self->store[self->common.step];
+    for (size_t i = 0; i < self->config.clients; i++)
+        result = s_mix (result, self->clients[i].saves[self->common.step], i, 11);
+    return result;
+}
