@@ -350,7 +350,13 @@ tl_broker_on_attach (tl_broker_t *self, const tl_message_t *message, const tl_pa
     tl_session_t *session = tl_sessions_by_id (&self->sessions, message->body.attach.session,
                                                message->body.attach.session_size);
     if (!session || strcmp (session->user, packet->user) != 0) {
-        tl_broker_invalid (self, socket, &packet->routing, true, "no such session");
+        tl_message_t invalid;
+        tl_message_init (&invalid, TL_INVALID);
+        invalid.body.invalid.expired = true;
+        invalid.body.invalid.text = "no such session";
+        invalid.body.invalid.session = message->body.attach.session;
+        invalid.body.invalid.session_size = message->body.attach.session_size;
+        s_answer (self, socket, &packet->routing, &invalid);
         return;
     }
     session->heard = tl_clock_ms ();

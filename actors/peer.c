@@ -197,6 +197,11 @@ s_on_welcome (tl_peer_t *self, const tl_message_t *message)
 static void
 s_on_invalid (tl_peer_t *self, const tl_message_t *message, tl_socket_t *socket)
 {
+    //  Said of an earlier session: both of its connections asked, and one answer was enough.
+    size_t size = message->body.invalid.session_size;
+    if (size && (size != sizeof self->session ||
+                 memcmp (message->body.invalid.session, self->session, size) != 0))
+        return;
     if (message->body.invalid.expired)
         s_lost (self, message->body.invalid.text);
     else if (self->phase == ATTACHING || self->phase == LIVE) {

@@ -244,6 +244,7 @@ s_members_back (tl_scheduler_t *self, tl_group_t *group)
         tl_seat_t *seat = &self->seats[client];
         seat->restoring = seat->live;
         if (seat->restoring) {
+            tl_run_told (self, seat);
             self->scratch[count++] = client;
             continue;
         }

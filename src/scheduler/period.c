@@ -114,6 +114,7 @@ s_call_back (tl_scheduler_t *self)
         if (!seat->live)
             continue;
         seat->behind = false;
+        tl_run_told (self, seat);
         self->scratch[count++] = i;
         if (seat->group == TL_NOBODY)
             continue;

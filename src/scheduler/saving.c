@@ -129,6 +129,8 @@ s_void_scores (tl_scheduler_t *self)
     for (size_t i = 0; i < self->config.clients; i++) {
         tl_seat_t *seat = &self->seats[i];
         seat->restoring = seat->live;
+        if (seat->live)
+            tl_run_told (self, seat);
         seat->behind &= !seat->live;
         self->restoring += seat->live;
         if (seat->live)

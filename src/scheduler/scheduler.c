@@ -138,6 +138,15 @@ tl_run_fail (tl_scheduler_t *self, const char *format, ...)
     self->code = TL_FAILED;
 }
 
+//  Two orders that are not answered: what it has may be of before the older one.
+void
+tl_run_told (tl_scheduler_t *self, tl_seat_t *seat)
+{
+    if (!seat->told || self->common.step < seat->back_to)
+        seat->back_to = self->common.step;
+    seat->told = true;
+}
+
 bool
 tl_run_complete (const tl_scheduler_t *self)
 {
@@ -195,6 +204,7 @@ tl_scheduler_join (tl_scheduler_t *self, size_t client)
     if (seat->behind && !self->resumed) {
         self->actions.back (self->arg, client, seat->back_to);
         seat->behind = false;
+        seat->told = true;
     }
     self->undisturbed = false;
     if (self->used && self->started && self->config.share != TL_SHARE_NOTHING) {
@@ -242,6 +252,9 @@ tl_scheduler_left (tl_scheduler_t *self, size_t client)
     self->live--;
     self->due += seat->expected;
     self->undisturbed = false;
+    //  What it was told it may never have heard: it is told again when it comes.
+    seat->behind |= seat->told;
+    seat->told = false;
     s_answered (self, client);
     self->stale -= seat->stale;
     seat->stale = false;
@@ -277,7 +290,8 @@ s_can_go_back (tl_scheduler_t *self, bool good, const char *why)
 void
 tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, bool good, const char *why)
 {
-    const tl_seat_t *seat = &self->seats[client];
+    tl_seat_t *seat = &self->seats[client];
+    seat->told &= !good;
     if ((!seat->restoring && !seat->taking) || !s_can_go_back (self, good, why))
         return;
     s_answered (self, client);

@@ -54,6 +54,7 @@ typedef struct {
     bool restoring;   //  its RESTORED is awaited: its group goes back
     bool taking;      //  it gets the merged adapter, and its RESTORED is awaited
     bool finishing;   //  its FINISHED is awaited
+    bool told;        //  to go back, and it has not answered yet
     bool behind;      //  the run went back while it was away: so must it, to back_to or before
     bool stale;       //  it was away: before it takes part it needs the shared adapter
     size_t group;     //  TL_NOBODY: not in this period
@@ -118,6 +119,7 @@ void
 tl_run_go (tl_scheduler_t *self); //  whatever can go on now, does: called at the end of each event
 void tl_run_fail (tl_scheduler_t *self, const char *format, ...)
     __attribute__ ((format (printf, 2, 3))); //  the run is going to end with that sentence
+void tl_run_told (tl_scheduler_t *self, tl_seat_t *seat); //  to go back to the common save
 bool tl_run_complete (const tl_scheduler_t *self);
 size_t tl_run_holder (const tl_scheduler_t *self, uint64_t step); //  a worker whose trunk is of it
 void tl_run_equip (tl_scheduler_t *self, size_t worker);          //  with the common save's trunk

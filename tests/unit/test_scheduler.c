@@ -229,6 +229,29 @@ test_away_while_the_run_went_back (void **state)
                  "plan 0/0: 0; back 1 0; plan 1/1: 0 1; ");
 }
 
+//  It goes before it has gone back: it may never have heard of it, and is told again.
+static void
+test_gone_before_it_went_back (void **state)
+{
+    rig_t *self = s_rig (false, 2, 9, 2);
+    rig_all (self);
+    rig_close (self, 0, 1);
+    rig_close (self, 0, 1);
+    rig_do_all (self);
+    rig_lose (self, 0);
+    rig_worker (self, 0);
+    rig_leave (self, 1);
+    rig_do_all (self);
+    rig_join (self, 1);
+    rig_leave (self, 1); //  and again
+    rig_join (self, 1);
+    rig_client_does (self, 1, true);
+    rig_leave (self, 1); //  it was there
+    rig_join (self, 1);
+    s_end (self, "plan 0/0: 0 1; plan 1/1: 0 1; save 2; common 2; plan 2/2: 0 1; abandoned 2; "
+                 "restore 2; equip 0 2; plan 2/2: 0; back 1 2; back 1 2; ");
+}
+
 static void
 test_a_stop_while_saving (void **state)
 {
@@ -391,6 +414,7 @@ main (void)
         cmocka_unit_test (test_a_worker_lost_while_scoring_is_waited_for),
         cmocka_unit_test (test_a_finished_run_whose_trunk_is_gone_says_so),
         cmocka_unit_test (test_away_while_the_run_went_back),
+        cmocka_unit_test (test_gone_before_it_went_back),
         cmocka_unit_test (test_a_stop_while_saving),
         cmocka_unit_test (test_a_save_that_fails_ends_the_run),
         cmocka_unit_test (test_stop),
