@@ -148,6 +148,8 @@ tl_broker_unwritable (tl_broker_t *self, const char *why)
 void
 tl_broker_serve (tl_broker_t *self)
 {
+    if (tl_actor_state (self->actor) == ENDING)
+        return; //  somebody stopped it meanwhile
     tl_actor_go (self->actor, SERVING, "stay");
     tl_info ("serving eval and generate until `trunkline down`");
     for (tl_session_t *it = self->sessions.first; it; it = it->next)

@@ -323,11 +323,8 @@ s_done (void *arg, int code, const char *text)
     bool complete = code == 0 && !*text;
     tl_event ("done", "{sIsisssfsb}", "steps", (json_int_t)place.step, "code", code, "text", text,
               "seconds", (double)(tl_clock_ms () - self->began) / 1000, "complete", complete);
-    tl_ledger_flush (self->ledger);
-    if (self->options.stay && complete)
-        tl_broker_serve (self);
-    else
-        tl_broker_end (self);
+    self->complete = complete;
+    tl_store_over (self);
 }
 
 static void

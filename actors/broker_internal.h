@@ -72,6 +72,7 @@ typedef struct {
     tl_past_t *past; //  [clients]
     int stop_timer;  //  running out of patience with a stop, 0: none
     bool hurried;    //  the stop was hurried already
+    bool complete;   //  and all rounds are done
     bool over;       //  the schedule is done
     int code;        //  exit code of the run
     char text[1024]; //  its last sentence
@@ -149,6 +150,7 @@ void tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_mes
 int tl_store_open (tl_broker_t *self, tl_error_t *err);
 void tl_store_agreed (tl_broker_t *self,
                       const tl_agreement_t *agreed); //  who comes back must agree
+void tl_store_over (tl_broker_t *self); //  the run is: noted, and then served, or ended
 void tl_store_put (tl_broker_t *self, uint64_t step, void *state,
                    size_t size); //  takes state over; then tl_scheduler_saved
 //  For that worker: then tl_broker_send_state, if it is still here.

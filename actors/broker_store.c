@@ -395,3 +395,29 @@ tl_store_common (tl_broker_t *self, const tl_place_t *place)
     tl_ledger_flush (self->ledger);
     tl_compute_submit (self->disk, s_run_prune, s_done_common, s_free, s_work (self, place));
 }
+
+static void
+s_run_nothing (void *arg)
+{
+}
+
+static void
+s_done_over (void *arg)
+{
+    tl_work_t *work = arg;
+    tl_broker_t *self = work->broker;
+    s_free (work);
+    if (self->complete && self->options.stay)
+        tl_broker_serve (self);
+    else
+        tl_broker_end (self);
+}
+
+//  Nobody hears that the run is over before the file says so: a broker that died in between would wait for parts that left.
+void
+tl_store_over (tl_broker_t *self)
+{
+    tl_ledger_flush (self->ledger);
+    tl_compute_submit (self->disk, s_run_nothing, s_done_over, s_free,
+                       s_work (self, &(tl_place_t){0}));
+}
