@@ -5,6 +5,9 @@ foreach (name usage simulate topologies hosts runs up train tasks resume export 
     tl_script_test (cli_${name} TIMEOUT 400 COMMAND sh tests/cli/${name}.sh LABELS cli)
 endforeach ()
 
+#  Figures of a model that learns: nothing for sanitizers, which have the same code in smaller tests.
+tl_script_test (cli_federate TIMEOUT 300 COMMAND sh tests/cli/federate.sh LABELS figures)
+
 tl_test (test_split_run TIMEOUT 240 LABELS equivalence
          SOURCES equivalence/test_split_run.c tiny_tokenizer.c LIBRARIES tests_rig tl_fed tl_data)
 tl_test (test_sample SOURCES unit/test_sample.c LIBRARIES tl_fed)
