@@ -97,9 +97,12 @@ tl_peer_control (tl_peer_t *self, tl_message_t *message)
 
 //  --- session ----------------------------------------------------------------------------------
 
+//  A broker that a thousand peers greet at once answers late; to say it again soon would make it later still.
 static void
 s_hello (tl_peer_t *self)
 {
+    self->again = tl_clock_ms () + self->patience;
+    self->patience = self->patience < MOST_PATIENCE_MS ? 2 * self->patience : self->patience;
     tl_message_t hello;
     tl_message_init (&hello, TL_HELLO);
     hello.body.hello.role = self->config.role;
@@ -138,6 +141,8 @@ s_forget (tl_peer_t *self, const char *why)
 {
     tl_warn ("session lost: %s", why);
     s_phase (self, GREETING, "lost");
+    self->patience = RETRY_MS;
+    self->again = 0;
     tl_link_destroy (&self->link);
     self->broke = false;
     self->began = tl_clock_ms ();
@@ -392,9 +397,10 @@ s_on_event (tl_peer_t *self, tl_socket_t *socket)
         switch (event.event) {
         case TL_EVENT_CONNECTED:
             self->other_keys = 0;
-            if (socket == self->control && self->phase == GREETING)
+            if (socket == self->control && self->phase == GREETING) {
+                self->patience = RETRY_MS;
                 s_hello (self);
-            else if (self->phase == ATTACHING || self->phase == LIVE) {
+            } else if (self->phase == ATTACHING || self->phase == LIVE) {
                 if (socket == self->data)
                     tl_link_detach (self->link);
                 s_attach (self, socket);
@@ -471,17 +477,10 @@ s_on_timer (void *arg)
     if (self->phase == GREETING) {
         s_say_waiting (self, now);
         tl_socket_redial (self->control);
-        //  A broker that a thousand peers greet at once answers late; to say it again would make it later still.
-        if (now >= self->again) {
-            self->patience =
-                self->patience < MOST_PATIENCE_MS ? 2 * self->patience : self->patience;
-            self->again = now + self->patience;
+        if (now >= self->again)
             s_hello (self);
-        }
         return;
     }
-    self->patience = RETRY_MS / 2;
-    self->again = 0;
     //  A connection that broke off in its handshake is not tried again by itself.
     tl_socket_redial (self->control);
     if (self->data)
@@ -539,7 +538,7 @@ tl_peer_new (tl_actor_t *actor, const tl_topology_t *topology, const tl_peer_con
     randombytes_buf (&self->process, sizeof self->process);
     self->ping_ms = FIRST_PING_MS;
     self->expire_ms = topology->liveness.expire_ms;
-    self->patience = RETRY_MS / 2;
+    self->patience = RETRY_MS;
     self->began = self->heard = self->spoke = tl_clock_ms ();
     self->said = self->began - SAY_WAITING_MS;
     self->context = config->context ? config->context : zmq_ctx_new ();

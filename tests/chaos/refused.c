@@ -420,13 +420,15 @@ s_disagree (void)
         {"client", "site-1", "wire.dtype=bf16",
          "wire.dtype is fp32 at the broker and bf16 at site-1"},
         {"client", "site-1", "train.seed=77", "train.seed is 1 at the broker and 77 at site-1"},
-        {"client", "site-1", "train.lr=1e-5", "train.lr is"},
+        {"client", "site-1", "train.lr=1e-5",
+         "train.lr is 0.002 at the broker and 1e-05 at site-1"},
         {"client", "site-1", "tune.freeze=blocks.0,blocks.2",
          "tune.freeze is nothing at the broker and blocks.0,blocks.2 at site-1"},
         {"worker", "trunk", "tune.rslora=true", "tune.rslora is false at the broker and true at"},
         {"client", "site-1", "train.schedule=cosine",
          "train.schedule is linear at the broker and cosine at site-1"},
-        {"client", "site-1", "train.lr_min=1e-5", "train.lr_min is 0 at the broker and"},
+        {"client", "site-1", "train.lr_min=1e-5",
+         "train.lr_min is 0 at the broker and 1e-05 at site-1"},
         {"client", "site-1", "train.steps=7", "train.steps is"},
     };
     case_spec_t spec = s_case (2, 5);
