@@ -10,7 +10,6 @@
 #include "memory.h"
 #include "net/quota.h"
 
-#include <jansson.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,77 +22,11 @@ enum {
     CONTROL_WINDOW = 1024, //  messages: HWM of the control socket
     REATTACH_MS = 3000,    //  a broken connection must be back within that
     BYE_MS = 3000,         //  a peer that doesn't hang up delays the end by no more than this
-    STOP_MS = 10000,      //  a stop waits so long for the open step, then so long for the last save
-    SPARE = 1024,         //  messages that may wait for a peer above twice its window
-    REPORT_LIMIT = 262144 //  bytes of REPORT's json
+    STOP_MS = 10000, //  a stop waits so long for the open step, then so long for the last save
+    SPARE = 1024,    //  messages that may wait for a peer above twice its window
 };
 
 static const char *const s_states[] = {"up", "serving", "ending"};
-enum { UP, SERVING, ENDING };
-
-//  --- status -----------------------------------------------------------------------------------
-
-static void
-s_add_peer (json_t *peers, const char *name, const char *role, const char *state, uint64_t bytes,
-            int64_t heard)
-{
-    json_array_append_new (peers, json_pack ("{sssssssIsI}", "name", name, "role", role, "state",
-                                             state, "bytes_in", (json_int_t)bytes, "silent_ms",
-                                             (json_int_t)(tl_clock_ms () - heard)));
-}
-
-//  Who is here, and clients who were.
-static json_t *
-s_peers (tl_broker_t *self)
-{
-    json_t *peers = json_array ();
-    for (const tl_session_t *it = self->sessions.first; it; it = it->next)
-        if (it->role != TL_ROLE_ADMIN)
-            s_add_peer (peers, it->label, tl_role_name (it->role),
-                        it->dismissed ? "done"
-                        : it->broken  ? "reconnecting"
-                        : it->ready   ? "here"
-                                      : "joining",
-                        it->bytes, it->heard);
-    for (size_t i = 0; i < self->topology->client_count; i++)
-        if (self->past[i].state && !tl_sessions_by_client (&self->sessions, (int)i))
-            s_add_peer (peers, self->topology->clients[i].name, tl_role_name (TL_ROLE_CLIENT),
-                        self->past[i].state, self->past[i].bytes, self->past[i].since);
-    return peers;
-}
-
-static void
-s_on_status (tl_broker_t *self, tl_session_t *session)
-{
-    tl_place_t place = tl_scheduler_place (self->scheduler);
-    json_t *report = json_pack (
-        "{sssssIsIsIsIsfsos{sIsIsIsI}}", "run", self->topology->name, "state",
-        tl_actor_state (self->actor) == SERVING ? "serving"
-                                                : tl_scheduler_state_name (self->scheduler),
-        "step", (json_int_t)place.step, "round", (json_int_t)place.round, "rounds",
-        (json_int_t)self->topology->train.steps, "saved_step",
-        (json_int_t)tl_scheduler_saved_step (self->scheduler), "seconds",
-        (double)(tl_clock_ms () - self->began) / 1000, "peers", s_peers (self), "refused",
-        "unknown_key", (json_int_t)(self->zap ? tl_zap_refused_unknown (self->zap) : 0),
-        "wrong_role", (json_int_t)(self->zap ? tl_zap_refused_role (self->zap) : 0), "plain_text",
-        (json_int_t)self->refused_plain, "other_broker", (json_int_t)self->refused_other);
-    tl_assert (report);
-    char *text = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
-    if (strlen (text) > REPORT_LIMIT) {
-        //  Thousands of peers: their number must do.
-        size_t peers = json_array_size (json_object_get (report, "peers"));
-        json_object_set_new (report, "peers", json_array ());
-        json_object_set_new (report, "peers_left_out", json_integer ((json_int_t)peers));
-        free (text);
-        text = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
-    }
-    tl_message_t answer;
-    tl_message_init (&answer, TL_REPORT);
-    answer.body.report.json = text;
-    tl_broker_control (self, session, &answer);
-    free (text);
-    json_decref (report);
-}
 
 //  --- stopping ---------------------------------------------------------------------------------
 
@@ -148,9 +81,9 @@ tl_broker_unwritable (tl_broker_t *self, const char *why)
 void
 tl_broker_serve (tl_broker_t *self)
 {
-    if (tl_actor_state (self->actor) == ENDING)
+    if (tl_actor_state (self->actor) == TL_BROKER_ENDING)
         return; //  somebody stopped it meanwhile
-    tl_actor_go (self->actor, SERVING, "stay");
+    tl_actor_go (self->actor, TL_BROKER_SERVING, "stay");
     tl_info ("serving eval and generate until `trunkline down`");
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
         if (it->role == TL_ROLE_CLIENT)
@@ -163,7 +96,7 @@ tl_broker_serve (tl_broker_t *self)
 static void
 s_end_when_left (tl_broker_t *self)
 {
-    if (tl_actor_state (self->actor) != ENDING)
+    if (tl_actor_state (self->actor) != TL_BROKER_ENDING)
         return;
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
         if (it->control.attached)
@@ -184,9 +117,9 @@ s_on_bye_time (void *arg)
 void
 tl_broker_end (tl_broker_t *self)
 {
-    if (tl_actor_state (self->actor) == ENDING)
+    if (tl_actor_state (self->actor) == TL_BROKER_ENDING)
         return;
-    tl_actor_go (self->actor, ENDING, "end");
+    tl_actor_go (self->actor, TL_BROKER_ENDING, "end");
     tl_event ("ending", "{}");
     tl_message_t bye;
     tl_message_init (&bye, TL_BYE);
@@ -216,7 +149,7 @@ s_on_control_message (tl_broker_t *self, tl_session_t *session, const tl_message
         tl_broker_drop (self, session, message->body.bye.text);
         break;
     case TL_STATUS:
-        s_on_status (self, session);
+        tl_broker_on_status (self, session);
         break;
     case TL_STOP:
         tl_info ("%s asked to stop", session->user);
@@ -259,7 +192,7 @@ static void
 s_dispatch (tl_broker_t *self, tl_socket_t *socket, tl_message_t *message, tl_packet_t *packet)
 {
     bool control = socket == self->control;
-    if (tl_actor_state (self->actor) == ENDING)
+    if (tl_actor_state (self->actor) == TL_BROKER_ENDING)
         return;
     if (message->type == TL_HELLO && control) {
         tl_broker_on_hello (self, message, packet);
@@ -480,7 +413,7 @@ s_on_tick (void *arg)
 {
     tl_broker_t *self = arg;
     int64_t now = tl_clock_ms (), expire = self->topology->liveness.expire_ms;
-    if (tl_actor_state (self->actor) == ENDING)
+    if (tl_actor_state (self->actor) == TL_BROKER_ENDING)
         return;
     //  If it was us who slept, what the others said in the meantime is still to be read.
     bool slept = now - self->ticked > expire / 2;

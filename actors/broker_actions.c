@@ -394,10 +394,15 @@ tl_broker_schedule (tl_broker_t *self)
                                     .share = s_shares[t->federate.clients],
                                     .all_workers = tl_broker_needs_all_workers (t),
                                     .aggregator = tl_topology_aggregates (t)};
+    uint64_t *limits = tl_alloc (t->client_count * sizeof *limits);
+    for (size_t i = 0; i < t->client_count; i++)
+        limits[i] = t->clients[i].steps ? t->clients[i].steps : t->train.steps;
+    config.limits = limits;
     self->saver = TL_NOBODY;
     self->choose = tl_choose_new (&choice);
     self->meter = tl_meter_new (self->choose, t->worker_count, t->client_count, t->train.micros);
     self->scheduler = tl_scheduler_new (&config, &s_actions, self);
+    free (limits);
     if (!self->options.resume)
         return;
     tl_error_t err;

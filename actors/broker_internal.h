@@ -1,6 +1,7 @@
 /*  broker_internal: what the broker's files share. Nobody else includes it.
 
-    broker.c          sockets, dispatch, liveness, status, stopping
+    broker.c          sockets, dispatch, liveness, stopping
+    broker_status.c   what status tells
     broker_admit.c    who may come in
     broker_run.c      the run's messages find their way, and become the scheduler's events
     broker_actions.c  what the scheduler decides becomes messages
@@ -92,7 +93,11 @@ void tl_broker_control (tl_broker_t *self, tl_session_t *session, tl_message_t *
 void tl_broker_drop (tl_broker_t *self, tl_session_t *session, const char *why);
 void tl_broker_dismiss (tl_broker_t *self, tl_session_t *session); //  BYE: the run is over
 
-//  broker.c
+//  broker_status.c
+void tl_broker_on_status (tl_broker_t *self, tl_session_t *session); //  answers with REPORT
+
+//  broker.c: states of the actor
+enum { TL_BROKER_UP, TL_BROKER_SERVING, TL_BROKER_ENDING };
 void tl_broker_serve (tl_broker_t *self); //  the run is over; eval and generate go on
 void tl_broker_end (tl_broker_t *self);
 //  The first period waits for every worker, not for one.

@@ -627,6 +627,12 @@ tl_peer_bytes (const tl_peer_t *self)
 }
 
 bool
+tl_peer_stalled (const tl_peer_t *self)
+{
+    return self->link && tl_link_stalled (self->link);
+}
+
+bool
 tl_peer_idle (const tl_peer_t *self)
 {
     return !self->link || tl_link_pending (self->link) == 0;

@@ -52,6 +52,7 @@ void tl_peer_send (tl_peer_t *self, tl_message_t *message);
 void tl_peer_send_tensor (tl_peer_t *self, tl_message_t *message, tl_packed_t *packed);
 //  Sends on the control socket (STATUS, STOP, BYE).
 void tl_peer_control (tl_peer_t *self, tl_message_t *message);
-bool tl_peer_idle (const tl_peer_t *self); //  everything sent has been released by the broker
+bool tl_peer_stalled (const tl_peer_t *self); //  what was sent waits for the broker's credit
+bool tl_peer_idle (const tl_peer_t *self);    //  everything sent has been released by the broker
 
 #endif

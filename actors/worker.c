@@ -29,6 +29,7 @@ tl_worker_end (tl_worker_t *self, int code, const char *text)
     if (tl_actor_state (self->actor) == TL_WORKER_OVER)
         return;
     tl_actor_go (self->actor, TL_WORKER_OVER, "end");
+    tl_waiting_tell (&self->waiting, self->name);
     if (code)
         tl_fail (self->err, code, "%s", text);
     if (code && self->peer)
@@ -36,6 +37,21 @@ tl_worker_end (tl_worker_t *self, int code, const char *text)
     else if (*text)
         tl_info ("%s", text);
     tl_actor_end (self->actor, code);
+}
+
+//  --- time ------------------------------------------------------------------------------------
+
+//  Asked whenever something has come or is done: what is it at from now on?
+static void
+s_mark_time (tl_worker_t *self)
+{
+    if (!self->waiting.since && !self->open)
+        return;
+    tl_waiting_kind_t kind = tl_compute_pending (self->compute) > 0        ? TL_COMPUTING
+                             : self->peer && tl_peer_stalled (self->peer)  ? TL_WAITING_CREDIT
+                             : self->open && self->computed < self->micros ? TL_WAITING_INPUT
+                                                                           : TL_WAITING_COMMIT;
+    tl_waiting_mark (&self->waiting, kind, tl_clock_us ());
 }
 
 //  --- jobs -------------------------------------------------------------------------------------
@@ -53,6 +69,7 @@ s_collected (void *arg)
             job->done (job);
     }
     tl_trunk_job_free (job);
+    s_mark_time (self);
 }
 
 tl_trunk_job_t *
@@ -387,6 +404,7 @@ s_on_message (void *arg, const tl_message_t *message, const void *payload, size_
     default:
         tl_warn ("%s means nothing to a worker: ignored", tl_type_name (message->type));
     }
+    s_mark_time (self);
 }
 
 static void

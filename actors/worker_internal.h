@@ -9,6 +9,7 @@
 #include "actors/peer.h"
 #include "actors/synthetic.h"
 #include "actors/trunk_job.h"
+#include "actors/waiting.h"
 #include "actors/weights.h"
 
 //  States of the actor.
@@ -81,6 +82,7 @@ typedef struct {
     size_t rows_from, gradients_from; //  members before these have delivered the next micro's
     uint64_t untold_us; //  of the step's computing that no answer but COMMITTED can tell
     bool open;
+    tl_waiting_t waiting; //  since the first PLAN
     struct { //  the last COMMITTED, for repeats
         bool is;
         uint64_t step, round, labels, us;

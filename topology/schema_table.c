@@ -41,12 +41,11 @@ static const tl_choice_t s_schedules[] = {{"linear", TL_RATE_LINEAR, NULL},
                                           {"constant", TL_RATE_CONSTANT, NULL},
                                           {NULL, 0, NULL}};
 
-static const tl_choice_t s_modes[] = {
-    {"batch", TL_MODE_BATCH, NULL},
-    {"serial", TL_MODE_SERIAL, NULL},
-    {"fanout", TL_MODE_FANOUT, NULL},
-    {"auto", TL_MODE_AUTO, NULL},
-    {NULL, 0, NULL}};
+static const tl_choice_t s_modes[] = {{"batch", TL_MODE_BATCH, NULL},
+                                      {"serial", TL_MODE_SERIAL, NULL},
+                                      {"fanout", TL_MODE_FANOUT, NULL},
+                                      {"auto", TL_MODE_AUTO, NULL},
+                                      {NULL, 0, NULL}};
 
 static const tl_choice_t s_joins[] = {
     {"all", 0, NULL},
@@ -180,7 +179,8 @@ static const tl_setting_t s_keys[] = {
      "who shares a forward", NULL},
     {"schedule.mode", TL_SETTING_CHOICE, OF (schedule.mode), 0, 0, "batch",
      "serial, batch, fanout or auto", NULL,
-     "one client a step in turn, all clients of a step together, groups of them with a worker each, or "
+     "one client a step in turn, all clients of a step together, groups of them with a worker "
+     "each, or "
      "whichever is measured to be fastest",
      s_modes},
     {"schedule.join", TL_SETTING_ONLY, 0, 0, 0, "all", "all", NULL,
@@ -335,6 +335,9 @@ static const tl_setting_t s_keys[] = {
      "data/north.jsonl", "the site's training text; it never leaves this client", NULL},
     {"clients[].eval", TL_SETTING_TEXT, OF_CLIENT (eval), 0, 0, "", "a JSONL file",
      "data/north.eval.jsonl", "the site's held-out text", NULL},
+    {"clients[].steps", TL_SETTING_COUNT, OF_CLIENT (steps), 0, COUNTED, "0",
+     "a whole number of at least 0", NULL,
+     "rounds that this client takes part in, from the first; 0: all of train.steps", NULL},
     {"clients[].columns", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
      "text is told apart by its keys in this version; remove it and name them prompt and "
      "completion",

@@ -375,8 +375,7 @@ s_check (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
 {
     if (s_check_compute (self, root, err) != 0 || s_check_names (self, root, err) != 0 ||
         s_check_split (self, root, err) != 0 || s_check_parts (self, root, err) != 0 ||
-        s_check_train (self, root, err) != 0 ||
-        s_check_federation (self, root, err) != 0)
+        s_check_train (self, root, err) != 0 || s_check_federation (self, root, err) != 0)
         return -1;
     return s_check_addresses (self, root, err);
 }

@@ -47,8 +47,9 @@ typedef struct {
 typedef struct {
     char *name, *host;
     int threads;
-    char *data; //  training JSONL; NULL when it is synthetic
-    char *eval; //  held-out JSONL or NULL
+    char *data;     //  training JSONL; NULL when it is synthetic
+    char *eval;     //  held-out JSONL or NULL
+    uint64_t steps; //  rounds that it takes part in; 0: all of train.steps
     tl_synthetic_t synthetic;
     size_t count, entry; //  as a worker's
 } tl_client_spec_t;

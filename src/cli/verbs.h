@@ -11,6 +11,7 @@ extern const tl_verb_t tl_verb_plan;
 extern const tl_verb_t tl_verb_up;
 extern const tl_verb_t tl_verb_down;
 extern const tl_verb_t tl_verb_run;
+extern const tl_verb_t tl_verb_simulate;
 extern const tl_verb_t tl_verb_status;
 extern const tl_verb_t tl_verb_train;
 extern const tl_verb_t tl_verb_eval;

@@ -313,6 +313,12 @@ tl_link_pending (const tl_link_t *self)
     return self->last - self->acked;
 }
 
+bool
+tl_link_stalled (const tl_link_t *self)
+{
+    return self->attached && self->cursor <= self->last;
+}
+
 uint64_t
 tl_link_bytes_held (const tl_link_t *self)
 {

@@ -60,6 +60,7 @@ void tl_link_tick (tl_link_t *self, bool now);
 uint64_t
 tl_link_released (const tl_link_t *self); //  highest sequence out that the far end has released
 uint64_t tl_link_pending (const tl_link_t *self); //  messages out, not yet released by the far end
+bool tl_link_stalled (const tl_link_t *self);     //  something waits for the far end's credit
 uint64_t tl_link_bytes_held (const tl_link_t *self); //  payload bytes held for sending or resending
 
 #endif

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CORRECTION_GAIN 0.5 //  of a new measurement against what was believed
+#define CORRECTION_GAIN 0.7 //  of a new measurement against what was believed
 #define IN_TRANSITION 0.1 //  a prediction that moved so far within a period: the load changed in it
 
 enum { MANY_DEALS = 1 << 16 }; //  clients * workers

@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { STUCK = 20000000 }; //  events without any progress
+#define LONGEST 1e18 //  ns, 30 years: what a simulated run may take, and any single time in it
 
 const char *const tl_sim_state_names[TL_SIM_STATES] = {"busy", "input", "credit", "commit",
                                                        "line", "spare", "away"};
@@ -33,20 +34,20 @@ tl_sim_put (tl_sim_t *self, int64_t at, tl_sim_kind_t kind, size_t who, int stag
 int64_t
 tl_sim_ms (double ms)
 {
-    return (int64_t)llround (ms * 1e6);
+    return (int64_t)llround (fmin (ms * 1e6, LONGEST));
 }
 
 int64_t
 tl_sim_wire (double bytes, double mbit_s)
 {
-    return mbit_s > 0 ? (int64_t)llround (bytes * 8e3 / mbit_s) : 0;
+    return mbit_s > 0 ? (int64_t)llround (fmin (bytes * 8e3 / mbit_s, LONGEST)) : 0;
 }
 
 int64_t
 tl_sim_take (int64_t *free_at, int64_t at, int64_t time)
 {
-    int64_t from = *free_at > at ? *free_at : at;
-    return *free_at = from + time;
+    int64_t from = *free_at > at ? *free_at : at, most = (int64_t)(4 * LONGEST);
+    return *free_at = from < most - time ? from + time : most;
 }
 
 int64_t
@@ -55,7 +56,7 @@ tl_sim_broker (tl_sim_t *self, double bytes)
     const tl_sim_spec_t *spec = self->spec;
     int64_t time = (int64_t)llround (spec->broker_us * 1e3);
     if (spec->broker_mb_s > 0)
-        time += (int64_t)llround (bytes / spec->broker_mb_s * 1e3);
+        time += (int64_t)llround (fmin (bytes / spec->broker_mb_s * 1e3, LONGEST));
     self->result->broker_busy += (double)time * 1e-9;
     self->result->bytes += bytes;
     return tl_sim_take (&self->broker_at, self->now, time);
@@ -86,7 +87,7 @@ tl_sim_job_time (tl_sim_t *self, const tl_sim_population_t *kind, double times, 
         if (tl_random_uniform (&stream, (*drawn)++) < kind->compute.straggle)
             ns *= kind->compute.slower;
     }
-    return (int64_t)llround (fmin (ns, 1e17));
+    return (int64_t)llround (fmin (ns, LONGEST));
 }
 
 //  --- states -----------------------------------------------------------------------------------
@@ -473,6 +474,12 @@ s_go (tl_sim_t *self, tl_error_t *err)
                             self->spec->source, s_seconds (self->now),
                             tl_scheduler_state_name (self->scheduler),
                             (unsigned long long)self->result->steps);
+        if (event.at > (int64_t)LONGEST)
+            return tl_fail (
+                err, TL_BAD_INPUT,
+                "%s: the run would take more than 30 years; look at the times and rates "
+                "of compute and link",
+                self->spec->source);
         self->now = event.at;
         self->progress++;
         self->result->events++;

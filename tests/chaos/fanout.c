@@ -3,6 +3,7 @@
 
 #include "chaos/stage.h"
 
+#include "file.h"
 #include "memory.h"
 
 #include <signal.h>
@@ -108,6 +109,52 @@ s_aggregator (void)
     s_lost ("aggregator", "", EVERY + 4);
 }
 
+//  A client that is lost comes back with what the others have: in the end all fronts and tails are one.
+static void
+s_shared (const char *clients, const char *mode)
+{
+    case_spec_t spec = s_case (3, 200, mode);
+    stage_t *stage = stage_new (&spec);
+    char *set = tl_format ("federate.clients=%s", clients);
+    part_t *up = stage_up (stage, "--set", set, NULL);
+    free (set);
+    part_event (up, "closed", "step", EVERY + 2);
+    kill (part_child (up, "client", "site-1"), SIGKILL);
+    part_event_of (up, "ready", "part", "client/site-1");
+    part_event_of (up, "step", "part", "client/site-1");
+    const json_t *done = part_event (up, "done", NULL, 0);
+    stage_check (stage, part_int (done, "code") == 0, "the run ends well");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    tl_error_t err;
+    char *adapters[3] = {NULL};
+    size_t sizes[3] = {0};
+    for (size_t i = 0; i < 3; i++) {
+        char *path = tl_format ("%s/runs/case/site-%zu/adapter/adapter_model.safetensors",
+                                stage_case (stage)->directory, i);
+        adapters[i] = tl_file_read (path, 1 << 26, &sizes[i], &err);
+        free (path);
+        if (!adapters[i])
+            stage_fail (stage, "%s", err.text);
+        if (sizes[i] != sizes[0] || memcmp (adapters[i], adapters[0], sizes[0]) != 0)
+            stage_fail (stage, "site-%zu ends with another adapter than site-0", i);
+    }
+    for (size_t i = 0; i < 3; i++)
+        free (adapters[i]);
+    stage_end (&stage);
+}
+
+static void
+s_client_average (void)
+{
+    s_shared ("average", "fanout");
+}
+
+static void
+s_client_sync (void)
+{
+    s_shared ("sync", "batch");
+}
+
 int
 main (int argc, char **argv)
 {
@@ -115,6 +162,8 @@ main (int argc, char **argv)
                                          {"worker_early", s_worker_early},
                                          {"worker_late", s_worker_late},
                                          {"aggregator", s_aggregator},
+                                         {"client_average", s_client_average},
+                                         {"client_sync", s_client_sync},
                                          {NULL, NULL}};
     return stage_main (argc, argv, tests);
 }

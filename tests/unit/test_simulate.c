@@ -203,6 +203,31 @@ files_are_refused_with_place_and_advice (void **state)
         "expected auto, serial, batch or fanout, found 'fast'");
 }
 
+//  Times beyond all reason end in a sentence, not in arithmetic that overflows.
+static void
+endless_runs_are_refused (void **state)
+{
+    static const char *const texts[] = {
+        "version: 1\nname: t\nworkers: [{name: w, compute: {base_ms: 1e7, us_per_row: "
+        "1e9}}]\nclients: "
+        "[{name: c, count: 3, rows: 1048576}]\n",
+        "version: 1\nname: t\nworkers: [{name: w}]\nclients: [{name: c, count: 3, link: {mbit_s: "
+        "1e-300}}]\n",
+        "version: 1\nname: t\nbroker: {mb_s: 1e-300}\nworkers: [{name: w}]\nclients: [{name: c, "
+        "count: "
+        "50}]\n"};
+    for (size_t i = 0; i < 3; i++) {
+        tl_error_t err;
+        tl_sim_result_t *result = NULL;
+        tl_sim_spec_t *spec =
+            tl_sim_spec_parse ("t.yaml", texts[i], strlen (texts[i]), NULL, 0, &err);
+        assert_non_null (spec);
+        assert_int_equal (tl_sim_run (spec, &result, &err), -1);
+        assert_non_null (strstr (err.text, "more than 30 years"));
+        tl_sim_spec_destroy (&spec);
+    }
+}
+
 static void
 queue_keeps_order (void **state)
 {
@@ -233,6 +258,7 @@ main (void)
         cmocka_unit_test (failures_end_well_and_repeat),
         cmocka_unit_test (a_picture_is_whole),
         cmocka_unit_test (files_are_refused_with_place_and_advice),
+        cmocka_unit_test (endless_runs_are_refused),
         cmocka_unit_test (queue_keeps_order),
     };
     return cmocka_run_group_tests_name ("simulate", tests, NULL, NULL);

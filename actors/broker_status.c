@@ -1,0 +1,82 @@
+//  broker_status: what an administrator is told of the run and of who is here.
+
+#include "actors/broker_internal.h"
+#include "base/assert.h"
+#include "clock.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { REPORT_LIMIT = 262144 }; //  bytes of REPORT's json
+
+static json_t *
+s_add_peer (json_t *peers, const char *name, const char *role, const char *state, uint64_t bytes,
+            int64_t heard)
+{
+    json_t *peer =
+        json_pack ("{sssssssIsI}", "name", name, "role", role, "state", state, "bytes_in",
+                   (json_int_t)bytes, "silent_ms", (json_int_t)(tl_clock_ms () - heard));
+    json_array_append_new (peers, peer);
+    return peer;
+}
+
+//  Who is here, and clients who were.
+static json_t *
+s_peers (tl_broker_t *self)
+{
+    json_t *peers = json_array ();
+    for (const tl_session_t *it = self->sessions.first; it; it = it->next)
+        if (it->role != TL_ROLE_ADMIN) {
+            json_t *peer = s_add_peer (peers, it->label, tl_role_name (it->role),
+                                       it->dismissed ? "done"
+                                       : it->broken  ? "reconnecting"
+                                       : it->ready   ? "here"
+                                                     : "joining",
+                                       it->bytes, it->heard);
+            if (it->role == TL_ROLE_WORKER)
+                json_object_set_new (
+                    peer, "computed_s",
+                    json_real ((double)tl_meter_computed (self->meter, (size_t)it->index) / 1e6));
+        }
+    for (size_t i = 0; i < self->topology->client_count; i++)
+        if (self->past[i].state && !tl_sessions_by_client (&self->sessions, (int)i))
+            s_add_peer (peers, self->topology->clients[i].name, tl_role_name (TL_ROLE_CLIENT),
+                        self->past[i].state, self->past[i].bytes, self->past[i].since);
+    return peers;
+}
+
+void
+tl_broker_on_status (tl_broker_t *self, tl_session_t *session)
+{
+    tl_place_t place = tl_scheduler_place (self->scheduler);
+    json_t *report = json_pack (
+        "{sssssIsIsIsIsIsfsos{sIsIsIsI}}", "run", self->topology->name, "state",
+        tl_actor_state (self->actor) == TL_BROKER_SERVING
+            ? "serving"
+            : tl_scheduler_state_name (self->scheduler),
+        "step", (json_int_t)place.step, "round", (json_int_t)place.round, "rounds",
+        (json_int_t)self->topology->train.steps, "saved_step",
+        (json_int_t)tl_scheduler_saved_step (self->scheduler), "groups",
+        (json_int_t)tl_scheduler_groups (self->scheduler), "seconds",
+        (double)(tl_clock_ms () - self->began) / 1000, "peers", s_peers (self), "refused",
+        "unknown_key", (json_int_t)(self->zap ? tl_zap_refused_unknown (self->zap) : 0),
+        "wrong_role", (json_int_t)(self->zap ? tl_zap_refused_role (self->zap) : 0), "plain_text",
+        (json_int_t)self->refused_plain, "other_broker", (json_int_t)self->refused_other);
+    tl_assert (report);
+    char *text = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    if (strlen (text) > REPORT_LIMIT) {
+        //  Thousands of peers: their number must do.
+        size_t peers = json_array_size (json_object_get (report, "peers"));
+        json_object_set_new (report, "peers", json_array ());
+        json_object_set_new (report, "peers_left_out", json_integer ((json_int_t)peers));
+        free (text);
+        text = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    }
+    tl_message_t answer;
+    tl_message_init (&answer, TL_REPORT);
+    answer.body.report.json = text;
+    tl_broker_control (self, session, &answer);
+    free (text);
+    json_decref (report);
+}
