@@ -4,7 +4,8 @@
 cp -r "$root/models" .
 mkdir data
 cp "$root"/data/north*.jsonl "$root"/data/south*.jsonl data/
-sed -n '/^```yaml$/,/^```$/{/^```/d;p}' "$root/README.md" >mine.yaml
+#   The first topology, and what may be added to it.
+awk '/^```yaml$/ {count++; file = count == 1 ? "mine.yaml" : "more.yaml"; next} /^```/ {file = ""} file {print >file}' "$root/README.md"
 [ "$(wc -l <mine.yaml)" -le 10 ] || fail "not ten lines or less: $(cat mine.yaml)"
 sed -n 's/^trunkline \([^#]*[^# ]\) *\(#.*\)*$/\1/p' "$root/README.md" | sed 's/--model DIR/--model models\/tiny-glm/' >commands
 [ "$(wc -l <commands)" -ge 7 ] || fail "expected at least seven commands in README.md, found $(cat commands)"
@@ -13,6 +14,7 @@ echo '{"prompt": "Who kept the light?"}' >prompts.jsonl
 echo '{"prompt": "When is the market?", "choices": ["On Thursdays.", "Never."], "answer": 0}' >choices.jsonl
 echo "broker: {$(free_ports | sed 's/--set broker\.\([a-z]*\)=\([^ ]*\)/\1: "\2", /g')}" >>mine.yaml
 sed -i 's/steps: 200/steps: 4/' mine.yaml
+cat mine.yaml more.yaml >averaged.yaml
 
 while read -r line; do
     case $line in
@@ -33,6 +35,10 @@ while read -r line; do
 done <commands
 cat <&3 >rest
 wait $up || fail "up ended with $?: $(cat up.err)"
+
+#   What may be added goes with it.
+"$TRUNKLINE" keys make averaged.yaml >made.txt 2>&1 || fail "keys make: $(cat made.txt)"
+expect 0 'aggregator.aggregator' "$TRUNKLINE" check averaged.yaml --set name=averaged
 
 #   The shapes of text that it names, each a line.
 sed -n '/^{"prompt": "Who/,/^```/{/^```/d;p}' "$root/README.md" >shapes.jsonl

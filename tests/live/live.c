@@ -317,7 +317,7 @@ s_training (const case_t *self)
     free (program_end (&up, 0, "refused reader"));
     //  Before its first save.
     const char *saveless = "--set train.steps=1000000 --set train.schedule=constant --set "
-                           "checkpoint.every=1000000 --format jsonl";
+                           "checkpoint.every=1000000 --replace --format jsonl";
     up = s_start (self, "up", saveless);
     json_decref (program_event (up, "step", "client/site-0"));
     free (s_run (self, 4, "wait for its first save", "eval", "--live --site site-0"));
