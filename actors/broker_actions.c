@@ -400,14 +400,15 @@ tl_broker_schedule (tl_broker_t *self)
     config.limits = limits;
     self->saver = TL_NOBODY;
     self->choose = tl_choose_new (&choice);
+    tl_error_t err;
+    if (self->options.resume && self->chooser &&
+        tl_choose_restore (self->choose, self->chooser, &err))
+        tl_warn ("what was measured before is forgotten: %s", err.text);
     self->meter = tl_meter_new (self->choose, t->worker_count, t->client_count, t->train.micros);
     self->scheduler = tl_scheduler_new (&config, &s_actions, self);
     free (limits);
     if (!self->options.resume)
         return;
-    tl_error_t err;
-    if (self->chooser && tl_choose_restore (self->choose, self->chooser, &err))
-        tl_warn ("what was measured before is forgotten: %s", err.text);
     tl_scheduler_resume (self->scheduler, &self->begin, self->expected, self->ended);
     tl_info ("the run goes on at step %llu, round %llu of %llu",
              (unsigned long long)self->begin.step, (unsigned long long)self->begin.round,

@@ -71,7 +71,7 @@ typedef struct tl_choose tl_choose_t;
 tl_choose_t *tl_choose_new (const tl_choose_config_t *config);
 void tl_choose_destroy (tl_choose_t **self_p);
 
-//  Where measurements go: tl_costs_note (tl_choose_costs (self), ...).
+//  Where measurements go: tl_costs_note (tl_choose_costs (self), ...). Until tl_choose_restore, which makes others.
 tl_costs_t *tl_choose_costs (tl_choose_t *self);
 
 //  The period that tl_choose_next arranged last is over: rows committed in it, and the time from its first
