@@ -82,7 +82,8 @@ play_topology (const stage_dir_t *stage, const play_t *spec, const int ports[3])
     s_add (&text, "checkpoint: {dir: %s/runs, every: 1000000, keep: 1}\nkeys: %s/keys\n",
            stage->dir, stage->dir);
     s_add (&text,
-           "broker: {control: 'tcp://127.0.0.1:%d', clients: 'tcp://127.0.0.1:%d', workers: "
+           "broker: {threads: 2, control: 'tcp://127.0.0.1:%d', clients: 'tcp://127.0.0.1:%d', "
+           "workers: "
            "'tcp://127.0.0.1:%d'}\n",
            ports[0], ports[1], ports[2]);
     if (spec->model)
