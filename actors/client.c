@@ -70,18 +70,7 @@ static void
 s_answer (tl_site_job_t *job, tl_type_t type)
 {
     tl_client_t *self = job->owner;
-    tl_message_t message;
-    tl_message_init (&message, type);
-    message.step = job->step;
-    message.round = job->round;
-    if (type == TL_SAVED) {
-        message.body.saved.good = job->err.code == TL_OK;
-        message.body.saved.text = job->text;
-    } else {
-        message.body.restored.good = job->err.code == TL_OK;
-        message.body.restored.text = job->text;
-    }
-    tl_peer_send (self->peer, &message);
+    tl_save_answer (self->peer, type, job->step, job->round, &job->err, job->text);
 }
 
 static void

@@ -250,3 +250,22 @@ tl_save_prune (const char *directory, uint64_t step, size_t keep)
     if (kept > 0)
         s_remove (directory, 0, (uint64_t)kept - 1);
 }
+
+void
+tl_save_answer (tl_peer_t *peer, tl_type_t type, uint64_t step, uint64_t round,
+                const tl_error_t *err, const char *text)
+{
+    tl_message_t message;
+    tl_message_init (&message, type);
+    message.step = step;
+    message.round = round;
+    snprintf (message.sender, sizeof message.sender, "broker");
+    if (type == TL_SAVED) {
+        message.body.saved.good = err->code == TL_OK;
+        message.body.saved.text = text;
+    } else {
+        message.body.restored.good = err->code == TL_OK;
+        message.body.restored.text = text;
+    }
+    tl_peer_send (peer, &message);
+}

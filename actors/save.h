@@ -4,6 +4,7 @@
 #ifndef TL_SAVE_H
 #define TL_SAVE_H
 
+#include "actors/peer.h"
 #include "error.h"
 #include "model/model.h"
 #include "topology/topology.h"
@@ -34,5 +35,8 @@ bool tl_save_agree (const char *directory, const char *other, int64_t *steps);
 void tl_save_forget_after (const char *directory, uint64_t step);
 //  Keeps the newest keep states up to step (at least that of step itself) and anything newer.
 void tl_save_prune (const char *directory, uint64_t step, size_t keep);
+//  Tells the broker what became of its SAVE (type TL_SAVED) or RESTORE (TL_RESTORED): good, unless err has a code.
+void tl_save_answer (tl_peer_t *peer, tl_type_t type, uint64_t step, uint64_t round,
+                     const tl_error_t *err, const char *text);
 
 #endif

@@ -5,12 +5,10 @@
 
 #include "assert.h"
 #include "clock.h"
+#include "loopback.h"
 #include "memory.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -63,27 +61,6 @@ struct slow_link {
     pair_t pairs[MOST_PAIRS];
 };
 
-static int
-s_socket (int port, int *bound)
-{
-    int fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons ((uint16_t)port),
-                                  .sin_addr.s_addr = htonl (INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    tl_assert (fd >= 0);
-    if (bound) {
-        tl_assert (bind (fd, (struct sockaddr *)&address, size) == 0 && listen (fd, 64) == 0);
-        tl_assert (getsockname (fd, (struct sockaddr *)&address, &size) == 0);
-        *bound = ntohs (address.sin_port);
-    } else if (connect (fd, (struct sockaddr *)&address, size)) {
-        close (fd);
-        return -1;
-    }
-    setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    return fd;
-}
-
 static void
 s_close (pair_t *pair)
 {
@@ -98,7 +75,7 @@ static void
 s_accept (slow_link_t *self, size_t which)
 {
     int fd = accept4 (self->listener[which], NULL, NULL, SOCK_CLOEXEC), one = 1;
-    int other = fd < 0 ? -1 : s_socket (self->target[which], NULL);
+    int other = fd < 0 ? -1 : tests_loopback (self->target[which], NULL);
     pair_t *pair = self->pairs;
     while (pair < self->pairs + MOST_PAIRS && pair->fd[0] >= 0)
         pair++;
@@ -241,7 +218,7 @@ slow_link_new (const int *targets, size_t count, double rtt_ms, double mbit_s)
     self->delay = (int64_t)(500 * rtt_ms);
     for (size_t i = 0; i < count; i++) {
         self->target[i] = targets[i];
-        self->listener[i] = s_socket (0, &self->port[i]);
+        self->listener[i] = tests_loopback (0, &self->port[i]);
     }
     for (size_t i = 0; i < MOST_PAIRS; i++)
         self->pairs[i].fd[0] = self->pairs[i].fd[1] = -1;

@@ -3,14 +3,12 @@
 #include "chaos/proxy.h"
 
 #include "assert.h"
+#include "loopback.h"
 #include "memory.h"
 #include "random.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -48,24 +46,11 @@ struct proxy {
 };
 
 static int
-s_socket (int port, bool listens, int *bound)
+s_socket (int port, int *bound)
 {
-    int fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons ((uint16_t)port),
-                                  .sin_addr.s_addr = htonl (INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    tl_assert (fd >= 0);
-    if (listens) {
-        tl_assert (bind (fd, (struct sockaddr *)&address, size) == 0 && listen (fd, 64) == 0);
-        tl_assert (getsockname (fd, (struct sockaddr *)&address, &size) == 0);
-        *bound = ntohs (address.sin_port);
-    } else if (connect (fd, (struct sockaddr *)&address, size)) {
-        close (fd);
-        return -1;
-    }
-    setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    fcntl (fd, F_SETFL, O_NONBLOCK);
+    int fd = tests_loopback (port, bound);
+    if (fd >= 0)
+        fcntl (fd, F_SETFL, O_NONBLOCK);
     return fd;
 }
 
@@ -84,8 +69,8 @@ s_close (pair_t *pair)
 static void
 s_accept (proxy_t *self)
 {
-    int fd = accept4 (self->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), port;
-    int other = fd < 0 ? -1 : s_socket (self->target, false, &port);
+    int fd = accept4 (self->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int other = fd < 0 ? -1 : s_socket (self->target, NULL);
     pair_t *pair = self->pairs;
     while (pair < self->pairs + MOST_PAIRS && pair->fd[0] >= 0)
         pair++;
@@ -187,7 +172,7 @@ proxy_new (int target, uint64_t seed, uint64_t least, uint64_t most, size_t cuts
     self->cuts = cuts;
     for (size_t i = 0; i < MOST_PAIRS; i++)
         self->pairs[i].fd[0] = -1;
-    self->listener = s_socket (0, true, &self->port);
+    self->listener = s_socket (0, &self->port);
     self->event = eventfd (0, EFD_NONBLOCK | EFD_CLOEXEC);
     tl_assert (self->event >= 0);
     tl_assert (pthread_create (&self->thread, NULL, s_thread, self) == 0);
