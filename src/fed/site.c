@@ -316,11 +316,15 @@ tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, double
     tl_part_squares (self->part, terms, &count);
     *labels = self->labels;
     *nll = self->nll;
-    if (!isfinite (self->nll))
+    bool finite = isfinite (self->nll);
+    for (size_t i = 0; i < count; i++)
+        finite = finite && isfinite (terms[i].square);
+    if (!finite)
         return tl_fail (err, TL_BAD_INPUT,
-                        "the loss is %f at step %llu of %s: the last good adapter is kept; lower "
-                        "train.lr or look at the data",
-                        self->nll, (unsigned long long)self->cursor,
+                        "the %s is not finite at step %llu of %s: the last good adapter is kept; "
+                        "lower train.lr or look at the data",
+                        isfinite (self->nll) ? "gradient" : "loss",
+                        (unsigned long long)self->cursor,
                         self->topology->clients[self->client].name);
     self->own_norm = tl_gradient_norm (terms, count, self->labels);
     return 0;

@@ -39,7 +39,7 @@ uint64_t tl_site_learn (tl_site_t *self, size_t micro);
 //  Rows that must come in for that micro's tail (back: for its back), 0 if that isn't due now.
 size_t tl_site_due (const tl_site_t *self, size_t micro, bool back);
 //  Ends accumulation. terms [tl_part_tensors] of the client's part; labels of all micros, and the summed loss.
-//  -1 if the loss is not a finite number.
+//  -1 if the loss or a gradient is not a finite number.
 int tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, double *nll,
                     tl_error_t *err);
 //  labels and norm as the worker gave them; used when the norm is joint, else the site's own. Moves the cursor on.

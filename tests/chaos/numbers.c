@@ -102,6 +102,22 @@ s_nan (void)
     stage_end (&stage);
 }
 
+//  A learning rate that blows the adapter up: the gradient overflows while the loss is still a number.
+static void
+s_exploding (void)
+{
+    case_spec_t spec = s_case (1, 100);
+    spec.model = tiny_chatglm ();
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, "--set", "train.lr=1000", "--set", "train.warmup=0", "--set",
+                           "train.clip=0", NULL);
+    stage_check (stage, part_wait (up) == 4, "code 4");
+    stage_check (stage, strstr (part_err (up), "the gradient is not finite at step"),
+                 "what and when");
+    stage_check (stage, strstr (part_err (up), "lower train.lr or look at the data"), "what to do");
+    stage_end (&stage);
+}
+
 //  One client of two meets it: it is out, with a sentence; the other goes on to the end and the trunk has seen nothing of it.
 //  The run's code says that not all is well.
 static void
@@ -150,7 +166,10 @@ s_damaged (void)
 int
 main (int argc, char **argv)
 {
-    static const stage_test_t tests[] = {
-        {"nan", s_nan}, {"nan_of_one", s_nan_of_one}, {"damaged", s_damaged}, {NULL, NULL}};
+    static const stage_test_t tests[] = {{"nan", s_nan},
+                                         {"exploding", s_exploding},
+                                         {"nan_of_one", s_nan_of_one},
+                                         {"damaged", s_damaged},
+                                         {NULL, NULL}};
     return stage_main (argc, argv, tests);
 }
