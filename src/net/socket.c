@@ -86,14 +86,30 @@ s_set_dealer (void *zmq, const tl_pair_t *own, const char *broker_public)
            s_set (zmq, ZMQ_CONNECT_TIMEOUT, CONNECT_MS);
 }
 
-//  Where there are several I/O threads the first is control's: it never waits behind tensors.
+//  Lets these of the context's I/O threads serve the socket; 0: all.
 static bool
-s_set_affinity (void *context, void *zmq, const char *domain)
+s_set_threads (void *zmq, uint64_t threads)
 {
-    uint64_t affinity = strcmp (domain, "control") == 0 ? 1 : ~(uint64_t)1;
+    return zmq_setsockopt (zmq, ZMQ_AFFINITY, &threads, sizeof threads) == 0;
+}
+
+//  Where there are several I/O threads the first is control's: it never waits behind tensors.
+static uint64_t
+s_router_threads (void *context, const char *domain)
+{
     if (zmq_ctx_get (context, ZMQ_IO_THREADS) < 2)
-        return true;
-    return zmq_setsockopt (zmq, ZMQ_AFFINITY, &affinity, sizeof affinity) == 0;
+        return 0;
+    return strcmp (domain, "control") == 0 ? 1 : ~(uint64_t)1;
+}
+
+//  A DEALER has one connection at a time. One thread, another for each socket, serves it, so that its events
+//  come in their order: from two threads CONNECTED may come after the same connection's DISCONNECTED.
+static uint64_t
+s_dealer_threads (void *context)
+{
+    static atomic_uint serial;
+    unsigned threads = (unsigned)zmq_ctx_get (context, ZMQ_IO_THREADS);
+    return (uint64_t)1 << atomic_fetch_add (&serial, 1) % threads % 64;
 }
 
 //  A ZeroMQ socket with our PAIR on its monitor; options are set by the caller before it connects.
@@ -190,7 +206,7 @@ tl_socket_bind (void *context, const char *domain, const char *endpoint, const c
     int rc = -1;
     size_t size = sizeof self->endpoint;
     if (!s_set_common (self->zmq, window_messages) || !s_set_router (self->zmq, domain, own) ||
-        !s_set_affinity (context, self->zmq, domain))
+        !s_set_threads (self->zmq, s_router_threads (context, domain)))
         s_fail_options (err);
     else if (zmq_bind (self->zmq, endpoint) ||
              zmq_getsockopt (self->zmq, ZMQ_LAST_ENDPOINT, self->endpoint, &size))
@@ -221,7 +237,9 @@ tl_socket_connect (void *context, const char *endpoint, const tl_pair_t *own,
         return NULL;
     int rc = -1;
     snprintf (self->endpoint, sizeof self->endpoint, "%s", endpoint);
-    if (!s_set_common (self->zmq, window_messages) || !s_set_dealer (self->zmq, own, broker_public))
+    if (!s_set_common (self->zmq, window_messages) ||
+        !s_set_dealer (self->zmq, own, broker_public) ||
+        !s_set_threads (self->zmq, s_dealer_threads (context)))
         s_fail_options (err);
     else if (zmq_connect (self->zmq, self->endpoint))
         tl_fail (err, TL_BAD_INPUT,
