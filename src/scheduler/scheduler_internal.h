@@ -1,8 +1,8 @@
 /*  scheduler_internal: what the scheduler's files share. Nobody else includes it.
 
-    scheduler.c  its life, who comes and goes, questions      group.c    a group's steps, and its way back
-    period.c     from line to line                            merging.c  several copies become one
-    saving.c     common saves, scoring, the end                                                          */
+    scheduler.c  its life, stopping, questions                presence.c  who comes and goes
+    period.c     from line to line                            group.c     a group's steps, and its way back
+    merging.c    several copies become one                    saving.c    common saves, scoring, the end   */
 
 #ifndef TL_SCHEDULER_INTERNAL_H
 #define TL_SCHEDULER_INTERNAL_H

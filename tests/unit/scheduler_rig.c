@@ -8,13 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SAY(...)                                                                                   \
-    do {                                                                                           \
-        if (!self->quiet)                                                                          \
-            snprintf (self->words + strlen (self->words), RIG_WORDS - strlen (self->words),        \
-                      __VA_ARGS__);                                                                \
-    } while (0)
-
 enum { START = 1 }; //  content of what wasn't trained
 
 static uint64_t
@@ -29,14 +22,6 @@ s_mix (uint64_t a, uint64_t b, uint64_t c, uint64_t d)
     return x | 1;
 }
 
-static void
-s_order (rig_part_t *part, rig_order_t order)
-{
-    assert_true (part->live);
-    assert_true (part->count < RIG_ORDERS);
-    part->orders[(part->first + part->count++) % RIG_ORDERS] = order;
-}
-
 static bool
 s_take (rig_part_t *part, rig_order_t *order)
 {
@@ -47,280 +32,6 @@ s_take (rig_part_t *part, rig_order_t *order)
     part->count--;
     return true;
 }
-
-static bool
-s_any_open (const rig_t *self)
-{
-    bool open = false;
-    for (size_t i = 0; i < RIG_WORKERS; i++)
-        open |= self->workers[i].open;
-    return open;
-}
-
-//  --- actions ----------------------------------------------------------------------------------
-
-static void
-s_line (void *arg, bool undisturbed)
-{
-    rig_t *self = arg;
-    assert_false (s_any_open (self));
-    self->periods++;
-    self->undisturbed += undisturbed;
-}
-
-static const tl_decision_t *
-s_arrange (void *arg, const tl_present_t *present)
-{
-    rig_t *self = arg;
-    assert_false (s_any_open (self));
-    assert_int_equal (self->done, 0);
-    assert_true (present->client_count > 0 && present->worker_count > 0 && present->rounds > 0);
-    size_t groups = self->groups;
-    if (!self->fixed && present->worker_count < groups)
-        groups = present->worker_count;
-    if (present->client_count < groups)
-        groups = present->client_count;
-    for (size_t i = 0; i < RIG_CLIENTS; i++)
-        self->group_of[i] = TL_NOBODY;
-    for (size_t i = 0; i < present->client_count; i++) {
-        assert_true (self->clients[present->clients[i]].live);
-        self->group_of[present->clients[i]] = i % groups;
-    }
-    for (size_t i = 0; i < groups; i++)
-        self->worker_of[i] = self->fixed ? i : present->workers[i];
-    self->decision = (tl_decision_t){.groups = groups,
-                                     .inside = self->inside,
-                                     .worker = self->worker_of,
-                                     .group = self->group_of};
-    return &self->decision;
-}
-
-static void
-s_plan (void *arg, const tl_step_t *step, const size_t *members, size_t count)
-{
-    rig_t *self = arg;
-    rig_part_t *worker = &self->workers[step->worker];
-    assert_int_equal (self->done, 0);
-    assert_true (worker->live);
-    assert_false (worker->open);
-    assert_true (step->round < self->config.rounds);
-    assert_true (count >= 1);
-    for (size_t i = 0; i < count; i++) {
-        assert_true (i == 0 || members[i] > members[i - 1]);
-        assert_true (self->clients[members[i]].live);
-        assert_true (!self->config.limits || step->round < self->config.limits[members[i]]);
-        for (size_t j = 0; j < RIG_WORKERS; j++)
-            assert_false (self->workers[j].open && self->workers[j].members[members[i]]);
-        worker->members[members[i]] = true;
-    }
-    assert_int_equal (worker->count, 0); //  it has done whatever it was told before
-    worker->open = true;
-    worker->step = *step;
-    self->ever = true;
-    SAY ("plan ");
-    if (self->groups > 1 || self->config.workers > 1)
-        SAY ("%zu:", step->worker);
-    SAY ("%d/%d:", (int)step->step, (int)step->round);
-    for (size_t i = 0; i < count; i++)
-        SAY (" %zu", members[i]);
-    SAY ("; ");
-}
-
-static void
-s_leave (void *arg, const tl_step_t *step, size_t client)
-{
-    rig_t *self = arg;
-    rig_part_t *worker = &self->workers[step->worker];
-    assert_true (worker->open && step->step == worker->step.step && worker->members[client]);
-    worker->members[client] = false;
-    SAY ("leave %zu; ", client);
-}
-
-static void
-s_give_up (void *arg, const tl_step_t *step, const char *why)
-{
-    rig_t *self = arg;
-    const rig_part_t *worker = &self->workers[step->worker];
-    assert_true (worker->open && step->step == worker->step.step);
-    assert_true (strlen (why) > 0);
-    SAY ("give up %d; ", (int)step->step);
-}
-
-static void
-s_abandoned (void *arg, const tl_step_t *step, const size_t *members, size_t count, const char *why)
-{
-    rig_t *self = arg;
-    rig_part_t *worker = &self->workers[step->worker];
-    assert_true (worker->open && step->step == worker->step.step && strlen (why) > 0);
-    worker->open = false;
-    for (size_t i = 0; i < count; i++)
-        assert_true (worker->members[members[i]]);
-    memset (worker->members, 0, sizeof worker->members);
-    SAY ("abandoned %d; ", (int)step->step);
-}
-
-static void
-s_merge (void *arg, tl_merge_t kind, const tl_place_t *place, const size_t *members, size_t count,
-         bool urgent)
-{
-    rig_t *self = arg;
-    assert_true (self->aggregator.live && count > 0 && count <= RIG_CLIENTS);
-    assert_true (kind == TL_MERGE_CLIENTS || count > 1);
-    if (!self->merges[kind].open || self->merges[kind].step != place->step) {
-        memset (&self->merges[kind], 0, sizeof self->merges[kind]);
-        self->merges[kind].open = true;
-        self->merges[kind].step = place->step;
-    }
-    self->merges[kind].count = count;
-    self->merges[kind].urgent = urgent;
-    SAY ("merge %s%s:", kind ? "clients" : "trunk", urgent ? " now" : "");
-    for (size_t i = 0; i < count; i++)
-        SAY (" %zu", members[i]);
-    SAY ("; ");
-}
-
-static void
-s_gather (void *arg, tl_merge_t kind, const tl_place_t *place, size_t who, size_t member)
-{
-    rig_t *self = arg;
-    assert_true (self->merges[kind].open && member < self->merges[kind].count);
-    rig_part_t *part = kind == TL_MERGE_TRUNK ? &self->workers[who] : &self->clients[who];
-    assert_false (part->open);
-    s_order (part, (rig_order_t){ORDER_GATHER, kind, place->step, member, 0, false});
-}
-
-static void
-s_save (void *arg, const tl_place_t *place, size_t worker, bool last)
-{
-    rig_t *self = arg;
-    assert_false (s_any_open (self));
-    for (size_t i = 0; i < self->config.clients; i++) {
-        self->asked[i] = self->clients[i].live;
-        if (self->clients[i].live)
-            s_order (&self->clients[i], (rig_order_t){.type = ORDER_SAVE, .step = place->step});
-    }
-    if (self->aggregator.live)
-        s_order (&self->aggregator, (rig_order_t){.type = ORDER_SAVE, .step = place->step});
-    self->trunk_asked = place->step != self->common.step;
-    if (worker == TL_NOBODY) {
-        self->disk = self->trunk_asked;
-        self->disk_step = place->step;
-    } else
-        s_order (&self->workers[worker], (rig_order_t){.type = ORDER_SAVE, .step = place->step});
-    self->refused = false;
-    self->pending = *place;
-    SAY ("save %d%s%s; ", (int)place->step, worker == TL_NOBODY ? " merged" : "",
-         last ? " last" : "");
-}
-
-static void
-s_common (void *arg, const tl_place_t *place)
-{
-    rig_t *self = arg;
-    assert_true (!self->trunk_asked && !self->refused);
-    for (size_t i = 0; i < RIG_CLIENTS; i++)
-        assert_false (self->asked[i]);
-    assert_memory_equal (place, &self->pending, sizeof *place);
-    self->common = *place;
-    SAY ("common %d; ", (int)place->step);
-}
-
-static void
-s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t count, bool all,
-           const char *why)
-{
-    rig_t *self = arg;
-    assert_true (strlen (why) > 0);
-    assert_int_equal (place->step, self->common.step);
-    size_t live = 0;
-    for (size_t i = 0; i < self->config.clients; i++)
-        live += self->clients[i].live;
-    if (all)
-        assert_int_equal (count, live);
-    SAY ("restore %d", (int)place->step);
-    for (size_t i = 0; i < count; i++) {
-        s_order (&self->clients[clients[i]],
-                 (rig_order_t){.type = ORDER_RESTORE, .step = place->step, .awaited = true});
-        if (!all)
-            SAY (" %zu", clients[i]);
-    }
-    SAY ("; ");
-    if (all && self->aggregator.live) {
-        self->merges[0].open = self->merges[1].open = false;
-        s_order (&self->aggregator, (rig_order_t){.type = ORDER_RESTORE, .step = place->step});
-    }
-}
-
-static void
-s_back (void *arg, size_t client, uint64_t step)
-{
-    rig_t *self = arg;
-    s_order (&self->clients[client], (rig_order_t){.type = ORDER_RESTORE, .step = step});
-    SAY ("back %zu %d; ", client, (int)step);
-}
-
-static void
-s_equip (void *arg, const tl_place_t *place, size_t worker)
-{
-    rig_t *self = arg;
-    rig_part_t *part = &self->workers[worker];
-    assert_true (part->live);
-    assert_int_equal (place->step, self->common.step);
-    part->open = false; //  whatever it was at is void
-    memset (part->members, 0, sizeof part->members);
-    s_order (part, (rig_order_t){.type = ORDER_EQUIP, .step = place->step});
-    SAY ("equip %zu %d; ", worker, (int)place->step);
-}
-
-static void
-s_finish (void *arg)
-{
-    rig_t *self = arg;
-    assert_false (s_any_open (self));
-    assert_int_equal (self->common.step, tl_scheduler_place (self->scheduler).step);
-    assert_true (tl_scheduler_server (self->scheduler, 0) != TL_NOBODY);
-    for (size_t i = 0; i < self->config.clients; i++)
-        if (self->clients[i].live)
-            s_order (&self->clients[i], (rig_order_t){.type = ORDER_FINISH});
-    SAY ("finish; ");
-}
-
-static void
-s_done (void *arg, int code, const char *text)
-{
-    rig_t *self = arg;
-    assert_int_equal (++self->done, 1);
-    assert_true (code == 0 || strlen (text) > 0);
-    self->code = code;
-    snprintf (self->why, sizeof self->why, "%s", text);
-    SAY ("done %d; ", code);
-}
-
-static void
-s_unserved (void *arg, const char *why)
-{
-    rig_t *self = arg;
-    assert_int_equal (self->done, 1);
-    assert_true (strlen (why) > 0);
-    SAY ("unserved; ");
-}
-
-static const tl_scheduler_actions_t s_actions = {.line = s_line,
-                                                 .arrange = s_arrange,
-                                                 .plan = s_plan,
-                                                 .leave = s_leave,
-                                                 .give_up = s_give_up,
-                                                 .abandoned = s_abandoned,
-                                                 .merge = s_merge,
-                                                 .gather = s_gather,
-                                                 .save = s_save,
-                                                 .common = s_common,
-                                                 .restore = s_restore,
-                                                 .back = s_back,
-                                                 .equip = s_equip,
-                                                 .finish = s_finish,
-                                                 .done = s_done,
-                                                 .unserved = s_unserved};
 
 //  --- life -------------------------------------------------------------------------------------
 
@@ -345,7 +56,7 @@ rig_new (size_t clients, size_t workers, size_t groups, uint64_t rounds, uint64_
 void
 rig_begin (rig_t *self)
 {
-    self->scheduler = tl_scheduler_new (&self->config, &s_actions, self);
+    self->scheduler = tl_scheduler_new (&self->config, &rig_actions, self);
 }
 
 void
@@ -583,8 +294,8 @@ s_merged (rig_t *self, tl_merge_t kind, bool good)
         self->merged = result;
     for (size_t i = 0; i < self->config.clients && kind == TL_MERGE_CLIENTS && good; i++)
         if (self->clients[i].live && tl_scheduler_takes (self->scheduler, i))
-            s_order (&self->clients[i], (rig_order_t){.type = ORDER_TAKE, .content = result});
-    SAY ("merged; ");
+            rig_order (&self->clients[i], (rig_order_t){.type = ORDER_TAKE, .content = result});
+    rig_say (self, "merged; ");
     tl_scheduler_merged (self->scheduler, kind, self->merges[kind].step, good,
                          good ? "" : "too few parts");
     return true;

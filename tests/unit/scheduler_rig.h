@@ -101,4 +101,9 @@ bool rig_run (rig_t *self);
 //  What the run came to: the trunk that was saved last, and every client's content.
 uint64_t rig_result (const rig_t *self);
 
+//  For the rig's own two files: what it answers the scheduler, an order for a part, words.
+extern const tl_scheduler_actions_t rig_actions;
+void rig_order (rig_part_t *part, rig_order_t order);
+void rig_say (rig_t *self, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
+
 #endif
