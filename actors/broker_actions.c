@@ -49,6 +49,9 @@ s_line (void *arg, bool undisturbed)
 {
     tl_broker_t *self = arg;
     tl_meter_line (self->meter, undisturbed, tl_clock_us ());
+    tl_event ("period", "{sIsIsb}", "period", (json_int_t)self->period, "groups",
+              (json_int_t)tl_scheduler_groups (self->scheduler), "batched",
+              tl_scheduler_place (self->scheduler).inside == TL_INSIDE_BATCHED);
 }
 
 static const tl_decision_t *
@@ -67,11 +70,12 @@ s_arrange (void *arg, const tl_present_t *present)
                                                       (json_int_t)decision->candidates[i].groups,
                                                       "inside", (int)decision->candidates[i].inside,
                                                       "rows_s", decision->candidates[i].rows_s));
-    tl_event ("decision", "{sIsIsisbsbsfsfsosssI}", "round", (json_int_t)place.round, "groups",
-              (json_int_t)decision->groups, "inside", (int)decision->inside, "changed",
-              decision->changed, "probing", decision->probing, "rows_s", decision->rows_s, "best_s",
-              decision->best_s, "candidates", candidates, "text", decision->text, "step",
-              (json_int_t)place.step);
+    tl_event ("decision", "{sIsIsIsisbsfsbsbsfsfsosssI}", "round", (json_int_t)place.round,
+              "period", (json_int_t)place.round, "groups", (json_int_t)decision->groups, "inside",
+              (int)decision->inside, "batched", decision->inside == TL_INSIDE_BATCHED, "predicted",
+              decision->rows_s, "changed", decision->changed, "probing", decision->probing,
+              "rows_s", decision->rows_s, "best_s", decision->best_s, "candidates", candidates,
+              "text", decision->text, "step", (json_int_t)place.step);
     return decision;
 }
 
@@ -262,17 +266,19 @@ s_equip (void *arg, const tl_place_t *place, size_t worker)
 }
 
 static void
-s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t count, bool all,
+s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t count, size_t group,
            const char *why)
 {
     tl_broker_t *self = arg;
+    bool all = group == TL_NOBODY;
     if (all)
         tl_warn ("%s: all parts go back to the common save of step %llu%s", why,
                  (unsigned long long)place->step, place->step ? "" : " (the start)");
     else
         tl_warn ("%s: its group goes back to step %llu%s, where the period began", why,
                  (unsigned long long)place->step, place->step ? "" : " (the start)");
-    tl_event ("restore", "{sIsssb}", "step", (json_int_t)place->step, "why", why, "all", all);
+    tl_event ("restore", "{sIsssbsI}", "step", (json_int_t)place->step, "why", why, "all", all,
+              "group", all ? (json_int_t)-1 : (json_int_t)group);
     tl_message_t restore;
     tl_message_init (&restore, TL_RESTORE);
     restore.step = place->step;
@@ -292,7 +298,7 @@ s_back (void *arg, size_t client, uint64_t step)
     tl_message_t restore;
     tl_message_init (&restore, TL_RESTORE);
     restore.step = step;
-    restore.body.restore.text = "the run went back while it was away";
+    restore.body.restore.text = "the run went back";
     tl_broker_send (self, tl_broker_client (self, client), &restore);
 }
 
@@ -393,7 +399,8 @@ tl_broker_schedule (tl_broker_t *self)
                                     .save_every = t->checkpoint.every,
                                     .share = s_shares[t->federate.clients],
                                     .all_workers = tl_broker_needs_all_workers (t),
-                                    .aggregator = tl_topology_aggregates (t)};
+                                    .aggregator = tl_topology_aggregates (t),
+                                    .remembers = t->federate.server.optimizer != TL_SERVER_NONE};
     uint64_t *limits = tl_alloc (t->client_count * sizeof *limits);
     for (size_t i = 0; i < t->client_count; i++)
         limits[i] = t->clients[i].steps ? t->clients[i].steps : t->train.steps;

@@ -65,6 +65,7 @@ typedef struct {
     uint64_t run;              //  id of this run, random, not 0
     uint64_t payload;          //  bytes that came from all sessions
     uint64_t closed_payload;   //  of that, when the last step was closed
+    uint64_t period;           //  of that step: the round in which it began
     uint64_t refused_plain;    //  peers without a key
     uint64_t refused_other;    //  peers that take another broker's key for ours
     tl_outsiders_t *outsiders; //  what the log says of them

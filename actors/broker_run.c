@@ -248,8 +248,8 @@ s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
     case TL_RESTORED:
         tl_info ("%s is back at step %llu: %s", session->label, (unsigned long long)message->step,
                  message->body.restored.text);
-        tl_scheduler_client_restored (self->scheduler, client, message->body.restored.good,
-                                      message->body.restored.text);
+        tl_scheduler_client_restored (self->scheduler, client, message->step,
+                                      message->body.restored.good, message->body.restored.text);
         break;
     case TL_FINISHED:
         tl_event ("finished", "{sssfsI}", "name", session->name, "nll", message->body.finished.nll,
@@ -300,9 +300,11 @@ s_on_closed (tl_broker_t *self, const tl_session_t *session, const tl_message_t 
     size_t worker = (size_t)session->index;
     tl_lap_t lap = tl_meter_closed (self->meter, worker, committed->labels, committed->compute_us,
                                     tl_clock_us ());
+    self->period = tl_scheduler_place (self->scheduler).begin;
     if (committed->labels)
-        tl_event ("closed", "{sIsIsIsfsfsIsIsIss}", "step", (json_int_t)message->step, "round",
-                  (json_int_t)message->round, "labels", (json_int_t)committed->labels, "norm",
+        tl_event ("closed", "{sIsIsIsIsIsfsfsIsIsIss}", "step", (json_int_t)message->step, "round",
+                  (json_int_t)message->round, "group", (json_int_t)lap.group, "period",
+                  (json_int_t)self->period, "labels", (json_int_t)committed->labels, "norm",
                   committed->norm, "seconds", (double)lap.us / 1e6, "members",
                   (json_int_t)lap.members, "rows", (json_int_t)lap.rows, "bytes",
                   (json_int_t)(self->payload - self->closed_payload), "worker", session->name);

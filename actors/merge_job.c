@@ -26,6 +26,12 @@ tl_mergers_close (tl_mergers_t *self)
         tl_aggregate_destroy (&self->aggregates[i]);
 }
 
+static tl_server_t *
+s_server (const tl_mergers_t *mergers, size_t kind)
+{
+    return tl_aggregate_server (mergers->aggregates[kind]);
+}
+
 void
 tl_merge_job_free (void *arg)
 {
@@ -126,7 +132,7 @@ tl_merge_job_save (void *arg)
     memcpy (head.merged, job->mergers->merged, sizeof head.merged);
     for (size_t i = 0; i < TL_MERGE_MEANS; i++) {
         size_t one;
-        blobs[i] = tl_aggregate_state_get (job->mergers->aggregates[i], &one);
+        blobs[i] = tl_server_state_get (s_server (job->mergers, i), &one);
         head.sizes[i] = one;
         size += one;
     }
@@ -138,6 +144,8 @@ tl_merge_job_save (void *arg)
         free (blobs[i]);
     }
     int rc = tl_save_write (job->directory, job->step, state, size, &job->err);
+    for (size_t i = 0; i < TL_MERGE_MEANS && rc == 0; i++)
+        tl_server_keep (s_server (job->mergers, i));
     free (state);
     snprintf (job->text, sizeof job->text, "%.500s", rc ? job->err.text : job->directory);
 }
@@ -159,7 +167,7 @@ s_set (tl_mergers_t *mergers, const char *state, size_t size, tl_error_t *err)
         //  Read in place, which wants it aligned.
         void *blob = tl_alloc_aligned (head.sizes[i] + 1);
         memcpy (blob, at, head.sizes[i]);
-        int rc = tl_aggregate_state_set (mergers->aggregates[i], blob, head.sizes[i], err);
+        int rc = tl_server_state_set (s_server (mergers, i), blob, head.sizes[i], err);
         free (blob);
         if (rc != 0)
             return -1;
@@ -180,7 +188,7 @@ tl_merge_job_restore (void *arg)
     int64_t newest = job->step ? tl_save_newest (job->directory, job->step) : -1;
     tl_save_forget_after (job->directory, job->step);
     for (size_t i = 0; i < TL_MERGE_MEANS; i++) {
-        tl_aggregate_fresh (job->mergers->aggregates[i]);
+        tl_server_fresh (s_server (job->mergers, i));
         job->mergers->merged[i] = 0;
     }
     if (newest <= 0) {

@@ -16,6 +16,7 @@ typedef struct {
     tl_portion_t *portions; //  [micros]
     uint64_t rows;          //  of the open step, all micros
     size_t members;         //  of it
+    size_t group;           //  it is of
     int64_t planned;        //  when it began
     uint64_t computed;      //  us, of all steps
 } tl_lane_t;
@@ -79,6 +80,7 @@ tl_meter_plan (tl_meter_t *self, const tl_step_t *step, const size_t *members, s
     memset (lane->portions, 0, self->micros * sizeof *lane->portions);
     lane->rows = 0;
     lane->members = count;
+    lane->group = step->group;
     lane->planned = now;
     for (size_t i = 0; i < count; i++)
         self->paces[members[i]] = (tl_pace_t){.planned = now};
@@ -176,7 +178,10 @@ tl_meter_closed (tl_meter_t *self, size_t worker, uint64_t labels, uint64_t comp
     bool noted = !labels;
     s_note_job (self, worker, &noted, TL_COST_UPDATE, lane->rows, compute_us);
     self->rows += labels ? lane->rows : 0;
-    return (tl_lap_t){.rows = lane->rows, .members = lane->members, .us = now - lane->planned};
+    return (tl_lap_t){.rows = lane->rows,
+                      .members = lane->members,
+                      .group = lane->group,
+                      .us = now - lane->planned};
 }
 
 void

@@ -28,6 +28,7 @@ void tl_meter_from_worker (tl_meter_t *self, size_t worker, size_t client,
 typedef struct {
     uint64_t rows;  //  of its activations
     size_t members; //  as it began
+    size_t group;   //  its
     int64_t us;     //  since its PLAN
 } tl_lap_t;
 

@@ -155,24 +155,26 @@ s_save (void *arg)
     snprintf (job->text, sizeof job->text, "%.500s", rc ? job->err.text : job->directory);
 }
 
-//  The save of that step, or the newest before it, or the start. What it was is said in text.
+//  The save of that step, or the newest before it, or the start: step is then of what it was, and text says it.
 static void
 s_restore (void *arg)
 {
     tl_site_job_t *job = arg;
-    int64_t newest = job->step ? tl_save_newest (job->directory, job->step) : -1;
-    tl_save_forget_after (job->directory, job->step);
-    if (newest <= 0) {
+    uint64_t told = job->step;
+    int64_t newest = told ? tl_save_newest (job->directory, told) : -1;
+    tl_save_forget_after (job->directory, told);
+    job->step = newest > 0 ? (uint64_t)newest : 0;
+    if (!job->step) {
         tl_site_fresh (job->site, &job->err);
         snprintf (job->text, sizeof job->text, "at the start%s",
-                  job->step ? ", for there is no save of its own" : "");
+                  told ? ", for there is no save of its own" : "");
         return;
     }
     size_t size;
-    void *state = tl_save_read (job->directory, (uint64_t)newest, &size, &job->err);
+    void *state = tl_save_read (job->directory, job->step, &size, &job->err);
     if (state && tl_site_state_set (job->site, state, size, &job->err) == 0)
-        snprintf (job->text, sizeof job->text, "its own save of step %lld%s", (long long)newest,
-                  (uint64_t)newest == job->step ? "" : ", the newest it has");
+        snprintf (job->text, sizeof job->text, "its own save of step %llu%s",
+                  (unsigned long long)job->step, job->step == told ? "" : ", the newest it has");
     else
         snprintf (job->text, sizeof job->text, "%.500s", job->err.text);
     free (state);

@@ -18,23 +18,9 @@
 
 enum { UPDATES_TEXT = 24 };
 
-//  What the server's optimizer keeps of one trained tensor.
-typedef struct {
-    char *name;     //  "value:NAME"
-    size_t size;    //  values
-    float *last;    //  [size] as it was last given out
-    double *first;  //  [size] momentum of what periods changed
-    double *second; //  [size] FedAdam: average of its square
-} tl_kept_tensor_t;
-
-typedef struct {
-    tl_kept_tensor_t *tensors; //  in the order of their names
-    size_t count;
-} tl_memory_t;
-
 struct tl_aggregate {
-    tl_server_spec_t server;
-    tl_memory_t memory; //  empty before the first aggregation, and without an optimizer
+    tl_server_t *server;
+    bool optimizes;
 };
 
 //  A contribution that was opened.
@@ -356,66 +342,6 @@ s_weights (const tl_contribution_t *parts, size_t count)
     return weights;
 }
 
-static const tl_kept_tensor_t *
-s_kept (const tl_memory_t *memory, const char *name, size_t size)
-{
-    for (size_t i = 0; i < memory->count; i++)
-        if (strcmp (memory->tensors[i].name, name) == 0)
-            return memory->tensors[i].size == size ? &memory->tensors[i] : NULL;
-    return NULL;
-}
-
-static void
-s_forget (tl_memory_t *memory)
-{
-    for (size_t i = 0; i < memory->count; i++) {
-        free (memory->tensors[i].name);
-        free (memory->tensors[i].last);
-        free (memory->tensors[i].first);
-        free (memory->tensors[i].second);
-    }
-    free (memory->tensors);
-    *memory = (tl_memory_t){NULL, 0};
-}
-
-static tl_kept_tensor_t *
-s_keep (tl_memory_t *memory, const char *name, size_t size)
-{
-    tl_kept_tensor_t *kept = &memory->tensors[memory->count++];
-    *kept = (tl_kept_tensor_t){.name = tl_strdup (name),
-                               .size = size,
-                               .last = tl_alloc ((size + 1) * sizeof (float)),
-                               .first = tl_alloc ((size + 1) * sizeof (double)),
-                               .second = tl_alloc ((size + 1) * sizeof (double))};
-    return kept;
-}
-
-//  mean [size] becomes what the server's optimizer makes of it; what it has to remember goes to next. The first
-//  aggregation has nothing before it: it is the mean.
-static void
-s_optimize (const tl_aggregate_t *self, const char *name, double *mean, size_t size,
-            tl_memory_t *next)
-{
-    const tl_server_spec_t *server = &self->server;
-    const tl_kept_tensor_t *old = s_kept (&self->memory, name, size);
-    tl_kept_tensor_t *kept = s_keep (next, name, size);
-    for (size_t i = 0; old && i < size; i++) {
-        double change = mean[i] - (double)old->last[i];
-        if (server->optimizer == TL_SERVER_AVGM) {
-            kept->first[i] = server->momentum * old->first[i] + change;
-            mean[i] = (double)old->last[i] + server->lr * kept->first[i];
-        } else {
-            kept->first[i] = server->momentum * old->first[i] + (1 - server->momentum) * change;
-            kept->second[i] =
-                server->beta2 * old->second[i] + (1 - server->beta2) * change * change;
-            mean[i] = (double)old->last[i] +
-                      server->lr * kept->first[i] / (sqrt (kept->second[i]) + server->eps);
-        }
-    }
-    for (size_t i = 0; i < size; i++)
-        kept->last[i] = (float)mean[i];
-}
-
 //  --- results ----------------------------------------------------------------------------------
 
 //  The blob of count float tensors shaped as model's.
@@ -448,11 +374,9 @@ s_blob (const tl_opened_t *model, const tl_form_t *form, float *const *values, u
 
 //  The common part: sums of the tensors, divided, and what the optimizer makes of values. self NULL: a plain sum.
 static void *
-s_combine (const tl_aggregate_t *self, const tl_opened_t *opened, size_t count,
-           const tl_opened_t *model, const tl_form_t *form, const double *weights,
-           tl_memory_t *next, size_t *size, tl_error_t *err)
+s_combine (tl_aggregate_t *self, const tl_opened_t *opened, size_t count, const tl_opened_t *model,
+           const tl_form_t *form, const double *weights, size_t *size, tl_error_t *err)
 {
-    bool optimizes = self && self->server.optimizer != TL_SERVER_NONE;
     float **values = tl_alloc ((model->count + 1) * sizeof *values);
     uint64_t updates = 0;
     int rc = 0;
@@ -467,14 +391,14 @@ s_combine (const tl_aggregate_t *self, const tl_opened_t *opened, size_t count,
         s_add (sums, opened, weights, count, t, many);
         for (size_t k = 0; self && k < many; k++)
             sums[k] /= weights[count];
-        if (optimizes && s_begins (name, "value:"))
-            s_optimize (self, name, sums, many, next);
+        if (self && s_begins (name, "value:"))
+            tl_server_step (self->server, name, sums, many);
         for (size_t k = 0; k < many; k++)
             values[t][k] = (float)sums[k];
         if (!tl_kernels ()->all_finite (values[t], many))
             rc = tl_fail (err, TL_FAILED,
                           "%.200s of all together is beyond what fp32 holds; lower train.lr%s",
-                          name, optimizes ? " or federate.server.lr" : "");
+                          name, self && self->optimizes ? " or federate.server.lr" : "");
         free (sums);
     }
     void *blob = rc == 0 ? s_blob (model, form, values, updates, size) : NULL;
@@ -493,13 +417,10 @@ tl_aggregate_mean (tl_aggregate_t *self, tl_contribution_t *parts, size_t count,
     if (!opened)
         return NULL;
     double *weights = s_weights (parts, count);
-    tl_memory_t next = {.tensors = tl_alloc ((model->count + 1) * sizeof *next.tensors)};
-    void *blob = s_combine (self, opened, count, model, &s_state, weights, &next, size, err);
-    if (blob) {
-        s_forget (&self->memory);
-        self->memory = next;
-    } else
-        s_forget (&next);
+    tl_server_begin (self->server, model->count);
+    void *blob = s_combine (self, opened, count, model, &s_state, weights, size, err);
+    if (!blob)
+        tl_server_drop (self->server);
     free (weights);
     s_close (opened, count);
     return blob;
@@ -515,19 +436,20 @@ tl_aggregate_sum (tl_contribution_t *parts, size_t count, size_t *size, tl_error
     double *weights = tl_alloc ((count + 1) * sizeof *weights);
     for (size_t i = 0; i < count; i++)
         weights[i] = 1;
-    void *blob = s_combine (NULL, opened, count, model, &s_gradient, weights, NULL, size, err);
+    void *blob = s_combine (NULL, opened, count, model, &s_gradient, weights, size, err);
     free (weights);
     s_close (opened, count);
     return blob;
 }
 
-//  --- life and state ---------------------------------------------------------------------------
+//  --- life -------------------------------------------------------------------------------------
 
 tl_aggregate_t *
 tl_aggregate_new (const tl_server_spec_t *server)
 {
     tl_aggregate_t *self = tl_alloc (sizeof *self);
-    self->server = *server;
+    self->server = tl_server_new (server);
+    self->optimizes = server->optimizer != TL_SERVER_NONE;
     return self;
 }
 
@@ -537,105 +459,13 @@ tl_aggregate_destroy (tl_aggregate_t **self_p)
     tl_assert (self_p);
     if (!*self_p)
         return;
-    s_forget (&(*self_p)->memory);
+    tl_server_destroy (&(*self_p)->server);
     free (*self_p);
     *self_p = NULL;
 }
 
-void
-tl_aggregate_fresh (tl_aggregate_t *self)
+tl_server_t *
+tl_aggregate_server (tl_aggregate_t *self)
 {
-    s_forget (&self->memory);
-}
-
-enum { MEMORY_KINDS = 3 };
-static const char *const s_memory_kinds[MEMORY_KINDS] = {"last:", "first:", "second:"};
-
-void *
-tl_aggregate_state_get (const tl_aggregate_t *self, size_t *size)
-{
-    static const char *const metadata[] = {"trunkline.aggregate", "1", NULL};
-    size_t count = self->memory.count * MEMORY_KINDS;
-    tl_st_tensor_t *entries = tl_alloc ((count + 1) * sizeof *entries);
-    for (size_t i = 0; i < count; i++) {
-        const tl_kept_tensor_t *kept = &self->memory.tensors[i / MEMORY_KINDS];
-        size_t kind = i % MEMORY_KINDS;
-        const void *data[MEMORY_KINDS] = {kept->last, kept->first, kept->second};
-        entries[i] =
-            (tl_st_tensor_t){.name = tl_format ("%s%s", s_memory_kinds[kind], kept->name),
-                             .dtype = kind == 0 ? TL_ST_F32 : TL_ST_F64,
-                             .dimensions = 1,
-                             .shape = {kept->size},
-                             .bytes = kept->size * (kind == 0 ? sizeof (float) : sizeof (double)),
-                             .data = data[kind]};
-    }
-    void *blob = tl_safetensors_serialise (entries, count, metadata, size);
-    for (size_t i = 0; i < count; i++)
-        free ((char *)entries[i].name);
-    free (entries);
-    return blob;
-}
-
-//  One tensor of the three, of the expected type and size and made of finite numbers.
-static const tl_st_tensor_t *
-s_find_kept (const tl_safetensors_t *file, size_t kind, const char *name, size_t size)
-{
-    char *whole = tl_format ("%s%s", s_memory_kinds[kind], name);
-    const tl_st_tensor_t *found = tl_safetensors_find (file, whole);
-    free (whole);
-    if (!found || found->dtype != TL_ST_F64 || found->dimensions != 1 || found->shape[0] != size)
-        return NULL;
-    const double *values = found->data;
-    for (size_t i = 0; i < size; i++)
-        if (!isfinite (values[i]) || (kind == 2 && values[i] < 0))
-            return NULL;
-    return found;
-}
-
-static int
-s_read_memory (tl_memory_t *memory, const tl_safetensors_t *file, tl_error_t *err)
-{
-    size_t count = tl_safetensors_count (file);
-    const char *version = tl_safetensors_metadata (file, "trunkline.aggregate");
-    bool good = version && strcmp (version, "1") == 0 && count % MEMORY_KINDS == 0;
-    memory->tensors = tl_alloc ((count / MEMORY_KINDS + 1) * sizeof *memory->tensors);
-    for (size_t i = 0; good && i < count; i++) {
-        const tl_st_tensor_t *last = tl_safetensors_at (file, i);
-        if (!s_begins (last->name, s_memory_kinds[0]))
-            continue;
-        const char *name = last->name + strlen (s_memory_kinds[0]);
-        size_t size = last->dimensions == 1 ? last->shape[0] : 0;
-        const tl_st_tensor_t *first = s_find_kept (file, 1, name, size);
-        const tl_st_tensor_t *second = s_find_kept (file, 2, name, size);
-        good = last->dtype == TL_ST_F32 && first && second &&
-               memory->count < count / MEMORY_KINDS && tl_kernels ()->all_finite (last->data, size);
-        if (!good)
-            break;
-        tl_kept_tensor_t *kept = s_keep (memory, name, size);
-        memcpy (kept->last, last->data, last->bytes);
-        memcpy (kept->first, first->data, first->bytes);
-        memcpy (kept->second, second->data, second->bytes);
-    }
-    if (good && memory->count == count / MEMORY_KINDS)
-        return 0;
-    return tl_fail (err, TL_BAD_INPUT,
-                    "the saved state of the aggregator is not one of this version: remove it and "
-                    "train anew");
-}
-
-int
-tl_aggregate_state_set (tl_aggregate_t *self, const void *blob, size_t size, tl_error_t *err)
-{
-    tl_memory_t memory = {NULL, 0};
-    tl_safetensors_t *file =
-        tl_safetensors_parse ("the saved state of the aggregator", blob, size, err);
-    int rc = file ? s_read_memory (&memory, file, err) : -1;
-    tl_safetensors_destroy (&file);
-    if (rc != 0) {
-        s_forget (&memory);
-        return -1;
-    }
-    s_forget (&self->memory);
-    self->memory = memory;
-    return 0;
+    return self->server;
 }

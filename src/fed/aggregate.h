@@ -11,7 +11,7 @@
 #define TL_AGGREGATE_H
 
 #include "error.h"
-#include "topology/topology.h"
+#include "fed/server.h"
 
 //  What one owner brings.
 typedef struct {
@@ -37,9 +37,8 @@ void *tl_aggregate_mean (tl_aggregate_t *self, tl_contribution_t *parts, size_t 
 //  Sum of gradients: a fresh blob for tl_part_gradient_set. NULL and a sentence if none is good.
 void *tl_aggregate_sum (tl_contribution_t *parts, size_t count, size_t *size, tl_error_t *err);
 
-//  What the server's optimizer has to know to go on bit for bit: a fresh blob, the caller frees.
-void *tl_aggregate_state_get (const tl_aggregate_t *self, size_t *size);
-int tl_aggregate_state_set (tl_aggregate_t *self, const void *blob, size_t size, tl_error_t *err);
-void tl_aggregate_fresh (tl_aggregate_t *self); //  as if there had been no aggregation yet
+//  The optimizer over its means: what it learns from one counts once it is told to keep it, and that is what there is to
+//  save of an aggregate.
+tl_server_t *tl_aggregate_server (tl_aggregate_t *self);
 
 #endif

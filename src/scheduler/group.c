@@ -188,12 +188,12 @@ tl_group_add (tl_scheduler_t *self, tl_group_t *group, size_t client)
 }
 
 void
-tl_group_lose (tl_scheduler_t *self, tl_group_t *group)
+tl_group_lose (tl_scheduler_t *self, tl_group_t *group, const char *why)
 {
     if (group->state == TL_GROUP_STEP) {
         tl_step_t step = s_step (self, group);
         size_t count = s_dissolve (self, group);
-        self->actions.abandoned (self->arg, &step, self->scratch, count, "the worker was lost");
+        self->actions.abandoned (self->arg, &step, self->scratch, count, why);
     }
     bool all = self->group_count == 1;
     for (size_t i = 0; i < (all ? self->config.clients : group->count) && group->awaits; i++) {
@@ -205,6 +205,7 @@ tl_group_lose (tl_scheduler_t *self, tl_group_t *group)
         self->at_line--;
     group->worker = TL_NOBODY;
     group->state = TL_GROUP_ORPHAN;
+    group->why = why;
     self->orphans++;
     self->undisturbed = false;
 }
@@ -245,6 +246,7 @@ s_members_back (tl_scheduler_t *self, tl_group_t *group)
         seat->restoring = seat->live;
         if (seat->restoring) {
             tl_run_told (self, seat);
+            tl_run_check_common (self, seat);
             self->scratch[count++] = client;
             continue;
         }
@@ -287,7 +289,8 @@ s_adopt (tl_scheduler_t *self, tl_group_t *group, size_t worker)
     if (!fresh) {
         group->awaits = s_members_back (self, group);
         self->actions.restore (self->arg, &self->common, self->scratch, group->awaits,
-                               self->group_count == 1, "the worker that held the trunk was lost");
+                               self->group_count == 1 ? TL_NOBODY : (size_t)(group - self->groups),
+                               group->why);
     }
     tl_run_equip (self, worker);
 }

@@ -58,7 +58,7 @@ s_void_trunk (tl_scheduler_t *self)
     for (size_t i = 0; i < self->group_count; i++) {
         tl_group_t *group = &self->groups[i];
         if (group->state == TL_GROUP_GATHERED && group->worker == TL_NOBODY)
-            tl_group_lose (self, group);
+            tl_group_lose (self, group, "the aggregator was lost");
         else if (group->state == TL_GROUP_GATHERED || group->state == TL_GROUP_GATHERING)
             group->state = TL_GROUP_LINE;
     }
@@ -162,6 +162,37 @@ tl_merging_void (tl_scheduler_t *self)
         s_void_clients (self);
     if (self->phase == TL_PHASE_MERGING && self->orphans)
         tl_merging_withdraw (self);
+}
+
+void
+tl_merging_undo (tl_scheduler_t *self)
+{
+    if (self->stopping) {
+        tl_run_done (self); //  what is common counts
+        return;
+    }
+    if (self->phase == TL_PHASE_SAVING)
+        tl_saving_lose (self);
+    tl_merging_lose (self);
+    self->merges[TL_MERGE_TRUNK].open = self->merges[TL_MERGE_TRUNK].awaited = false;
+    self->merges[TL_MERGE_CLIENTS].open = self->trunk_merged = false;
+    self->decided = NULL;
+    self->place = self->gathering;
+    tl_run_phase (self, TL_PHASE_PERIOD, "the aggregator left");
+    for (size_t i = 0; i < self->config.workers; i++)
+        self->posts[i].group = TL_NOBODY;
+    //  Those of no group got what was merged, too; with one group all go back with it.
+    for (size_t i = 0; i < self->config.clients && self->group_count > 1; i++) {
+        tl_seat_t *seat = &self->seats[i];
+        if (!seat->live || seat->group != TL_NOBODY)
+            continue;
+        tl_run_told (self, seat);
+        tl_run_check_common (self, seat);
+        self->actions.back (self->arg, i, self->common.step);
+    }
+    for (size_t i = 0; i < self->group_count; i++)
+        tl_group_lose (self, &self->groups[i],
+                       "the aggregator was lost before what it knows of the last merge was saved");
 }
 
 void

@@ -122,7 +122,8 @@ s_call_back (tl_scheduler_t *self)
         self->groups[seat->group].awaits++;
     }
     self->resumed = false;
-    self->actions.restore (self->arg, &self->common, self->scratch, count, true, "the run goes on");
+    self->actions.restore (self->arg, &self->common, self->scratch, count, TL_NOBODY,
+                           "the run goes on");
 }
 
 static void
@@ -146,6 +147,7 @@ s_begin (tl_scheduler_t *self, size_t groups, const size_t *worker, const size_t
         its->worker = TL_NOBODY;
         its->last = worker[i];
         its->state = TL_GROUP_ORPHAN;
+        its->why = tl_worker_lost;
         self->orphans += !self->posts[worker[i]].live;
     }
     if (self->resumed)

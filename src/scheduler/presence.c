@@ -117,10 +117,16 @@ s_can_go_back (tl_scheduler_t *self, bool good, const char *why)
 }
 
 void
-tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, bool good, const char *why)
+tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, uint64_t step, bool good,
+                              const char *why)
 {
     tl_seat_t *seat = &self->seats[client];
     seat->told &= !good;
+    if (good && seat->restoring && seat->unknown) {
+        seat->in_common = step == self->common.step;
+        seat->unknown = false;
+        tl_run_check_common (self, seat);
+    }
     if ((!seat->restoring && !seat->taking) || !s_can_go_back (self, good, why))
         return;
     s_answered (self, client);
@@ -152,7 +158,7 @@ s_lose_trunk (tl_scheduler_t *self)
     tl_merging_lose (self);
     self->decided = NULL;
     tl_run_phase (self, TL_PHASE_PERIOD, "the worker left");
-    tl_group_lose (self, &self->groups[0]);
+    tl_group_lose (self, &self->groups[0], tl_worker_lost);
 }
 
 static void
@@ -163,13 +169,13 @@ s_lose_worker (tl_scheduler_t *self, size_t index)
     switch (self->phase) {
     case TL_PHASE_PERIOD:
         if (group && group->state != TL_GROUP_GATHERED)
-            tl_group_lose (self, group);
+            tl_group_lose (self, group, tl_worker_lost);
         break;
     case TL_PHASE_MERGING:
         if (one && group)
             s_lose_trunk (self);
         else if (group && !self->trunk_merged && group->state != TL_GROUP_GATHERED) {
-            tl_group_lose (self, group);
+            tl_group_lose (self, group, tl_worker_lost);
             tl_merging_withdraw (self);
         }
         break;
@@ -247,7 +253,10 @@ tl_scheduler_aggregator_left (tl_scheduler_t *self)
     if (!self->aggregator)
         return;
     self->aggregator = self->aggregator_saving = false;
-    tl_merging_void (self);
+    if (self->merged && self->config.remembers && self->phase != TL_PHASE_DONE)
+        tl_merging_undo (self);
+    else
+        tl_merging_void (self);
     //  A step whose gradients are summed can't go on without; it is tried again when one is here.
     for (size_t i = 0; i < self->group_count && self->config.share == TL_SHARE_GRADIENT; i++) {
         tl_group_t *group = &self->groups[i];

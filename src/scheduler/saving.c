@@ -20,6 +20,7 @@ tl_saving_begin (tl_scheduler_t *self, bool last)
     self->aggregator_saving = self->aggregator;
     for (size_t i = 0; i < self->config.clients; i++) {
         self->seats[i].saving = self->seats[i].live;
+        self->seats[i].saved = false;
         self->saving += self->seats[i].live;
     }
     self->actions.save (self->arg, &self->place,
@@ -37,6 +38,8 @@ tl_saving_go (tl_scheduler_t *self)
     if (!self->failed) {
         self->common = self->pending;
         self->merged = false;
+        for (size_t i = 0; i < self->config.clients; i++)
+            self->seats[i].in_common = self->seats[i].saved;
         self->actions.common (self->arg, &self->common);
     }
     if (self->stopping || !within || !self->group_count)
@@ -80,6 +83,7 @@ tl_scheduler_client_saved (tl_scheduler_t *self, size_t client, uint64_t step, b
     if (!s_pends (self, step) || !self->seats[client].saving)
         return;
     self->seats[client].saving = false;
+    self->seats[client].saved = good;
     self->saving--;
     s_answer (self, good, why);
 }
@@ -137,7 +141,7 @@ s_void_scores (tl_scheduler_t *self)
             self->scratch[count++] = i;
     }
     self->rescore = false;
-    self->actions.restore (self->arg, &self->common, self->scratch, count, true,
+    self->actions.restore (self->arg, &self->common, self->scratch, count, TL_NOBODY,
                            "a worker was lost while clients scored their text");
 }
 

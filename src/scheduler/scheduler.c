@@ -47,7 +47,7 @@ tl_scheduler_new (const tl_scheduler_config_t *config, const tl_scheduler_action
     self->due = config->clients;
     for (size_t i = 0; i < config->clients; i++) {
         self->seats[i].group = TL_NOBODY;
-        self->seats[i].expected = true;
+        self->seats[i].expected = self->seats[i].in_common = true;
     }
     for (size_t i = 0; i < config->workers; i++)
         self->posts[i].group = TL_NOBODY;
@@ -83,10 +83,13 @@ tl_scheduler_resume (tl_scheduler_t *self, const tl_place_t *place, const bool *
     for (size_t i = 0; i < self->config.clients; i++) {
         self->seats[i].behind = true;
         self->seats[i].back_to = place->step;
+        self->seats[i].unknown = true;
         self->seats[i].expected = !expected || expected[i];
         self->due += self->seats[i].expected;
     }
 }
+
+const char tl_worker_lost[] = "the worker that held the trunk was lost";
 
 void
 tl_run_phase (tl_scheduler_t *self, tl_phase_t phase, const char *event)
@@ -145,6 +148,15 @@ tl_run_told (tl_scheduler_t *self, tl_seat_t *seat)
     if (!seat->told || self->common.step < seat->back_to)
         seat->back_to = self->common.step;
     seat->told = true;
+}
+
+void
+tl_run_check_common (tl_scheduler_t *self, tl_seat_t *seat)
+{
+    if (seat->in_common || seat->unknown || seat->stale || self->config.share == TL_SHARE_NOTHING)
+        return;
+    seat->stale = true;
+    self->stale++;
 }
 
 bool

@@ -49,6 +49,7 @@ typedef struct {
     tl_share_mode_t share;   //  federate.clients
     bool all_workers;        //  the first period waits for every worker, not for one
     bool aggregator;         //  and for the aggregator; no merge without
+    bool remembers;          //  a merge depends on those before it (federate.server)
 } tl_scheduler_config_t;
 
 //  A place in the run: what a common save must remember beside the parts' own
@@ -103,11 +104,11 @@ typedef struct {
     void (*save) (void *arg, const tl_place_t *place, size_t worker, bool last);
     void (*common) (void *arg,
                     const tl_place_t *place); //  all parts have it: it counts
-    //  These clients go back to it. all: the whole run does, the aggregator too.
+    //  These clients, of that group, go back to it. TL_NOBODY: the whole run does, the aggregator too.
     void (*restore) (void *arg, const tl_place_t *place, const size_t *clients, size_t count,
-                     bool all, const char *why);
-    //  This client was away when its group went back: its state of step or
-    //  before, nothing newer.
+                     size_t group, const char *why);
+    //  This client was away when its group went back, or is in no group: its
+    //  state of step or before, nothing newer.
     void (*back) (void *arg, size_t client, uint64_t step);
     //  Give this worker the trunk of the common save; step 0: the untrained one.
     void (*equip) (void *arg, const tl_place_t *place, size_t worker);
@@ -164,7 +165,9 @@ void tl_scheduler_client_saved (tl_scheduler_t *self, size_t client, uint64_t st
 void tl_scheduler_aggregator_saved (tl_scheduler_t *self, uint64_t step, bool good,
                                     const char *why);
 void tl_scheduler_restored (tl_scheduler_t *self, size_t worker, bool good, const char *why);
-void tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, bool good, const char *why);
+//  step: of the state that it has now, its newest up to the one it was told.
+void tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, uint64_t step, bool good,
+                                   const char *why);
 void tl_scheduler_aggregator_restored (tl_scheduler_t *self, bool good, const char *why);
 void tl_scheduler_finished (tl_scheduler_t *self, size_t client);
 //  Ends the run politely: open steps commit or, if hurry, are given up; then a

@@ -43,6 +43,7 @@ typedef struct {
     bool save_due;        //  one group: the step is to be saved
     bool given_up;        //  the open step was: that it comes to nothing is nobody's fault
     int futile;           //  times in a row that a step came to nothing though everybody was there
+    const char *why;      //  TL_GROUP_ORPHAN: what was lost
 } tl_group_t;
 
 //  A client.
@@ -57,6 +58,9 @@ typedef struct {
     bool told;        //  to go back, and it has not answered yet
     bool behind;      //  the run went back while it was away: so must it, to back_to or before
     bool stale;       //  it was away: before it takes part it needs the shared adapter
+    bool saved;       //  it has what is pending, or was last
+    bool in_common;   //  it has what the newest common save is of,
+    bool unknown;     //  or not: it will say
     size_t group;     //  TL_NOBODY: not in this period
     uint64_t back_to; //  step
 } tl_seat_t;
@@ -114,12 +118,15 @@ struct tl_scheduler {
 };
 
 //  scheduler.c
+extern const char tl_worker_lost[]; //  why a group goes back
 void tl_run_phase (tl_scheduler_t *self, tl_phase_t phase, const char *event);
 void
 tl_run_go (tl_scheduler_t *self); //  whatever can go on now, does: called at the end of each event
 void tl_run_fail (tl_scheduler_t *self, const char *format, ...)
     __attribute__ ((format (printf, 2, 3))); //  the run is going to end with that sentence
 void tl_run_told (tl_scheduler_t *self, tl_seat_t *seat); //  to go back to the common save
+//  It goes back to the common save: without what all others saved there it is stale.
+void tl_run_check_common (tl_scheduler_t *self, tl_seat_t *seat);
 bool tl_run_complete (const tl_scheduler_t *self);
 size_t tl_run_holder (const tl_scheduler_t *self, uint64_t step); //  a worker whose trunk is of it
 void tl_run_equip (tl_scheduler_t *self, size_t worker);          //  with the common save's trunk
@@ -136,7 +143,8 @@ void tl_group_go (tl_scheduler_t *self,
 void tl_group_serve (tl_scheduler_t *self, tl_group_t *group,
                      size_t worker); //  from the period's begin
 void tl_group_add (tl_scheduler_t *self, tl_group_t *group, size_t client);
-void tl_group_lose (tl_scheduler_t *self, tl_group_t *group); //  its worker is gone
+void tl_group_lose (tl_scheduler_t *self, tl_group_t *group,
+                    const char *why);        //  its trunk is gone, with its worker, say
 void tl_groups_adopt (tl_scheduler_t *self); //  orphans get the workers that are free
 void tl_group_answered (tl_scheduler_t *self,
                         tl_group_t *group); //  somebody went back: all, perhaps
@@ -148,6 +156,7 @@ void tl_merging_go (tl_scheduler_t *self);
 void tl_merging_lose (tl_scheduler_t *self);     //  the trunk that adapters belong to is gone
 void tl_merging_withdraw (tl_scheduler_t *self); //  a group must repeat first
 void tl_merging_void (tl_scheduler_t *self);     //  what was gathered is lost
+void tl_merging_undo (tl_scheduler_t *self);     //  what was merged is lost: all repeat the period
 
 //  saving.c
 void tl_saving_begin (tl_scheduler_t *self, bool last);

@@ -160,7 +160,7 @@ s_common (void *arg, const tl_place_t *place)
 }
 
 static void
-s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t count, bool all,
+s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t count, size_t group,
            const char *why)
 {
     tl_sim_t *self = arg;
@@ -170,7 +170,7 @@ s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t cou
             tl_sim_put (self, self->now + tl_sim_ms (self->spec->save_ms) + 2 * s_latency (c->kind),
                         EV_CLIENT_RESTORED, clients[i], 0, 0, c->epoch);
     }
-    if (all)
+    if (group == TL_NOBODY)
         tl_sim_put (self, self->now + tl_sim_ms (self->spec->save_ms), EV_AGGREGATOR_RESTORED, 0, 0,
                     0, 0);
 }
@@ -243,7 +243,7 @@ tl_sim_line_event (tl_sim_t *self, const tl_sim_event_t *event)
         tl_scheduler_restored (to, event->who, true, "");
         break;
     case EV_CLIENT_RESTORED:
-        tl_scheduler_client_restored (to, event->who, true, "");
+        tl_scheduler_client_restored (to, event->who, UINT64_MAX, true, "");
         break;
     case EV_AGGREGATOR_RESTORED:
         tl_scheduler_aggregator_restored (to, true, "");

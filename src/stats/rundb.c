@@ -53,8 +53,9 @@ static const struct {
      "INSERT OR REPLACE INTO steps VALUES (:step, coalesce (:group, 0), coalesce (:period, 0), "
      ":round, :time, :seconds, :members, :rows, :labels, :norm, :bytes)"},
     {"period", true,
-     "INSERT OR REPLACE INTO periods VALUES (:period, :step, :round, :time, :seconds, :groups, "
-     ":batched, :steps, :rows, :labels)"},
+     "INSERT OR REPLACE INTO periods SELECT :period, min (step), min (round), :time, "
+     ":time - min (time - coalesce (seconds, 0)), :groups, :batched, count (*), sum (rows), "
+     "sum (labels) FROM steps WHERE period = :period HAVING count (*) > 0"},
     {"decision", true,
      "INSERT INTO decisions VALUES (NULL, :time, :period, :groups, :batched, :predicted, :text, "
      ":detail)"},
@@ -64,11 +65,12 @@ static const struct {
      "'time' AND type IN ('integer', 'real')"},
     {"agreed", true, "INSERT OR REPLACE INTO agreements VALUES (:field, :value)"},
     {"save", true, "INSERT OR REPLACE INTO saves VALUES (:step, :round, :time, :place)"},
-    {"restore", false, "DELETE FROM steps WHERE step >= :step"},
-    {"restore", false, "DELETE FROM periods WHERE step > :step"},
+    {"restore", false,
+     "DELETE FROM steps WHERE step >= :step AND coalesce (:group, -1) IN (-1, grp)"},
+    {"restore", false, "DELETE FROM periods WHERE step >= :step"},
     {"restore", false, "DELETE FROM saves WHERE step > :step"},
     {"resumed", false, "DELETE FROM steps WHERE step >= :step"},
-    {"resumed", false, "DELETE FROM periods WHERE step > :step"},
+    {"resumed", false, "DELETE FROM periods WHERE step >= :step"},
     {"peer", false,
      "INSERT INTO peers SELECT :role, :name, :state, :time, :time, :state = 'here', coalesce "
      "(:bytes, 0), :why WHERE :role <> 'admin' ON CONFLICT DO UPDATE SET state = :state, "

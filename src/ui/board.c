@@ -281,7 +281,7 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
     else if (strcmp (name, "resumed") == 0 && !self->closed) {
         self->resumed = self->closed = s_count (event, "step");
         self->resumed_round = s_count (event, "round");
-    } else if (strcmp (name, "restore") == 0)
+    } else if (strcmp (name, "restore") == 0 && json_is_true (json_object_get (event, "all")))
         s_all_go_back (self, s_count (event, "step"));
     else if (strcmp (name, "restored") == 0 && index >= 0)
         s_go_back (&self->lines[index], s_count (event, "step"));

@@ -65,6 +65,23 @@ s_aggregator_average (void)
     s_killed ("{clients: average, every: 7, server: {optimizer: adam}}", "saved", 21);
 }
 
+//  It learnt from a merge, and is killed before that is saved: the period is repeated, adapters and all.
+static void
+s_aggregator_unsaved (void)
+{
+    case_spec_t spec =
+        s_case (STEPS, "{clients: average, every: 7, server: {optimizer: avgm, momentum: 0.5}}");
+    stage_t *stage = stage_new (&spec);
+    case_step_t steps[SITES * STEPS];
+    stage_undisturbed (stage, steps);
+    stage_faults (stage, "aggregator SAVE 3 kill 0");
+    part_t *up = stage_up (stage, NULL);
+    part_log (up, "the aggregator was lost before what it knows of the last merge was saved");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    s_check_same (stage);
+    stage_end (&stage);
+}
+
 static void
 s_aggregator_sync (void)
 {
@@ -100,6 +117,7 @@ main (int argc, char **argv)
 {
     static const stage_test_t tests[] = {{"aggregator_average", s_aggregator_average},
                                          {"aggregator_sync", s_aggregator_sync},
+                                         {"aggregator_unsaved", s_aggregator_unsaved},
                                          {"client", s_client},
                                          {NULL, NULL}};
     return stage_main (argc, argv, tests);

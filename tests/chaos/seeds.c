@@ -1,6 +1,8 @@
 /*  Runs with faults that a seed chooses: which actor, at the how-manieth message of which type, and what: kill -9 (and the
-    restart that follows), SIGSTOP, a delay, a message twice. Each run ends well within a minute, and all it told is bit for bit
-    the undisturbed run's up to the first step at which a member was away; its loss is in the log. A seed repeats.
+    restart that follows), SIGSTOP, a delay, a message twice. Seeds take the modes in turn. Each run ends well within a minute,
+    and all it told is bit for bit the undisturbed run's up to the first step at which a member was away, whose loss is in the
+    log, or from which the broker decided otherwise: a worker was away, or auto had measured other times. Whatever happened,
+    a client that never was away has learnt from every round's text, and run.db accounts for every round. A seed repeats.
 
         chaos_seeds [FIRST-LAST]      TRUNKLINE names trunkline_faults                              */
 
@@ -18,39 +20,60 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ROUNDS = 40, SITES = 2, PARTS = SITES + 1, MOST_STEPS = ROUNDS * SITES, FAULTS = 3 };
+enum { ROUNDS = 40, SITES = 2, WORKERS = 2, MOST_STEPS = ROUNDS * SITES, FAULTS = 3 };
+enum { MOST_PARTS = WORKERS + SITES };
+enum { BATCH, SERIAL, FANOUT, AVERAGE, AUTO, SYNC, MODES };
 
-//  What a mode's undisturbed run came to.
+//  A mode, and what its undisturbed run came to.
 typedef struct {
-    const char *mode;
-    int64_t total; //  steps
-    case_step_t steps[SITES * MOST_STEPS];
-    char *adapters[PARTS];
-    size_t sizes[PARTS];
-} baseline_t;
+    const char *name, *settings;
+    size_t workers;
+    bool aggregator;
+    bool known;                           //  the undisturbed run was made
+    int64_t total;                        //  its steps
+    case_step_t steps[SITES][MOST_STEPS]; //  by number of the step
+    uint64_t labels[SITES][ROUNDS];       //  0: the client was not in that round
+    int64_t decided[MOST_STEPS + 1];      //  s_decision, by number of the step; 0: none there
+    char *adapters[MOST_PARTS];           //  as s_part names them
+    size_t sizes[MOST_PARTS];
+} plan_t;
 
-static baseline_t s_baselines[2] = {{.mode = "batch", .total = ROUNDS},
-                                    {.mode = "serial", .total = SITES * ROUNDS}};
-static const char *const s_parts[PARTS] = {"trunk", "site-0", "site-1"};
+#define SHARED "federate: {every: 8, clients: average, server: {optimizer: adam}}\n"
+static plan_t s_plans[MODES] = {
+    [BATCH] = {"batch", "schedule: {mode: batch}\n", 1, false},
+    [SERIAL] = {"serial", "schedule: {mode: serial}\n", 1, false},
+    [FANOUT] = {"fanout", "schedule: {mode: fanout}\nfederate: {every: 8}\n", 2, true},
+    [AVERAGE] = {"fanout, average", "schedule: {mode: fanout}\n" SHARED, 2, true},
+    [AUTO] = {"auto", "schedule: {mode: auto}\nfederate: {every: 5}\n", 2, true},
+    [SYNC] = {"sync", "schedule: {mode: batch}\nfederate: {clients: sync}\n", 1, true}};
+
+//  Whose adapters are compared. Which worker has the trunk in the end is auto's to choose.
+static const char *
+s_part (const plan_t *plan, size_t i)
+{
+    static const char *const parts[] = {"site-0", "site-1", "trunk", "trunk-2"};
+    return i < SITES + (plan == &s_plans[AUTO] ? 0 : plan->workers) ? parts[i] : NULL;
+}
 
 static case_spec_t
-s_case (const baseline_t *base)
+s_case (const plan_t *plan)
 {
-    static char settings[512];
+    static char settings[640];
     snprintf (settings, sizeof settings,
               "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.05}\n"
               "train: {steps: %d, batch_size: 4, micros: 2, max_length: 64, lr: 2e-3, warmup: 3, "
-              "clip: 1.0}\nwire: {dtype: fp32}\nschedule: {mode: %s}\n"
-              "liveness: {ping_ms: 300, expire_ms: 2500}\n",
-              ROUNDS, base->mode);
+              "clip: 1.0}\nwire: {dtype: fp32}\nliveness: {ping_ms: 300, expire_ms: 2500}\n%s",
+              ROUNDS, plan->settings);
     return (case_spec_t){.model = tiny_llama (false),
                          .sites = SITES,
+                         .workers = plan->workers,
                          .examples = 16,
                          .letters = {30, 20},
-                         .steps = (uint64_t)base->total,
                          .save_every = 5,
                          .settings = settings};
 }
+
+//  --- the undisturbed run ----------------------------------------------------------------------
 
 static char *
 s_adapter (const stage_t *stage, const char *part, size_t *size)
@@ -66,15 +89,68 @@ s_adapter (const stage_t *stage, const char *part, size_t *size)
     return data;
 }
 
-static void
-s_undisturbed (baseline_t *base)
+static size_t
+s_site (const json_t *event)
 {
-    case_spec_t spec = s_case (base);
+    return strcmp (part_text (event, "name"), "site-0") != 0;
+}
+
+static bool
+s_of_broker (const json_t *event)
+{
+    return strcmp (part_text (event, "part"), "broker") == 0;
+}
+
+//  What was decided, as a number above 0.
+static int64_t
+s_decision (const json_t *event)
+{
+    return 1 + 8 * part_int (event, "groups") + part_int (event, "inside");
+}
+
+static int64_t
+s_steps_done (const part_t *up)
+{
+    int64_t steps = -1;
+    for (size_t i = 0; part_at (up, i); i++)
+        if (part_is (part_at (up, i), "done"))
+            steps = part_int (part_at (up, i), "steps");
+    return steps;
+}
+
+static void
+s_take_step (const stage_t *stage, plan_t *plan, const json_t *it)
+{
+    int64_t step = part_int (it, "step"), round = part_int (it, "round");
+    if (step < 0 || step >= MOST_STEPS || round < 0 || round >= ROUNDS)
+        stage_fail (stage, "step %lld, round %lld is none of the run's", (long long)step,
+                    (long long)round);
+    case_step_t *to = &plan->steps[s_site (it)][step];
+    to->loss = json_number_value (json_object_get (it, "loss"));
+    to->seen = true;
+    plan->labels[s_site (it)][round] = (uint64_t)part_int (it, "labels");
+}
+
+static void
+s_undisturbed (plan_t *plan)
+{
+    case_spec_t spec = s_case (plan);
     stage_t *stage = stage_new (&spec);
-    case_up (stage_case (stage), NULL, base->steps);
-    for (int i = 0; i < PARTS; i++)
-        base->adapters[i] = s_adapter (stage, s_parts[i], &base->sizes[i]);
+    unsetenv ("TL_FAULTS");
+    part_t *up = stage_up (stage, NULL);
+    stage_check (stage, part_wait (up) == 0, "code 0 of the undisturbed run");
+    for (size_t i = 0; part_at (up, i); i++) {
+        const json_t *it = part_at (up, i);
+        if (part_is (it, "step"))
+            s_take_step (stage, plan, it);
+        else if (part_is (it, "decision"))
+            plan->decided[part_int (it, "step")] = s_decision (it);
+    }
+    plan->total = s_steps_done (up);
+    for (size_t i = 0; s_part (plan, i); i++)
+        plan->adapters[i] = s_adapter (stage, s_part (plan, i), &plan->sizes[i]);
     stage_end (&stage);
+    plan->known = true;
 }
 
 //  --- what the seed chooses --------------------------------------------------------------------
@@ -90,39 +166,83 @@ s_draw (draw_t *self, uint64_t limit)
                             self->drawn++, limit);
 }
 
-//  Types that an actor receives in such a run, and how many of each it may count on (a fault beyond never comes).
+//  Types that an actor receives, and how many of each it may count on in which mode (a fault beyond never comes; 0: none).
 typedef struct {
     const char *type;
-    uint64_t most;
+    uint8_t most[MODES];
 } kind_t;
 
-static const kind_t s_broker[] = {
-    {"HELLO", 3},    {"ATTACH", 3},    {"ACTIVATION", 150}, {"GRADIENT", 150}, {"COMMIT", 78},
-    {"HIDDEN", 150}, {"GRAD_IN", 150}, {"COMMITTED", 110},  {"SAVED", 20},     {"STATE", 8},
-    {"FINISHED", 2}, {"CREDIT", 40},   {"PING", 3}};
-static const kind_t s_client[] = {{"WELCOME", 1}, {"ATTACHED", 2}, {"PLAN", 40},
-                                  {"HIDDEN", 78}, {"GRAD_IN", 78}, {"COMMITTED", 39},
-                                  {"SAVE", 8},    {"FINISH", 1},   {"CREDIT", 10}};
-static const kind_t s_worker[] = {{"WELCOME", 1},      {"ATTACHED", 2},   {"PLAN", 40},
-                                  {"ACTIVATION", 150}, {"GRADIENT", 150}, {"COMMIT", 78},
-                                  {"SAVE", 8},         {"CREDIT", 20}};
+//                         batch serial fanout average auto sync
+static const kind_t s_broker[] = {{"HELLO", {3, 3, 5, 5, 5, 4}},
+                                  {"ATTACH", {3, 3, 10, 10, 10, 8}},
+                                  {"ACTIVATION", {150, 150, 150, 150, 150, 150}},
+                                  {"GRADIENT", {150, 150, 150, 150, 150, 150}},
+                                  {"COMMIT", {78, 78, 78, 78, 78, 78}},
+                                  {"HIDDEN", {150, 150, 150, 150, 150, 150}},
+                                  {"GRAD_IN", {150, 150, 150, 150, 150, 150}},
+                                  {"COMMITTED", {110, 150, 150, 150, 140, 110}},
+                                  {"SAVED", {20, 20, 14, 14, 20, 25}},
+                                  {"STATE", {8, 8, 0, 0, 5, 8}},
+                                  {"PART", {0, 0, 9, 18, 5, 76}},
+                                  {"OUTCOME", {0, 0, 4, 9, 2, 38}},
+                                  {"MERGED", {0, 0, 4, 9, 2, 38}},
+                                  {"RESTORED", {0, 0, 8, 16, 3, 0}},
+                                  {"FINISHED", {2, 2, 2, 2, 2, 2}},
+                                  {"CREDIT", {40, 40, 40, 40, 40, 40}},
+                                  {"PING", {3, 3, 3, 3, 3, 3}}};
+static const kind_t s_client[] = {
+    {"WELCOME", {1, 1, 1, 1, 1, 1}},       {"ATTACHED", {2, 2, 2, 2, 2, 2}},
+    {"PLAN", {40, 40, 40, 40, 40, 40}},    {"HIDDEN", {78, 78, 78, 78, 78, 78}},
+    {"GRAD_IN", {78, 78, 78, 78, 78, 78}}, {"COMMITTED", {39, 39, 39, 39, 39, 39}},
+    {"SAVE", {8, 8, 5, 5, 7, 8}},          {"GATHER", {0, 0, 0, 5, 0, 0}},
+    {"MERGED", {0, 0, 0, 5, 0, 39}},       {"FINISH", {1, 1, 1, 1, 1, 1}},
+    {"CREDIT", {10, 10, 10, 10, 10, 10}}};
+static const kind_t s_worker[] = {{"WELCOME", {1, 1, 1, 1, 1, 1}},
+                                  {"ATTACHED", {2, 2, 2, 2, 2, 2}},
+                                  {"PLAN", {40, 79, 39, 39, 20, 39}},
+                                  {"ACTIVATION", {150, 150, 78, 78, 40, 150}},
+                                  {"GRADIENT", {150, 150, 78, 78, 40, 150}},
+                                  {"COMMIT", {78, 78, 39, 39, 20, 78}},
+                                  {"SAVE", {8, 8, 0, 0, 3, 8}},
+                                  {"GATHER", {0, 0, 5, 5, 1, 0}},
+                                  {"STATE", {0, 0, 4, 4, 1, 0}},
+                                  {"RESTORE", {0, 0, 4, 4, 1, 0}},
+                                  {"CREDIT", {20, 20, 20, 20, 20, 20}}};
+static const kind_t s_aggregator[] = {
+    {"WELCOME", {0, 0, 1, 1, 1, 1}}, {"ATTACHED", {0, 0, 2, 2, 2, 2}},
+    {"MERGE", {0, 0, 8, 12, 2, 39}}, {"PART", {0, 0, 9, 18, 2, 78}},
+    {"SAVE", {0, 0, 5, 5, 7, 8}},    {"CREDIT", {0, 0, 4, 8, 2, 20}}};
+
+#define OF(list) list, sizeof list / sizeof *list
+static const struct {
+    const char *name;
+    const kind_t *kinds;
+    size_t count, workers; //  workers: in modes of at least so many
+    bool aggregator;       //  only where there is one
+} s_actors[] = {
+    {"broker", OF (s_broker), 0, false},         {"worker/trunk", OF (s_worker), 0, false},
+    {"worker/trunk-2", OF (s_worker), 2, false}, {"client/site-0", OF (s_client), 0, false},
+    {"client/site-1", OF (s_client), 0, false},  {"aggregator", OF (s_aggregator), 0, true}};
+enum { ACTORS = sizeof s_actors / sizeof *s_actors };
 
 //  One fault, as tests/chaos/fault.c reads it.
 static void
-s_fault (draw_t *draw, char *text, size_t size)
+s_fault (draw_t *draw, size_t mode, char *text, size_t size)
 {
-    static const char *const actors[] = {"broker", "worker/trunk", "client/site-0",
-                                         "client/site-1"};
-    uint64_t actor = s_draw (draw, 4), action = s_draw (draw, 100);
-    const kind_t *kinds = actor == 0 ? s_broker : actor == 1 ? s_worker : s_client;
-    uint64_t count = actor == 0   ? sizeof s_broker / sizeof *s_broker
-                     : actor == 1 ? sizeof s_worker / sizeof *s_worker
-                                  : sizeof s_client / sizeof *s_client;
-    const kind_t *kind = &kinds[s_draw (draw, count)];
-    uint64_t number = 1 + s_draw (draw, kind->most);
+    const plan_t *plan = &s_plans[mode];
+    size_t actor, kind;
+    do
+        actor = s_draw (draw, ACTORS);
+    while (s_actors[actor].workers > plan->workers ||
+           (s_actors[actor].aggregator && !plan->aggregator));
+    do
+        kind = s_draw (draw, s_actors[actor].count);
+    while (!s_actors[actor].kinds[kind].most[mode]);
+    const kind_t *its = &s_actors[actor].kinds[kind];
+    uint64_t action = s_draw (draw, 100), number = 1 + s_draw (draw, its->most[mode]);
     //  Long enough to be expelled for it, or short
     uint64_t stop = action < 60 ? 100 + s_draw (draw, 1500) : 3000 + s_draw (draw, 1500);
-    snprintf (text, size, "%s %s %llu %s %llu", actors[actor], kind->type,
+    snprintf (text, size, "%s %s %llu %s %llu", s_actors[actor].name, its->type,
               (unsigned long long)number,
               action < 45   ? "kill"
               : action < 68 ? "stop"
@@ -133,79 +253,150 @@ s_fault (draw_t *draw, char *text, size_t size)
 
 //  --- what came of it --------------------------------------------------------------------------
 
-//  The first step that somebody was not in who should have been, by what the broker told; total if there is none.
+//  What the broker told of who was away, and of what it decided.
+typedef struct {
+    bool away[SITES], ever[SITES];
+    int64_t open[WORKERS]; //  the step that each worker may have open
+    size_t groups;         //  of the period
+    int64_t first; //  before this step nobody was away and all was decided as without faults
+    bool late;     //  somebody was away when it was over
+} account_t;
+
 static int64_t
-s_first_loss (const part_t *up, int64_t total)
+s_least_open (const account_t *self)
 {
-    bool away[SITES] = {false};
-    int64_t first = total, open = 0;
-    for (size_t i = 0; part_at (up, i); i++) {
-        const json_t *it = part_at (up, i);
-        if (strcmp (part_text (it, "part"), "broker") != 0)
-            continue;
-        bool peer = part_is (it, "peer") && strcmp (part_text (it, "role"), "client") == 0;
-        if (peer)
-            away[strcmp (part_text (it, "name"), "site-1") == 0] =
-                strcmp (part_text (it, "state"), "left") == 0;
-        if (part_is (it, "closed"))
-            open = part_int (it, "step") + 1;
-        else if (part_is (it, "restore"))
-            open = part_int (it, "step");
-        //  Until it is back, whatever opens is without it; what just closed was not
-        for (int k = 0; k < SITES; k++)
-            if (away[k] && open < first)
-                first = open;
-    }
-    return first;
+    int64_t least = self->open[0];
+    for (size_t i = 1; i < WORKERS; i++)
+        least = self->open[i] < least ? self->open[i] : least;
+    return least;
 }
 
 static void
-s_check_steps (const stage_t *stage, const part_t *up, const baseline_t *base, int64_t first)
+s_all_open (account_t *self, int64_t step)
+{
+    for (size_t i = 0; i < WORKERS; i++)
+        self->open[i] = step;
+}
+
+static void
+s_account (account_t *self, const plan_t *plan, const json_t *it)
+{
+    int64_t step = part_int (it, "step");
+    bool peer = part_is (it, "peer") && strcmp (part_text (it, "role"), "client") == 0;
+    if (peer) {
+        bool left = strcmp (part_text (it, "state"), "left") == 0;
+        self->away[s_site (it)] = left;
+        self->ever[s_site (it)] |= left;
+    } else if (part_is (it, "decision")) {
+        self->groups = (size_t)part_int (it, "groups");
+        s_all_open (self, step);
+        if (s_decision (it) != plan->decided[step] && step < self->first)
+            self->first = step;
+    } else if (part_is (it, "closed") && self->groups > 1)
+        self->open[strcmp (part_text (it, "worker"), "trunk") != 0] = step + 1;
+    else if (part_is (it, "closed"))
+        s_all_open (self, step + 1);
+    else if (part_is (it, "restore") || part_is (it, "resumed"))
+        s_all_open (self, step);
+    //  Until it is back, whatever opens is without it; what just closed was not
+    for (size_t k = 0; k < SITES; k++)
+        if (self->away[k] && s_least_open (self) < self->first)
+            self->first = s_least_open (self);
+    if (!part_is (it, "done"))
+        self->late = self->away[0] || self->away[1];
+}
+
+static account_t
+s_accounts (const part_t *up, const plan_t *plan)
+{
+    account_t account = {.groups = 1, .first = plan->total};
+    for (size_t i = 0; part_at (up, i); i++) {
+        const json_t *it = part_at (up, i);
+        if (s_of_broker (it))
+            s_account (&account, plan, it);
+        if (part_is (it, "done"))
+            break;
+    }
+    return account;
+}
+
+//  Up to the first step that may differ, none does.
+static void
+s_check_steps (const stage_t *stage, const part_t *up, const plan_t *plan, int64_t first)
 {
     for (size_t i = 0; part_at (up, i); i++) {
         const json_t *it = part_at (up, i);
         int64_t number = part_int (it, "step");
         if (!part_is (it, "step") || number >= first)
             continue;
-        int64_t site = strcmp (part_text (it, "name"), "site-0") != 0;
-        const case_step_t *step = &base->steps[site * base->total + number];
+        const case_step_t *step = &plan->steps[s_site (it)][number];
         double loss = json_number_value (json_object_get (it, "loss"));
-        if (loss != step->loss)
-            stage_fail (stage, "step %lld of site-%lld has loss %.17g, undisturbed %.17g",
-                        (long long)number, (long long)site, loss, step->loss);
+        if (!step->seen || loss != step->loss)
+            stage_fail (stage, "step %lld of site-%zu has loss %.17g, undisturbed %.17g",
+                        (long long)number, s_site (it), loss, step->loss);
     }
 }
 
+//  Who never was away has learnt from each round's text.
 static void
-s_check_adapters (const stage_t *stage, const baseline_t *base)
+s_check_rounds (const stage_t *stage, const part_t *up, const plan_t *plan,
+                const account_t *account)
 {
-    for (int i = 0; i < PARTS; i++) {
+    uint64_t labels[SITES][ROUNDS] = {{0}};
+    for (size_t i = 0; part_at (up, i); i++) {
+        const json_t *it = part_at (up, i);
+        int64_t round = part_int (it, "round");
+        if (part_is (it, "step") && round >= 0 && round < ROUNDS)
+            labels[s_site (it)][round] = (uint64_t)part_int (it, "labels");
+    }
+    for (size_t k = 0; k < SITES; k++)
+        for (size_t i = 0; i < ROUNDS && !account->ever[k]; i++)
+            if (labels[k][i] != plan->labels[k][i])
+                stage_fail (stage, "site-%zu learnt from %llu label tokens in round %zu, not %llu",
+                            k, (unsigned long long)labels[k][i], i,
+                            (unsigned long long)plan->labels[k][i]);
+}
+
+static void
+s_check_adapters (const stage_t *stage, const plan_t *plan)
+{
+    for (size_t i = 0; s_part (plan, i); i++) {
         size_t size;
-        char *data = s_adapter (stage, s_parts[i], &size);
-        stage_check (stage, size == base->sizes[i] && memcmp (data, base->adapters[i], size) == 0,
-                     "the adapters of the undisturbed run");
+        char *data = s_adapter (stage, s_part (plan, i), &size);
+        if (size != plan->sizes[i] || memcmp (data, plan->adapters[i], size) != 0)
+            stage_fail (stage, "%s ends with another adapter than the undisturbed run's",
+                        s_part (plan, i));
         free (data);
     }
 }
 
-//  run.db accounts for every step once.
+//  run.db accounts for every step of every group once, for every round and every period.
 static void
 s_check_db (const stage_t *stage, int64_t steps)
 {
     char *path = tl_format ("%s/runs/case/run.db", stage_case (stage)->directory);
     tl_error_t err = {0};
     tl_rundb_t *db = tl_rundb_open (path, &err);
-    json_t *rows = db ? tl_rundb_ask (db,
-                                      "SELECT count (*) AS n, max (step) + 1 AS top, (SELECT "
-                                      "complete FROM run) AS complete FROM steps",
-                                      &err)
-                      : NULL;
+    json_t *rows =
+        db ? tl_rundb_ask (
+                 db,
+                 "SELECT (SELECT max (step) + 1 FROM steps) AS top, (SELECT complete FROM run) AS "
+                 "complete, count (*) AS groups, sum (n = top - bottom + 1) AS whole, (SELECT "
+                 "count (DISTINCT round) FROM steps) AS rounds, (SELECT count (*) FROM periods) = "
+                 "count (DISTINCT period) AS periods FROM (SELECT period, grp, count (*) AS n, min "
+                 "(step) AS bottom, max (step) AS top FROM steps GROUP BY period, grp)",
+                 &err)
+           : NULL;
     const json_t *row = json_array_get (rows, 0);
-    if (!row || part_int (row, "n") != steps || part_int (row, "top") != steps ||
-        part_int (row, "complete") != 1)
-        stage_fail (stage, "run.db has %lld steps up to %lld, complete %lld; expected %lld; %s",
-                    (long long)part_int (row, "n"), (long long)part_int (row, "top"),
-                    (long long)part_int (row, "complete"), (long long)steps, err.text);
+    if (!row || part_int (row, "top") != steps || part_int (row, "complete") != 1 ||
+        part_int (row, "whole") != part_int (row, "groups") || part_int (row, "periods") != 1 ||
+        part_int (row, "rounds") != ROUNDS) {
+        char *text = json_dumps (row, 0);
+        stage_fail (stage,
+                    "run.db says %s; expected %lld steps, all groups whole, %d rounds, all periods "
+                    "and complete; %s",
+                    text ? text : "nothing", (long long)steps, ROUNDS, err.text);
+    }
     json_decref (rows);
     tl_rundb_destroy (&db);
     free (path);
@@ -232,17 +423,19 @@ static int
 s_run (uint64_t seed)
 {
     draw_t draw = {.seed = seed};
-    const baseline_t *base = &s_baselines[s_draw (&draw, 2)];
+    size_t mode = seed % MODES;
+    const plan_t *plan = &s_plans[mode];
     uint64_t faults = 1 + s_draw (&draw, FAULTS);
     char text[FAULTS * 128] = "";
     for (uint64_t i = 0; i < faults; i++) {
         size_t used = strlen (text);
         if (i)
             text[used++] = ';';
-        s_fault (&draw, text + used, sizeof text - used);
+        s_fault (&draw, mode, text + used, sizeof text - used);
     }
-    fprintf (stderr, "seed %llu, %s: %s\n", (unsigned long long)seed, base->mode, text);
-    case_spec_t spec = s_case (base);
+    int64_t began = stage_ms ();
+    fprintf (stderr, "seed %llu, %s: %s\n", (unsigned long long)seed, plan->name, text);
+    case_spec_t spec = s_case (plan);
     stage_t *stage = stage_new (&spec);
     setenv ("TL_FAULTS", text, 1);
     setenv ("TL_FAULTS_DONE", stage_case (stage)->directory, 1);
@@ -250,20 +443,23 @@ s_run (uint64_t seed)
     int code = part_wait (up);
     if (code)
         stage_fail (stage, "seed %llu ended with code %d", (unsigned long long)seed, code);
-    int64_t first = s_first_loss (up, base->total), steps = -1;
-    for (size_t i = 0; part_at (up, i); i++)
-        if (part_is (part_at (up, i), "done"))
-            steps = part_int (part_at (up, i), "steps");
-    if (first == base->total ? steps != base->total : steps > base->total || steps < ROUNDS)
-        stage_fail (stage, "seed %llu came to %lld steps of %lld", (unsigned long long)seed,
-                    (long long)steps, (long long)base->total);
-    s_check_steps (stage, up, base, first);
+    account_t account = s_accounts (up, plan);
+    int64_t steps = s_steps_done (up);
+    if (account.first == plan->total ? steps != plan->total : steps > MOST_STEPS || steps < ROUNDS)
+        stage_fail (stage, "seed %llu came to %lld steps, %lld without faults",
+                    (unsigned long long)seed, (long long)steps, (long long)plan->total);
+    s_check_steps (stage, up, plan, account.first);
+    s_check_rounds (stage, up, plan, &account);
     s_check_db (stage, steps);
-    if (first == base->total)
-        s_check_adapters (stage, base);
+    bool equal = account.first == plan->total && !account.late;
+    if (equal)
+        s_check_adapters (stage, plan);
     unsigned came = s_came (stage, faults);
     stage_end (&stage);
-    return (int)((first == base->total ? EQUAL : LESS) + came);
+    fprintf (stderr, "seed %llu: %s%lld of %lld steps equal, %u faults, %.1f s\n",
+             (unsigned long long)seed, equal ? "all adapters and " : "", (long long)account.first,
+             (long long)plan->total, came, (double)(stage_ms () - began) / 1000);
+    return (int)((equal ? EQUAL : LESS) + came);
 }
 
 int
@@ -277,10 +473,10 @@ main (int argc, char **argv)
     if (argc > 1 && !strchr (argv[1], '-'))
         to = from;
     int64_t began = stage_ms ();
-    for (int i = 0; i < 2; i++)
-        s_undisturbed (&s_baselines[i]);
     unsigned equal = 0, less = 0, failed = 0, came = 0;
     for (unsigned long long seed = from; seed <= to; seed++) {
+        if (!s_plans[seed % MODES].known)
+            s_undisturbed (&s_plans[seed % MODES]);
         //  A failure ends its own process, not the others
         fflush (NULL);
         pid_t child = fork ();
@@ -301,8 +497,8 @@ main (int argc, char **argv)
     printf ("{\"chaos_runs\": %llu, \"chaos_equal\": %u, \"chaos_logged_losses\": %u, "
             "\"chaos_failed\": %u, \"chaos_faults\": %u, \"chaos_s\": %.1f}\n",
             to - from + 1, equal, less, failed, came, (double)(stage_ms () - began) / 1000);
-    for (int i = 0; i < 2; i++)
-        for (int k = 0; k < PARTS; k++)
-            free (s_baselines[i].adapters[k]);
+    for (size_t i = 0; i < MODES; i++)
+        for (size_t k = 0; k < MOST_PARTS; k++)
+            free (s_plans[i].adapters[k]);
     return failed ? 1 : 0;
 }

@@ -448,6 +448,17 @@ stage_verb (stage_t *self, const char *verb, ...)
     return part;
 }
 
+void
+stage_faults (stage_t *self, const char *faults)
+{
+    const char *program = getenv ("TRUNKLINE_FAULTS");
+    if (!program)
+        stage_fail (self, "TRUNKLINE_FAULTS is not set: run with ctest, or set it to the program");
+    setenv ("TRUNKLINE", program, 1);
+    setenv ("TL_FAULTS", faults, 1);
+    setenv ("TL_FAULTS_DONE", self->files->directory, 1);
+}
+
 //  --- the undisturbed run
 
 static char *
@@ -556,6 +567,7 @@ stage_end (stage_t **self_p)
         free (part->err.text);
         free (part);
     }
+    unsetenv ("TL_FAULTS");
     case_destroy (&self->files);
     free (self);
     *self_p = NULL;

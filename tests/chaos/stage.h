@@ -34,6 +34,9 @@ void stage_undisturbed (stage_t *self, case_step_t *steps);
 //  True if part's adapter file is bit for bit that of the undisturbed run.
 bool stage_same (const stage_t *self, const char *part);
 
+//  What is started from now on has these faults, as tests/chaos/fault.c reads them, each once; "": none any more.
+void stage_faults (stage_t *self, const char *faults);
+
 //  --- waiting
 
 //  The next event of that name that has key with at least that value (key NULL: any). Stays the part's.

@@ -77,11 +77,11 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
             tl_assert (err.code == TL_FAILED && strlen (err.text) > 20);
         free (honest);
     }
-    if (tl_aggregate_state_set (self, data, size, &err) != 0)
+    if (tl_server_state_set (tl_aggregate_server (self), data, size, &err) != 0)
         tl_assert (err.code == TL_BAD_INPUT && strlen (err.text) > 20);
     size_t kept_size;
-    void *kept = tl_aggregate_state_get (self, &kept_size);
-    tl_assert (tl_aggregate_state_set (self, kept, kept_size, &err) == 0);
+    void *kept = tl_server_state_get (tl_aggregate_server (self), &kept_size);
+    tl_assert (tl_server_state_set (tl_aggregate_server (self), kept, kept_size, &err) == 0);
     free (kept);
     tl_aggregate_destroy (&self);
     return 0;

@@ -50,6 +50,7 @@ rig_new (size_t clients, size_t workers, size_t groups, uint64_t rounds, uint64_
     self->store[0] = START;
     for (size_t i = 0; i < RIG_CLIENTS; i++)
         self->clients[i].saves[0] = START + 1 + i;
+    self->aggregator.saves[0] = START + 100;
     return self;
 }
 
@@ -141,6 +142,10 @@ rig_aggregator (rig_t *self)
     if (self->aggregator.live)
         return;
     s_wake (&self->aggregator);
+    memset (self->learnt, 0, sizeof self->learnt);
+    if (self->ever) //  the broker reminds it
+        rig_order (&self->aggregator,
+                   (rig_order_t){.type = ORDER_RESTORE, .step = self->common.step});
     tl_scheduler_aggregator_join (self->scheduler);
 }
 
@@ -190,16 +195,21 @@ rig_close (rig_t *self, size_t worker, uint64_t labels)
     tl_scheduler_closed (self->scheduler, worker, step, labels);
 }
 
-static void
+//  The step of what it has then.
+static uint64_t
 s_restored (rig_part_t *part, uint64_t step)
 {
+    uint64_t found = 0;
     part->content = 0;
     for (uint64_t i = 0; i < RIG_STEPS; i++)
         if (i > step)
             part->saves[i] = 0;
-        else if (part->saves[i])
+        else if (part->saves[i]) {
             part->content = part->saves[i];
+            found = i;
+        }
     assert_true (part->content != 0);
+    return found;
 }
 
 static void
@@ -216,6 +226,7 @@ rig_client_does (rig_t *self, size_t client, bool good)
 {
     rig_part_t *part = &self->clients[client];
     rig_order_t order;
+    uint64_t step;
     if (!s_take (part, &order))
         return false;
     const char *why = good ? "" : "disk full";
@@ -229,8 +240,8 @@ rig_client_does (rig_t *self, size_t client, bool good)
         tl_scheduler_client_saved (self->scheduler, client, order.step, good, why);
         break;
     case ORDER_RESTORE:
-        s_restored (part, order.step);
-        tl_scheduler_client_restored (self->scheduler, client, good, why);
+        step = s_restored (part, order.step);
+        tl_scheduler_client_restored (self->scheduler, client, step, good, why);
         break;
     case ORDER_GATHER:
         s_part_arrives (self, &order, part);
@@ -238,7 +249,7 @@ rig_client_does (rig_t *self, size_t client, bool good)
         break;
     case ORDER_TAKE:
         part->content = order.content;
-        tl_scheduler_client_restored (self->scheduler, client, good, why);
+        tl_scheduler_client_restored (self->scheduler, client, order.step, good, why);
         break;
     default:
         tl_scheduler_finished (self->scheduler, client);
@@ -290,11 +301,18 @@ s_merged (rig_t *self, tl_merge_t kind, bool good)
                 ORDER_GATHER)
                 return false; //  not asked in vain
     self->merges[kind].open = false;
+    //  What it learns from a merge it keeps when that is saved: until then it may be asked again.
+    if (self->config.remembers) {
+        result = s_mix (result, self->aggregator.content, kind, 4);
+        self->learnt[kind] = result;
+    }
     if (kind == TL_MERGE_TRUNK)
         self->merged = result;
     for (size_t i = 0; i < self->config.clients && kind == TL_MERGE_CLIENTS && good; i++)
         if (self->clients[i].live && tl_scheduler_takes (self->scheduler, i))
-            rig_order (&self->clients[i], (rig_order_t){.type = ORDER_TAKE, .content = result});
+            rig_order (&self->clients[i], (rig_order_t){.type = ORDER_TAKE,
+                                                        .step = self->merges[kind].step,
+                                                        .content = result});
     rig_say (self, "merged; ");
     tl_scheduler_merged (self->scheduler, kind, self->merges[kind].step, good,
                          good ? "" : "too few parts");
@@ -311,9 +329,17 @@ rig_aggregator_does (rig_t *self, bool good)
         return s_merged (self, TL_MERGE_TRUNK, good) || s_merged (self, TL_MERGE_CLIENTS, good);
     if (order.type == ORDER_SAVE) {
         self->refused |= !good;
+        if (self->learnt[0] || self->learnt[1])
+            self->aggregator.content =
+                s_mix (self->aggregator.content, self->learnt[0], self->learnt[1], 5);
+        memset (self->learnt, 0, sizeof self->learnt);
+        self->aggregator.saves[order.step] = self->aggregator.content;
         tl_scheduler_aggregator_saved (self->scheduler, order.step, good, good ? "" : "disk full");
-    } else
+    } else {
+        s_restored (&self->aggregator, order.step);
+        memset (self->learnt, 0, sizeof self->learnt);
         tl_scheduler_aggregator_restored (self->scheduler, good, good ? "" : "no such file");
+    }
     return true;
 }
 

@@ -53,6 +53,7 @@ typedef struct {
     rig_part_t aggregator; //  orders: SAVE and RESTORE
     uint64_t store[RIG_STEPS];
     uint64_t merged;    //  the trunk as it was merged last
+    uint64_t learnt[2]; //  by the aggregator from merges that it has not saved, by kind; 0: nothing
     bool disk;          //  it is to be written,
     uint64_t disk_step; //  as that step's state
     struct {

@@ -202,10 +202,11 @@ s_common (void *arg, const tl_place_t *place)
 }
 
 static void
-s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t count, bool all,
+s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t count, size_t group,
            const char *why)
 {
     rig_t *self = arg;
+    bool all = group == TL_NOBODY;
     assert_true (strlen (why) > 0);
     assert_int_equal (place->step, self->common.step);
     size_t live = 0;

@@ -113,7 +113,8 @@ s_tables (void **state)
             " {\"event\":\"peer\",\"time\":3,\"role\":\"admin\",\"name\":\"x\",\"state\":\"left\"},"
             " {\"event\":\"decision\",\"time\":4,\"period\":1,\"groups\":2,\"batched\":true,"
             "\"predicted\":412.5,\"text\":\"fanout\",\"more\":[1]},"
-            " {\"event\":\"period\",\"time\":5,\"period\":1,\"step\":0,\"groups\":2},"
+            " {\"event\":\"period\",\"time\":5,\"period\":7,\"groups\":2,\"batched\":true},"
+            " {\"event\":\"period\",\"time\":5,\"period\":9,\"groups\":2},"
             " {\"event\":\"metrics\",\"time\":6,\"peers\":4,\"load\":0.5,\"word\":\"x\"},"
             " {\"event\":\"agreed\",\"time\":7,\"field\":\"wire.dtype\",\"value\":\"bf16\"},"
             " {\"event\":\"anything\",\"time\":8,\"x\":1}]"),
@@ -128,7 +129,10 @@ s_tables (void **state)
     s_expect (
         self, "SELECT period, groups, batched, predicted, text FROM decisions",
         "[{\"period\":1,\"groups\":2,\"batched\":1,\"predicted\":412.5,\"text\":\"fanout\"}]");
-    s_expect (self, "SELECT period, groups FROM periods", "[{\"period\":1,\"groups\":2}]");
+    //  What a period came to is what its steps say
+    s_expect (self, "SELECT * FROM periods",
+              "[{\"period\":7,\"step\":1,\"round\":1,\"time\":5.0,\"seconds\":3.0,\"groups\":2,"
+              "\"batched\":1,\"steps\":1,\"rows\":40,\"labels\":13}]");
     s_expect (self, "SELECT name, value FROM metrics",
               "[{\"name\":\"load\",\"value\":0.5},{\"name\":\"peers\",\"value\":4.0}]");
     s_expect (self, "SELECT field, value FROM agreements",
@@ -169,6 +173,27 @@ s_restore (void **state)
     s_note (self, "[{\"event\":\"done\",\"time\":5,\"code\":0,\"complete\":true},"
                   "{\"event\":\"resumed\",\"time\":6,\"step\":1,\"over\":true}]");
     s_expect (self, "SELECT ended, complete FROM run", "[{\"ended\":5.0,\"complete\":1}]");
+}
+
+//  Groups have steps of the same numbers; what one of them goes back behind is its own.
+static void
+s_groups (void **state)
+{
+    fixture_t *self = *state;
+    for (int i = 0; i < 6; i++) {
+        char *text = tl_format ("[{\"event\":\"closed\",\"time\":%d,\"step\":%d,\"group\":%d,"
+                                "\"round\":0,\"period\":0,\"labels\":1}]",
+                                i, i / 2, i % 2);
+        assert_int_equal (s_note (self, text), 0);
+        free (text);
+    }
+    assert_int_equal (s_note (self, "[{\"event\":\"restore\",\"time\":9,\"step\":1,\"group\":1}]"),
+                      0);
+    s_expect (self, "SELECT grp, count (*) AS n FROM steps GROUP BY grp",
+              "[{\"grp\":0,\"n\":3},{\"grp\":1,\"n\":1}]");
+    assert_int_equal (s_note (self, "[{\"event\":\"restore\",\"time\":9,\"step\":1,\"group\":-1}]"),
+                      0);
+    s_expect (self, "SELECT count (*) AS n FROM steps", "[{\"n\":2}]");
 }
 
 //  What is in a transaction is there after another process has died; half of one is not.
@@ -284,6 +309,7 @@ main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown (s_begin, s_setup, s_teardown),
         cmocka_unit_test_setup_teardown (s_tables, s_setup, s_teardown),
+        cmocka_unit_test_setup_teardown (s_groups, s_setup, s_teardown),
         cmocka_unit_test_setup_teardown (s_restore, s_setup, s_teardown),
         cmocka_unit_test_setup_teardown (s_whole, s_setup, s_teardown),
         cmocka_unit_test_setup_teardown (s_full, s_setup, s_teardown),
