@@ -41,6 +41,7 @@ tl_worker_forget_step (tl_worker_t *self)
     free (self->seats);
     self->seats = NULL;
     self->seat_count = self->micros = 0;
+    self->rows_from = self->gradients_from = 0;
     self->open = false;
 }
 

@@ -219,6 +219,27 @@ s_broker (const char *mode, int64_t per_round)
     stage_end (&stage);
 }
 
+//  The step that was open held one site's rows and waited for the other's. It is repeated, and they come the other way round.
+static void
+s_broker_half_a_step (void)
+{
+    case_spec_t spec = s_case (STEPS, "batch", "");
+    static case_step_t steps[SITES * SITES * STEPS];
+    spec.steps = STEPS;
+    stage_t *stage = stage_new (&spec);
+    stage_undisturbed (stage, steps);
+    //  Of two sites with two micros each the 51st ACTIVATION is the third of step 12
+    stage_faults (stage, "client/site-1 PLAN 13 delay 300;broker ACTIVATION 51 kill 0;"
+                         "client/site-0 PLAN 14 delay 300");
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "resumed", NULL, 0);
+    part_event (up, "done", "steps", STEPS);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    s_check_steps (stage, up, steps);
+    s_check_same (stage, STEPS);
+    stage_end (&stage);
+}
+
 static void
 s_broker_batch (void)
 {
@@ -376,6 +397,7 @@ main (int argc, char **argv)
         {"all_early", s_all_early},
         {"broker_batch", s_broker_batch},
         {"broker_serial", s_broker_serial},
+        {"broker_half_a_step", s_broker_half_a_step},
         {"broker_serving", s_broker_serving},
         {"stopped", s_stopped},
         {"refused", s_refused},
