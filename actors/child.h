@@ -32,6 +32,8 @@ int tl_child_start (tl_child_t *self, const char *program, const char *const *ar
                     const char *title, tl_error_t *err);
 bool tl_child_alive (const tl_child_t *self);
 bool tl_child_busy (const tl_child_t *self); //  alive, or what it said is still to be read
+//  What it has said by now is given, before its turn comes.
+void tl_child_hear (tl_child_t *self);
 void tl_child_signal (const tl_child_t *self, int signal_number);
 
 #endif

@@ -400,6 +400,10 @@ static void
 s_on_end (void *arg, int status)
 {
     tl_part_of_run_t *part = arg;
+    tl_part_of_run_t *broker = &part->supervisor->parts[0];
+    //  A part that left because the broker said that the run is over: so it did before
+    if (part != broker && s_is_broker (broker))
+        tl_child_hear (broker->child);
     s_died (part, status);
     s_check_all (part->supervisor);
 }

@@ -7,12 +7,10 @@
 #include "memory.h"
 #include "stats/rundb.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { STEPS = 30, SITES = 2 };
@@ -65,25 +63,7 @@ s_expect (const stage_t *stage, const char *sql, int64_t expected)
         stage_fail (stage, "%s: %lld, expected %lld", sql, (long long)got, (long long)expected);
 }
 
-//  --- faults -----------------------------------------------------------------------------------
-
-//  Kill -9 of all processes, at one moment: `up` can't see its children go. When it returns their ports are free.
-static void
-s_kill_all (part_t *up)
-{
-    pid_t pids[2 + SITES] = {part_child (up, "broker", ""), part_child (up, "worker", "trunk")};
-    for (int i = 0; i < SITES; i++)
-        pids[2 + i] = part_child (up, "client", i ? "site-1" : "site-0");
-    part_kill (up, SIGSTOP);
-    for (int i = 0; i < 2 + SITES; i++) {
-        struct pollfd gone = {.fd = (int)syscall (SYS_pidfd_open, pids[i], 0), .events = POLLIN};
-        kill (pids[i], SIGKILL);
-        poll (&gone, 1, 10000);
-        close (gone.fd);
-    }
-    part_kill (up, SIGKILL);
-    part_wait (up);
-}
+//  --- what came of it --------------------------------------------------------------------------
 
 //  Every step that part told of has the bits of the undisturbed run; returns how many it told.
 static size_t
@@ -110,13 +90,31 @@ s_check_steps (const stage_t *stage, const part_t *up, const case_step_t *steps)
     return seen;
 }
 
+//  Label tokens of all rounds, as the clients say: of each the last that anybody told.
+static int64_t
+s_labels (part_t *const *ups, size_t count)
+{
+    int64_t labels[SITES][STEPS] = {{0}}, sum = 0;
+    for (size_t k = 0; k < count; k++)
+        for (size_t i = 0; part_at (ups[k], i); i++) {
+            const json_t *it = part_at (ups[k], i);
+            if (part_is (it, "step"))
+                labels[strcmp (part_text (it, "name"), "site-0") != 0][part_int (it, "round")] =
+                    part_int (it, "labels");
+        }
+    for (size_t i = 0; i < SITES; i++)
+        for (size_t k = 0; k < STEPS; k++)
+            sum += labels[i][k] ? labels[i][k] : -1000000; //  it can't be missing
+    return sum;
+}
+
 static void
 s_check_same (const stage_t *stage, int64_t steps)
 {
     stage_check (stage, stage_same (stage, "trunk"), "the trunk of the undisturbed run");
     stage_check (stage, stage_same (stage, "site-0") && stage_same (stage, "site-1"),
                  "the fronts and tails of the undisturbed run");
-    s_expect (stage, "SELECT count (*) FROM steps", steps);
+    s_expect (stage, "SELECT count (DISTINCT step) FROM steps", steps);
     s_expect (stage, "SELECT max (step) + 1 FROM steps", steps);
     s_expect (stage, "SELECT complete FROM run", 1);
 }
@@ -135,14 +133,14 @@ s_all (const char *mode, int64_t per_round)
     part_t *up = stage_up (stage, NULL);
     part_event (up, "saved", "step", 10);
     part_event (up, "closed", "step", 12);
-    s_kill_all (up);
+    part_kill_all (up);
     s_check_steps (stage, up, steps);
 
     up = stage_up (stage, "--resume", NULL);
     int64_t from = part_int (part_event (up, "resumed", NULL, 0), "step");
     stage_check (stage, from >= 10 && from % 5 == 0, "from a common save");
     part_event (up, "saved", "step", from + 10);
-    s_kill_all (up);
+    part_kill_all (up);
     s_check_steps (stage, up, steps);
 
     up = stage_up (stage, "--resume", NULL);
@@ -179,7 +177,7 @@ s_all_early (void)
     stage_undisturbed (stage, steps);
     part_t *up = stage_up (stage, "--set", "checkpoint.every=1000", NULL);
     part_event (up, "closed", "step", 3);
-    s_kill_all (up);
+    part_kill_all (up);
     up = stage_up (stage, "--resume", "--set", "checkpoint.every=1000", NULL);
     part_event (up, "resumed", "step", 0);
     part_event (up, "done", "steps", STEPS);
@@ -252,6 +250,26 @@ s_broker_serial (void)
     s_broker ("serial", SITES);
 }
 
+//  `up` is slow: it sees its parts' ends, and what a broker that it started later than them said before, all at once.
+static void
+s_broker_slow_up (void)
+{
+    case_spec_t spec = s_case (STEPS, "batch", "");
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "saved", "step", 5);
+    kill (part_child (up, "broker", ""), SIGKILL);
+    part_event (up, "resumed", NULL, 0);
+    part_event (up, "closed", "step", 10);
+    pid_t worker = part_child (up, "worker", "trunk");
+    part_kill (up, SIGSTOP);
+    stage_wait_gone (worker);
+    part_kill (up, SIGCONT);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    s_expect (stage, "SELECT complete FROM run", 1);
+    stage_end (&stage);
+}
+
 //  The broker of a finished run that is served on: it serves the same trunk again.
 static void
 s_broker_serving (void)
@@ -286,6 +304,78 @@ s_broker_serving (void)
     free (answers[0]);
     free (answers[1]);
     stage_end (&stage);
+}
+
+//  --- with an aggregator
+
+//  Both, one after the other: all of it is killed, then the broker alone. equal: to the bits of the undisturbed run.
+static void
+s_both (const char *mode, const char *federate, size_t workers, bool equal)
+{
+    char *more = tl_format ("federate: %s\n", federate);
+    case_spec_t spec = s_case (STEPS, mode, more);
+    static case_step_t steps[SITES * SITES * STEPS];
+    spec.workers = workers;
+    spec.steps = equal ? STEPS : SITES * STEPS; //  auto may take turns
+    stage_t *stage = stage_new (&spec);
+    stage_undisturbed (stage, steps);
+    part_t *ups[2] = {stage_up (stage, NULL), NULL};
+    part_event (ups[0], "saved", "step", 6);
+    part_event (ups[0], "closed", "step", 8);
+    part_kill_all (ups[0]);
+    ups[1] = stage_up (stage, "--resume", NULL);
+    int64_t from = part_int (part_event (ups[1], "resumed", NULL, 0), "step");
+    stage_check (stage, from >= 6, "from a common save");
+    part_event (ups[1], "saved", "step", from + 6);
+    part_event (ups[1], "closed", "step", from + 7);
+    kill (part_child (ups[1], "broker", ""), SIGKILL);
+    part_log (ups[1], "broker was killed by signal 9 (Killed); starting it again");
+    stage_check (stage, part_int (part_event (ups[1], "resumed", NULL, 0), "step") > from,
+                 "from a later one");
+    stage_check (stage, part_wait (ups[1]) == 0, "code 0");
+    s_expect (stage, "SELECT count (DISTINCT round) FROM steps", STEPS);
+    s_expect (stage, "SELECT sum (labels) FROM steps", s_labels (ups, 2));
+    s_expect (stage, "SELECT complete FROM run", 1);
+    for (size_t i = 0; i < 2 && equal; i++)
+        s_check_steps (stage, ups[i], steps);
+    if (equal)
+        s_check_same (stage, STEPS);
+    free (more);
+    stage_end (&stage);
+}
+
+//  Two groups, so it doesn't matter which worker has which.
+static void
+s_both_fanout (void)
+{
+    s_both ("fanout", "{every: 6}", 2, true);
+}
+
+//  Average of fronts, tails and replicas, each with FedAdam's moments.
+static void
+s_both_average (void)
+{
+    s_both ("fanout", "{every: 6, clients: average, server: {optimizer: adam}}", 2, true);
+}
+
+//  One group, which is saved within periods, too.
+static void
+s_both_avgm (void)
+{
+    s_both ("batch", "{every: 7, clients: average, server: {optimizer: avgm}}", 1, true);
+}
+
+static void
+s_both_sync (void)
+{
+    s_both ("batch", "{clients: sync}", 1, true);
+}
+
+//  What auto decides hangs on what it measured: each round's text is learnt once all the same.
+static void
+s_both_auto (void)
+{
+    s_both ("auto", "{every: 5}", 2, false);
 }
 
 //  --- stopped, and continued
@@ -347,7 +437,7 @@ s_refused (void)
     };
     part_t *up = stage_up (stage, NULL);
     part_event (up, "saved", "step", 5);
-    s_kill_all (up);
+    part_kill_all (up);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         up = stage_up (stage, cases[i].option, "--set", cases[i].set, NULL);
         stage_check (stage, part_wait (up) == 4, "code 4");
@@ -398,7 +488,13 @@ main (int argc, char **argv)
         {"broker_batch", s_broker_batch},
         {"broker_serial", s_broker_serial},
         {"broker_half_a_step", s_broker_half_a_step},
+        {"broker_slow_up", s_broker_slow_up},
         {"broker_serving", s_broker_serving},
+        {"both_fanout", s_both_fanout},
+        {"both_average", s_both_average},
+        {"both_avgm", s_both_avgm},
+        {"both_sync", s_both_sync},
+        {"both_auto", s_both_auto},
         {"stopped", s_stopped},
         {"refused", s_refused},
         {NULL, NULL},

@@ -364,6 +364,27 @@ part_child (const part_t *self, const char *role, const char *name)
     return child;
 }
 
+void
+stage_wait_gone (pid_t pid)
+{
+    struct pollfd gone = {.fd = (int)syscall (SYS_pidfd_open, pid, 0), .events = POLLIN};
+    poll (&gone, 1, DEADLINE_MS);
+    close (gone.fd);
+}
+
+void
+part_kill_all (part_t *self)
+{
+    pid_t child;
+    part_kill (self, SIGSTOP);
+    while ((child = s_child (self->pid, "run "))) {
+        kill (child, SIGKILL);
+        stage_wait_gone (child);
+    }
+    part_kill (self, SIGKILL);
+    part_wait (self);
+}
+
 //  --- starting
 
 static void

@@ -70,6 +70,10 @@ int64_t stage_ms (void);
 
 pid_t part_pid (const part_t *self);
 void part_kill (const part_t *self, int signal);
+//  Kill -9 of `up` and all of its children at one moment: it can't see them go. When it returns their ports are free.
+void part_kill_all (part_t *self);
+//  Until that process has ended, whoever's child it is.
+void stage_wait_gone (pid_t pid);
 //  Pid of `up`'s child of that role and name ("" for the broker); ends the test if there is none.
 pid_t part_child (const part_t *self, const char *role, const char *name);
 
