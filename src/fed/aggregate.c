@@ -372,11 +372,22 @@ s_blob (const tl_opened_t *model, const tl_form_t *form, float *const *values, u
     return blob;
 }
 
+//  Anything since the last merge: else it only gives out again what all have, and is no step of the optimizer.
+static bool
+s_learnt (const tl_opened_t *opened, size_t count)
+{
+    bool any = false;
+    for (size_t i = 0; i < count; i++)
+        any |= opened[i].from->used && opened[i].from->labels > 0;
+    return any;
+}
+
 //  The common part: sums of the tensors, divided, and what the optimizer makes of values. self NULL: a plain sum.
 static void *
 s_combine (tl_aggregate_t *self, const tl_opened_t *opened, size_t count, const tl_opened_t *model,
            const tl_form_t *form, const double *weights, size_t *size, tl_error_t *err)
 {
+    bool optimizes = self && self->optimizes && s_learnt (opened, count);
     float **values = tl_alloc ((model->count + 1) * sizeof *values);
     uint64_t updates = 0;
     int rc = 0;
@@ -391,14 +402,14 @@ s_combine (tl_aggregate_t *self, const tl_opened_t *opened, size_t count, const 
         s_add (sums, opened, weights, count, t, many);
         for (size_t k = 0; self && k < many; k++)
             sums[k] /= weights[count];
-        if (self && s_begins (name, "value:"))
+        if (optimizes && s_begins (name, "value:"))
             tl_server_step (self->server, name, sums, many);
         for (size_t k = 0; k < many; k++)
             values[t][k] = (float)sums[k];
         if (!tl_kernels ()->all_finite (values[t], many))
             rc = tl_fail (err, TL_FAILED,
                           "%.200s of all together is beyond what fp32 holds; lower train.lr%s",
-                          name, self && self->optimizes ? " or federate.server.lr" : "");
+                          name, optimizes ? " or federate.server.lr" : "");
         free (sums);
     }
     void *blob = rc == 0 ? s_blob (model, form, values, updates, size) : NULL;
@@ -417,7 +428,8 @@ tl_aggregate_mean (tl_aggregate_t *self, tl_contribution_t *parts, size_t count,
     if (!opened)
         return NULL;
     double *weights = s_weights (parts, count);
-    tl_server_begin (self->server, model->count);
+    if (s_learnt (opened, count))
+        tl_server_begin (self->server, model->count);
     void *blob = s_combine (self, opened, count, model, &s_state, weights, size, err);
     if (!blob)
         tl_server_drop (self->server);

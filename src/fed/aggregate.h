@@ -31,7 +31,8 @@ void tl_aggregate_destroy (tl_aggregate_t **self_p);
 
 //  Weighted mean of adapters and of AdamW's m and v, with the largest count of updates: a fresh blob for
 //  tl_part_state_set, the caller frees. How the parts are shaped is what most of them say, of equals the first. With
-//  one contribution it is a copy. NULL and a sentence, and nothing changed, if fewer than quorum (at least 1) are good.
+//  one contribution it is a copy. The optimizer has no part in it if nobody has label tokens: then it only gives out
+//  again what all have. NULL and a sentence, and nothing changed, if fewer than quorum (at least 1) are good.
 void *tl_aggregate_mean (tl_aggregate_t *self, tl_contribution_t *parts, size_t count,
                          size_t quorum, size_t *size, tl_error_t *err);
 //  Sum of gradients: a fresh blob for tl_part_gradient_set. NULL and a sentence if none is good.

@@ -259,7 +259,7 @@ typedef struct {
     int64_t open[WORKERS]; //  the step that each worker may have open
     size_t groups;         //  of the period
     int64_t first; //  before this step nobody was away and all was decided as without faults
-    bool late;     //  somebody was away when it was over
+    bool late;     //  somebody was away after the last step
 } account_t;
 
 static int64_t
@@ -302,8 +302,8 @@ s_account (account_t *self, const plan_t *plan, const json_t *it)
     for (size_t k = 0; k < SITES; k++)
         if (self->away[k] && s_least_open (self) < self->first)
             self->first = s_least_open (self);
-    if (!part_is (it, "done"))
-        self->late = self->away[0] || self->away[1];
+    if (!part_is (it, "done") && s_least_open (self) >= plan->total)
+        self->late |= self->away[0] || self->away[1];
 }
 
 static account_t

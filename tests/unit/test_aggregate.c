@@ -297,6 +297,16 @@ test_avgm (void **state)
         expected += 0.5 * 0.25 * (1 - pow (0.75, n)) / (1 - 0.75);
         s_near (x, expected);
     }
+    //  A copy for who came back, after which nobody learnt anything: it moves nothing, now or later
+    sketch_t still = s_good;
+    still.value[0] = (float)x;
+    cast_t cast = {0};
+    s_bring (&cast, &still, 0);
+    assert_true (s_mean (self, &cast).value[0] == still.value[0]);
+    tl_server_keep (tl_aggregate_server (self));
+    s_clear (&cast);
+    expected += 0.5 * 0.25 * (1 - pow (0.75, 7)) / (1 - 0.75);
+    s_near (s_period (self, x, 0.25), expected);
     tl_server_fresh (tl_aggregate_server (self));
     s_near (s_period (self, 7, 1), 8);
     tl_aggregate_destroy (&self);
