@@ -398,6 +398,7 @@ tl_broker_schedule (tl_broker_t *self)
                                     .every = t->federate.every,
                                     .save_every = t->checkpoint.every,
                                     .share = s_shares[t->federate.clients],
+                                    .start = t->schedule.start,
                                     .all_workers = tl_broker_needs_all_workers (t),
                                     .aggregator = tl_topology_aggregates (t),
                                     .remembers = t->federate.server.optimizer != TL_SERVER_NONE};

@@ -105,7 +105,10 @@ s_say_missing (tl_broker_t *self)
     tl_session_t *aggregator = tl_sessions_aggregator (&self->sessions);
     if (tl_topology_aggregates (t) && !(aggregator && aggregator->ready))
         snprintf (names + used, sizeof names - used, "%sthe aggregator", used ? " and " : "");
-    if (*names)
+    if (*names && t->schedule.start)
+        tl_info ("waiting for %s; %zu client%s begin", names, t->schedule.start,
+                 t->schedule.start == 1 ? "" : "s");
+    else if (*names)
         tl_info ("waiting for %s", names);
 }
 

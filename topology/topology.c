@@ -259,6 +259,16 @@ static int
 s_check_federation (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
 {
     bool sync = self->federate.clients == TL_CLIENTS_SYNC;
+    //  One PLAN names all members of a step, one MERGE all whose parts are averaged (messages.def).
+    enum { MOST_MEMBERS = 4096 };
+    bool alone =
+        self->schedule.mode == TL_MODE_SERIAL && self->federate.clients == TL_CLIENTS_PERSONAL;
+    if (self->client_count > MOST_MEMBERS && !alone)
+        return s_complain (self, root, "clients", err,
+                           "%zu clients are more than the %d that a step or an average can have; "
+                           "use fewer, or schedule.mode serial with federate.clients personal; "
+                           "`trunkline simulate` knows no such limit",
+                           self->client_count, MOST_MEMBERS);
     if (sync && self->schedule.mode != TL_MODE_BATCH)
         return s_complain (self, root, "federate.clients", err,
                            "sync makes one gradient of all clients of a step, which only "
@@ -287,6 +297,11 @@ s_check_federation (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t
                            "nothing is averaged with these settings; remove it, or set "
                            "federate.clients: average");
     }
+    if (self->schedule.start > self->client_count)
+        return s_complain (self, root, "schedule.start", err,
+                           "%zu clients can't come where there %s %zu; use at most that",
+                           self->schedule.start, self->client_count == 1 ? "is" : "are",
+                           self->client_count);
     if (self->federate.quorum > self->client_count)
         return s_complain (self, root, "federate.quorum", err,
                            "%zu parts can't come from %zu client%s; use at most that",

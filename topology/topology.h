@@ -97,6 +97,7 @@ typedef struct {
     } train;
     struct {
         tl_mode_t mode;
+        size_t start;      //  clients that the first step waits for; 0: all
         double hysteresis; //  auto: a change must promise that much more, 0.03 = 3 %
     } schedule;
     struct {

@@ -17,7 +17,8 @@ s_missing (const tl_scheduler_t *self, size_t able)
     const tl_scheduler_config_t *config = &self->config;
     if (!self->live_workers || (!able && !tl_run_complete (self)))
         return true;
-    return !self->started && (self->due > 0 || (config->aggregator && !self->aggregator) ||
+    bool few = config->start && !self->resumed ? self->live < config->start : self->due > 0;
+    return !self->started && (few || (config->aggregator && !self->aggregator) ||
                               (config->all_workers && self->live_workers < config->workers));
 }
 

@@ -47,6 +47,7 @@ typedef struct {
     const uint64_t *limits;  //  [clients] rounds that each takes part in at most;
                              //  NULL: all of them
     tl_share_mode_t share;   //  federate.clients
+    size_t start;            //  the first step waits for so many clients; 0: for all
     bool all_workers;        //  the first period waits for every worker, not for one
     bool aggregator;         //  and for the aggregator; no merge without
     bool remembers;          //  a merge depends on those before it (federate.server)

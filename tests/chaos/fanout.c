@@ -103,6 +103,24 @@ s_worker_late (void)
     s_lost ("worker", "trunk", 2 * EVERY + 5);
 }
 
+//  A worker sleeps when its replica is asked for, longer than the deadline: the merge goes on with the other's, names it, and
+//  it gets the result like everybody.
+static void
+s_worker_asleep (void)
+{
+    case_spec_t spec = s_case (2, STEPS, "fanout");
+    stage_t *stage = stage_new (&spec);
+    stage_faults (stage, "worker/trunk-2 GATHER 2 stop 1200");
+    part_t *up = stage_up (stage, "--set", "federate.deadline_s=0.2", NULL);
+    part_log (up, "trunk-2 is left out: its part did not come in time");
+    const json_t *done = part_event (up, "done", NULL, 0);
+    stage_check (stage, part_int (done, "steps") == STEPS && part_int (done, "code") == 0,
+                 "all steps");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_check (stage, part_count (up, "restore") == 0, "nobody goes back");
+    stage_end (&stage);
+}
+
 static void
 s_aggregator (void)
 {
@@ -158,12 +176,10 @@ s_client_sync (void)
 int
 main (int argc, char **argv)
 {
-    static const stage_test_t tests[] = {{"groups", s_groups},
-                                         {"worker_early", s_worker_early},
-                                         {"worker_late", s_worker_late},
-                                         {"aggregator", s_aggregator},
-                                         {"client_average", s_client_average},
-                                         {"client_sync", s_client_sync},
-                                         {NULL, NULL}};
+    static const stage_test_t tests[] = {
+        {"groups", s_groups},           {"worker_early", s_worker_early},
+        {"worker_late", s_worker_late}, {"worker_asleep", s_worker_asleep},
+        {"aggregator", s_aggregator},   {"client_average", s_client_average},
+        {"client_sync", s_client_sync}, {NULL, NULL}};
     return stage_main (argc, argv, tests);
 }

@@ -4,9 +4,11 @@
         TL_FAULTS="worker/trunk GRADIENT 7 kill 0;broker COMMITTED 3 stop 800"   TL_FAULTS_DONE=DIRECTORY
 
     kill: SIGKILL, before the message is looked at. stop: SIGSTOP, and SIGCONT after so many ms. delay: everything that comes
-    to this actor waits so long. twice: the message is received twice. A file in the directory marks a fault as done, as the
-    process that did it may be gone and its successor counts anew.                                   */
+    to this actor waits so long. twice: the message is received twice. nan, shape, cut, labels: its author sent a PART that
+    is well-formed on the wire and wrong inside. A file in the directory marks a fault as done, as the process that did it may
+    be gone and its successor counts anew.                                                           */
 
+#include "hash.h"
 #include "log.h"
 #include "messages/messages.h"
 #include "net/socket.h"
@@ -16,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -79,6 +82,7 @@ s_stop (unsigned long ms)
 {
     pid_t self = getpid (), waker = fork ();
     if (waker == 0) {
+        prctl (PR_SET_PDEATHSIG, SIGKILL); //  who was woken by another hand needs none
         s_wait (ms);
         kill (self, SIGCONT);
         _exit (0);
@@ -101,8 +105,61 @@ s_twice (tl_socket_t *socket, const tl_packet_t *packet)
     zmq_msg_copy (&s_again.packet.payload, (zmq_msg_t *)&packet->payload);
 }
 
+//  The first shape of two numbers in the blob's table of tensors, the other way round.
 static void
-s_do (const fault_t *fault, tl_socket_t *socket, const tl_packet_t *packet)
+s_transpose (char *blob)
+{
+    char *shape = strstr (blob + 8, "\"shape\":["), text[32];
+    int rows, columns, size = 0;
+    while (shape &&
+           (sscanf (shape, "\"shape\":[%d,%d%n", &rows, &columns, &size) != 2 || rows == columns))
+        shape = strstr (shape + 1, "\"shape\":[");
+    if (!shape)
+        abort ();
+    snprintf (text, sizeof text, "\"shape\":[%d,%d", columns, rows);
+    memcpy (shape, text, (size_t)size); //  as many digits
+}
+
+//  The packet becomes one that a hostile author might send: its descriptor and checksum are right.
+static void
+s_spoil (const char *how, tl_packet_t *packet)
+{
+    static const unsigned char nan[4] = {0, 0, 0xc0, 0x7f};
+    tl_message_t message;
+    tl_error_t err;
+    size_t size = zmq_msg_size (&packet->payload);
+    char *blob = malloc (size + 1);
+    memcpy (blob, zmq_msg_data (&packet->payload), size);
+    blob[size] = 0;
+    if (tl_message_decode (&message, zmq_msg_data (&packet->envelope),
+                           zmq_msg_size (&packet->envelope), &err) ||
+        message.type != TL_PART || message.body.part.tensor.bytes != size)
+        abort ();
+    tl_tensor_wire_t *tensor = &message.body.part.tensor;
+    if (strcmp (how, "nan") == 0)
+        memcpy (blob + size - sizeof nan, nan, sizeof nan);
+    else if (strcmp (how, "shape") == 0)
+        s_transpose (blob);
+    else if (strcmp (how, "cut") == 0)
+        size -= 4;
+    else
+        message.body.part.labels = (uint64_t)1 << 40;
+    tensor->bytes = tensor->rows = tensor->size = size;
+    tensor->checksum = tl_hash64 (blob, size);
+    zmq_msg_close (&packet->payload);
+    zmq_msg_init_size (&packet->payload, size);
+    memcpy (zmq_msg_data (&packet->payload), blob, size);
+    void *envelope = tl_message_encode (&message, &size);
+    zmq_msg_close (&packet->envelope);
+    zmq_msg_init_size (&packet->envelope, size);
+    memcpy (zmq_msg_data (&packet->envelope), envelope, size);
+    free (envelope);
+    tl_message_clear (&message);
+    free (blob);
+}
+
+static void
+s_do (const fault_t *fault, tl_socket_t *socket, tl_packet_t *packet)
 {
     tl_warn ("fault: %s at %s %lu, %lu ms", fault->action, fault->type, fault->number, fault->ms);
     if (strcmp (fault->action, "kill") == 0)
@@ -111,8 +168,10 @@ s_do (const fault_t *fault, tl_socket_t *socket, const tl_packet_t *packet)
         s_stop (fault->ms);
     else if (strcmp (fault->action, "delay") == 0)
         s_wait (fault->ms);
-    else
+    else if (strcmp (fault->action, "twice") == 0)
         s_twice (socket, packet);
+    else
+        s_spoil (fault->action, packet);
 }
 
 static int

@@ -3,8 +3,12 @@
 
 #include "chaos/stage.h"
 
+#include "file.h"
+#include "memory.h"
+
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { SITES = 3, STEPS = 60 };
@@ -88,6 +92,155 @@ s_aggregator_sync (void)
     s_killed ("{clients: sync}", "closed", 17);
 }
 
+static void
+s_check_equal (const stage_t *stage)
+{
+    char *text[SITES];
+    size_t size[SITES];
+    tl_error_t err;
+    for (size_t i = 0; i < SITES; i++) {
+        char *path = tl_format ("%s/runs/case/site-%zu/adapter/adapter_model.safetensors",
+                                stage_case (stage)->directory, i);
+        text[i] = tl_file_read (path, 1 << 26, &size[i], &err);
+        stage_check (stage, text[i] != NULL, err.text);
+        stage_check (stage, size[i] == size[0] && memcmp (text[i], text[0], size[0]) == 0,
+                     "all clients end with one adapter");
+        free (path);
+    }
+    for (size_t i = 0; i < SITES; i++)
+        free (text[i]);
+}
+
+//  What is not finite, not shaped as the others', not whole, or heavier than its steps: left out by name, and the run goes on.
+static void
+s_spoiled (void)
+{
+    static const struct {
+        const char *action, *words;
+    } cases[] = {{"nan", "not finite"},
+                 {"shape", "has shape [32, 4], that of site-"},
+                 {"cut", "is left out: "},
+                 {"labels", "label tokens, more than a period can hold"}};
+    case_spec_t spec = s_case (STEPS, "{clients: average, every: 7, quorum: 2}");
+    stage_t *stage = stage_new (&spec);
+    char *faults = tl_strdup ("");
+    for (size_t i = 0; i < 4; i++) {
+        //  One of the three of each merge
+        char *more = tl_format ("%s%saggregator PART %zu %s 0", faults, i ? ";" : "",
+                                3 * i + 1 + i % 3, cases[i].action);
+        free (faults);
+        faults = more;
+    }
+    stage_faults (stage, faults);
+    free (faults);
+    part_t *up = stage_up (stage, NULL);
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *merged = part_event (up, "merged", "step", 7 * (int64_t)i);
+        const char *text = part_text (merged, "text");
+        if (!strstr (text, " is left out: ") || !strstr (text, "site-") ||
+            !strstr (text, cases[i].words) || !json_is_true (json_object_get (merged, "good")))
+            stage_fail (stage, "%s: the merge came to \"%s\", expected \"%s\"", cases[i].action,
+                        text, cases[i].words);
+    }
+    stage_check (stage, part_int (part_event (up, "done", NULL, 0), "steps") == STEPS, "all steps");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    s_check_equal (stage);
+    stage_end (&stage);
+}
+
+//  A client is asleep when the others hand in their parts, for longer than the deadline: they go on without its part, it is
+//  named, and it gets what they came to.
+static void
+s_late (void)
+{
+    case_spec_t spec = s_case (STEPS, "{clients: average, every: 10, quorum: 2, deadline_s: 0.2}");
+    stage_t *stage = stage_new (&spec);
+    stage_faults (stage, "client/site-1 GATHER 2 stop 1200");
+    part_t *up = stage_up (stage, NULL);
+    part_log (up, "site-1 is left out: its part did not come in time");
+    stage_check (stage, part_int (part_event (up, "done", NULL, 0), "steps") == STEPS, "all steps");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_check (stage, !strstr (part_err (up), "left step"), "it never left");
+    s_check_equal (stage);
+    stage_end (&stage);
+}
+
+//  Fewer than the quorum: the deadline doesn't make it a merge; it waits for enough.
+static void
+s_late_quorum (void)
+{
+    case_spec_t spec = s_case (20, "{clients: average, every: 10, quorum: 3, deadline_s: 0.2}");
+    stage_t *stage = stage_new (&spec);
+    stage_faults (stage, "client/site-1 GATHER 1 stop 1200");
+    part_t *up = stage_up (stage, NULL);
+    for (int64_t step = 0; step <= 10; step += 10)
+        stage_check (stage, !*part_text (part_event (up, "merged", "step", step), "text"),
+                     "nobody is left out");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    s_check_equal (stage);
+    stage_end (&stage);
+}
+
+//  The run begins with two of three. The third comes for the first time when it is well under way: it takes part from then on,
+//  where adapters are shared with the one that the others have come to.
+static void
+s_joins_as (const char *federate, bool shared)
+{
+    enum { LONG = 160 };
+    case_spec_t spec = s_case (LONG, federate);
+    stage_t *stage = stage_new (&spec);
+    stage_faults (stage, "client/site-2 WELCOME 1 stop 60000");
+    part_t *up = stage_up (stage, "--set", "schedule.start=2", NULL);
+    int64_t closed = part_int (part_event (up, "closed", "step", 12), "step");
+    kill (part_child (up, "client", "site-2"), SIGCONT);
+    const json_t *first = part_event_of (up, "step", "part", "client/site-2");
+    if (part_int (first, "round") <= closed)
+        stage_fail (stage, "its first round is %lld, and %lld were over",
+                    (long long)part_int (first, "round"), (long long)closed);
+    stage_check (stage, part_int (part_event (up, "done", NULL, 0), "steps") == LONG, "all steps");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    size_t with = 0;
+    for (size_t i = 0; part_at (up, i); i++)
+        with += part_is (part_at (up, i), "closed") && part_int (part_at (up, i), "members") == 3;
+    stage_check (stage, with >= 1, "steps of all three");
+    if (shared)
+        s_check_equal (stage);
+    stage_end (&stage);
+}
+
+static void
+s_joins (void)
+{
+    s_joins_as ("{clients: personal}", false);
+}
+
+static void
+s_joins_average (void)
+{
+    s_joins_as ("{clients: average, every: 10}", true);
+}
+
+static void
+s_joins_sync (void)
+{
+    s_joins_as ("{clients: sync}", true);
+}
+
+//  Told to leave in the middle of a period, it leaves: its steps' part stays in the trunk, nobody waits for it at the line.
+static void
+s_leaves (void)
+{
+    case_spec_t spec = s_case (STEPS, "{clients: average, every: 10, quorum: 2}");
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "merged", "step", 10);
+    kill (part_child (up, "client", "site-1"), SIGTERM);
+    part_log (up, "client/site-1 has left");
+    stage_check (stage, part_int (part_event (up, "done", NULL, 0), "steps") == STEPS, "all steps");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_end (&stage);
+}
+
 //  Two of three are enough: the run goes on without the one that was killed, and it gets the average when it is back.
 static void
 s_client (void)
@@ -119,6 +272,13 @@ main (int argc, char **argv)
                                          {"aggregator_sync", s_aggregator_sync},
                                          {"aggregator_unsaved", s_aggregator_unsaved},
                                          {"client", s_client},
+                                         {"joins", s_joins},
+                                         {"joins_average", s_joins_average},
+                                         {"joins_sync", s_joins_sync},
+                                         {"leaves", s_leaves},
+                                         {"spoiled", s_spoiled},
+                                         {"late", s_late},
+                                         {"late_quorum", s_late_quorum},
                                          {NULL, NULL}};
     return stage_main (argc, argv, tests);
 }

@@ -295,6 +295,8 @@ test_federation (void **state)
                "is nothing to hold; remove it");
     s_refused (GOOD "federate: {quorum: 9}\n", NULL,
                ":6:20: federate.quorum: 9 parts can't come from 1 client; use at most that");
+    s_refused (GOOD "schedule: {start: 2}\n", NULL,
+               ":6:19: schedule.start: 2 clients can't come where there is 1; use at most that");
     self = s_good (GOOD "split: none\nfederate: {clients: average}\nschedule: {mode: batch}\n",
                    NULL, 0);
     assert_true (self->split.none && self->split.front == 1);
@@ -442,6 +444,15 @@ test_synthetic (void **state)
     s_refused (SYNTHETIC, "federate.clients=average",
                "--set federate.clients: synthetic clients hold nothing to average or sum; use "
                "personal");
+    //  No step can name more; taking turns none needs to
+    s_refused (SYNTHETIC, "clients.0.count=4096",
+               ":5:1: clients: 4097 clients are more than the 4096 that a step or an average can "
+               "have; use fewer, or schedule.mode serial with federate.clients personal; "
+               "`trunkline simulate` knows no such limit");
+    const char *turns[] = {"clients.0.count=10000", "schedule.mode=serial"};
+    self = s_good (SYNTHETIC, turns, 2);
+    assert_int_equal (self->client_count, 10001);
+    tl_topology_destroy (&self);
     s_refused (SYNTHETIC, "clients.1.name=s-07",
                "--set clients.1.name: the name 's-07' is taken by another peer; choose a name of "
                "its own");
