@@ -8,6 +8,7 @@
     Column blocks are dealt to the pool's threads; each block's sums have one order, so that bits don't depend on
     who computes it. Compiled for AVX-512 and AMX: reached only where tl_bf16_name is not NULL.          */
 
+#include "kernels/amx.h"
 #include "kernels/bf16.h"
 #include "kernels/pool.h"
 
@@ -29,21 +30,6 @@ s_up (size_t count, size_t to)
 
 //  ---------------------------------------------------------------------------------------------
 //  Blocks
-
-static void
-s_amx_configure (void)
-{
-    struct {
-        uint8_t palette, start, reserved[14];
-        uint16_t columns[16]; //  bytes
-        uint8_t rows[16];
-    } config = {.palette = 1};
-    for (size_t tile = 0; tile < 8; tile++) {
-        config.columns[tile] = 64;
-        config.rows[tile] = 16;
-    }
-    _tile_loadconfig (&config);
-}
 
 static void
 s_amx_block (float *c, const uint16_t *const left[2], size_t stride, const uint16_t *const right[2],
@@ -98,13 +84,12 @@ s_avx512_block (float *c, const uint16_t *const left[2], size_t stride,
     }
 }
 
-//  Tile registers belong to a thread and cost a context switch while they are in use.
 static s_block_fn *
 s_begin (void)
 {
     if (!tl_bf16_uses_amx ())
         return s_avx512_block;
-    s_amx_configure ();
+    tl_amx_begin ();
     return s_amx_block;
 }
 
@@ -112,38 +97,11 @@ static void
 s_end (void)
 {
     if (tl_bf16_uses_amx ())
-        _tile_release ();
+        tl_amx_end ();
 }
 
 //  ---------------------------------------------------------------------------------------------
 //  Rearranging
-
-//  16 rows of 16 dwords become columns.
-static void
-s_transpose (__m512i r[16])
-{
-    __m512i t[16];
-    for (size_t i = 0; i < 8; i++) {
-        t[2 * i] = _mm512_unpacklo_epi32 (r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_epi32 (r[2 * i], r[2 * i + 1]);
-    }
-    for (size_t i = 0; i < 4; i++) {
-        r[4 * i] = _mm512_unpacklo_epi64 (t[4 * i], t[4 * i + 2]);
-        r[4 * i + 1] = _mm512_unpackhi_epi64 (t[4 * i], t[4 * i + 2]);
-        r[4 * i + 2] = _mm512_unpacklo_epi64 (t[4 * i + 1], t[4 * i + 3]);
-        r[4 * i + 3] = _mm512_unpackhi_epi64 (t[4 * i + 1], t[4 * i + 3]);
-    }
-    for (size_t i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_i32x4 (r[i], r[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_i32x4 (r[i], r[i + 4], 0xdd);
-        t[i + 8] = _mm512_shuffle_i32x4 (r[i + 8], r[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4 (r[i + 8], r[i + 12], 0xdd);
-    }
-    for (size_t i = 0; i < 8; i++) {
-        r[i] = _mm512_shuffle_i32x4 (t[i], t[i + 8], 0x88);
-        r[i + 8] = _mm512_shuffle_i32x4 (t[i], t[i + 8], 0xdd);
-    }
-}
 
 static __mmask16
 s_mask (size_t count)
@@ -189,7 +147,7 @@ s_pack_group (void *arg, size_t group)
                           ? s_narrow (self->x + row * self->in + k, self->in - k)
                           : _mm512_setzero_si512 ();
         }
-        s_transpose (rows);
+        tl_turn_16x16 (rows);
         for (size_t i = 0; i < S_TILE; i++)
             _mm512_storeu_si512 (to + k * S_TILE + i * S_STEP, rows[i]);
     }
@@ -221,7 +179,7 @@ s_store_transposed (const s_call_t *self, const float *c, size_t column, size_t 
     __m512i r[16];
     for (size_t i = 0; i < S_TILE; i++)
         r[i] = _mm512_loadu_si512 (c + i * S_BLOCK);
-    s_transpose (r);
+    tl_turn_16x16 (r);
     __mmask16 mask = s_mask (self->out - column);
     __m512 alpha = _mm512_set1_ps (self->alpha), beta = _mm512_set1_ps (self->beta);
     __m512 bias =

@@ -2,6 +2,28 @@
 
 #include "kernels/product.h"
 
+#ifdef TL_MAY_HAVE_AMX
+#include "kernels/bf16.h"
+#endif
+
+//  A product of a linear with so many columns and rows of weights, which alone say how it is computed.
+static void
+s_product (size_t in, size_t out, size_t m, size_t n, size_t k, double alpha, const tl_side_t *left,
+           const tl_side_t *right, double beta, real_t *c, size_t ldc, const real_t *bias)
+{
+#ifdef TL_MAY_HAVE_AMX
+    enum { S_SMALL = 32 };
+    if (in >= S_SMALL && out >= S_SMALL && tl_bf16_uses_amx ()) {
+        TL_KERNEL (product_amx) (m, n, k, alpha, left, right, beta, c, ldc, bias);
+        return;
+    }
+#else
+    (void)in;
+    (void)out;
+#endif
+    TL_KERNEL (product) (m, n, k, alpha, left, right, beta, c, ldc, bias);
+}
+
 static tl_side_t
 s_rows (const real_t *x, size_t stride)
 {
@@ -22,7 +44,7 @@ TL_KERNEL (linear_forward) (real_t *y, const real_t *x, const void *w, tl_dtype_
         return;
     }
     tl_side_t left = s_rows (x, in), right = {w, dtype, in, true};
-    TL_KERNEL (product) (n, out, in, alpha, &left, &right, beta_y, y, out, bias);
+    s_product (in, out, n, out, in, alpha, &left, &right, beta_y, y, out, bias);
 }
 
 void
@@ -33,7 +55,7 @@ TL_KERNEL (linear_backward_input) (real_t *dx, const real_t *dy, const void *w, 
         return;
     tl_assert (out > 0);
     tl_side_t left = s_rows (dy, out), right = {w, dtype, in, false};
-    TL_KERNEL (product) (n, in, out, alpha, &left, &right, beta_x, dx, in, NULL);
+    s_product (in, out, n, in, out, alpha, &left, &right, beta_x, dx, in, NULL);
 }
 
 void
@@ -45,7 +67,7 @@ TL_KERNEL (linear_backward_weight) (real_t *dw, real_t *db, const real_t *dy, co
     tl_side_t left = s_rows (dy, out), right = s_rows (x, in);
     left.transposed = true;
     if (dw)
-        TL_KERNEL (product) (out, in, n, alpha, &left, &right, 1, dw, in, NULL);
+        s_product (in, out, out, in, n, alpha, &left, &right, 1, dw, in, NULL);
     for (size_t row = 0; db && row < n; row++)
         TL_KERNEL (add) (db, dy + row * out, 1, out);
 }

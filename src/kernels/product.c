@@ -8,8 +8,8 @@
     Work is cut into pieces for the pool; a piece packs what it needs on its own stack.                   */
 
 #include "kernels/product.h"
+#include "kernels/cut.h"
 #include "kernels/loops.h"
-#include "kernels/pool.h"
 #include "kernels/tile.h"
 
 enum {
@@ -40,9 +40,8 @@ typedef struct {
     const real_t *bias; //  of the columns of what is asked for, or NULL
     real_t *c;
     size_t ldc;
-    bool turned;           //  tiles are stored transposed
-    size_t m_step, n_step; //  rows and columns of a piece
-    size_t n_pieces;
+    bool turned; //  tiles are stored transposed
+    tl_cut_t cut;
 } s_product_t;
 
 static const real_t s_zeros[S_DEEP + S_BLOCK];
@@ -215,14 +214,9 @@ s_expect (const s_product_t *self, size_t row, size_t rows, size_t column, size_
                 __builtin_prefetch (self->c + (row + i) * self->ldc + column + v * TL_LANES, 1);
 }
 
-//  What a piece works on: rows and columns of the product as it is computed.
-typedef struct {
-    size_t row, row_end, column, column_end;
-} s_range_t;
-
 //  Packs the right side's step.
 static void
-s_pack (const s_product_t *self, const s_range_t *range, size_t k, size_t depth, real_t *packed)
+s_pack (const s_product_t *self, const tl_range_t *range, size_t k, size_t depth, real_t *packed)
 {
     const tl_side_t *side = &self->right;
     size_t width = range->column_end - range->column;
@@ -238,7 +232,7 @@ s_pack (const s_product_t *self, const s_range_t *range, size_t k, size_t depth,
 
 //  All tiles of a piece for one step of k.
 static void
-s_tiles (const s_product_t *self, const s_range_t *range, size_t k, size_t depth,
+s_tiles (const s_product_t *self, const tl_range_t *range, size_t k, size_t depth,
          const real_t *packed)
 {
     _Alignas(64) real_t room[S_TALL * (S_DEEP + 2 * S_BLOCK)], tile[S_PADDED * S_WIDE] = {0};
@@ -264,48 +258,13 @@ s_piece (void *arg, size_t index)
 {
     const s_product_t *self = arg;
     _Alignas(64) real_t packed[S_DEEP * S_SLIVERS * S_WIDE];
-    size_t column = index % self->n_pieces * self->n_step;
-    size_t row = index / self->n_pieces * self->m_step, step = s_depth (self->k);
-    s_range_t range = {.row = row,
-                       .row_end = self->m - row < self->m_step ? self->m : row + self->m_step,
-                       .column = column,
-                       .column_end =
-                           self->n - column < self->n_step ? self->n : column + self->n_step};
+    tl_range_t range = tl_cut_range (&self->cut, index);
+    size_t step = s_depth (self->k);
     for (size_t k = 0; k < self->k; k += step) {
         size_t depth = self->k - k < step ? self->k - k : step;
         s_pack (self, &range, k, depth, packed);
         s_tiles (self, &range, k, depth, packed);
     }
-}
-
-static size_t
-s_divide (size_t count, size_t by)
-{
-    return (count + by - 1) / by;
-}
-
-//  Cuts the columns so that a piece's packing fits its stack, columns and rows so that the last thread is done soonest.
-static void
-s_cut (s_product_t *self)
-{
-    enum { S_PACKING = 2 }; //  packing a sliver takes as long as so many tiles
-    size_t threads = (size_t)tl_pool_threads (), strips = s_divide (self->m, S_TALL);
-    //  Pieces of whole blocks, where weights come in blocks and lie side by side.
-    size_t grain = s_plain (&self->right) || self->right.transposed ? S_WIDE : S_GRAIN;
-    size_t grains = s_divide (self->n, grain), least = s_divide (self->n, S_SLIVERS * S_WIDE);
-    size_t best = SIZE_MAX;
-    for (size_t pieces = least; pieces < least + threads && pieces <= grains; pieces++)
-        for (size_t cuts = 1; cuts <= threads && cuts <= strips; cuts++) {
-            size_t wide = s_divide (grains, pieces), tall = s_divide (strips, cuts);
-            size_t rounds = s_divide (s_divide (grains, wide) * s_divide (strips, tall), threads);
-            size_t time = rounds * wide * (tall + S_PACKING);
-            if (time >= best)
-                continue;
-            best = time;
-            self->n_step = wide * grain;
-            self->m_step = tall * S_TALL;
-        }
-    self->n_pieces = s_divide (self->n, self->n_step);
 }
 
 void
@@ -334,6 +293,12 @@ TL_KERNEL (product) (size_t m, size_t n, size_t k, double alpha, const tl_side_t
         self.right = *left;
         self.right.transposed = !left->transposed;
     }
-    s_cut (&self);
-    tl_pool_run (self.n_pieces * s_divide (self.m, self.m_step), s_piece, &self);
+    //  Pieces of whole blocks, where weights come in blocks and lie side by side
+    bool plain = s_plain (&self.right) || self.right.transposed;
+    self.cut = tl_cut (&(tl_grain_t){.tall = S_TALL,
+                                     .wide = plain ? S_WIDE : S_GRAIN,
+                                     .most = S_SLIVERS * S_WIDE,
+                                     .pack_right = 2},
+                       self.m, self.n);
+    tl_pool_run (self.cut.pieces, s_piece, &self);
 }

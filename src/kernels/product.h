@@ -20,4 +20,12 @@ void TL_KERNEL (product) (size_t m, size_t n, size_t k, double alpha, const tl_s
                           const tl_side_t *right, double beta, real_t *c, size_t ldc,
                           const real_t *bias);
 
+//  The same in fp32 on AMX's tiles, where tl_bf16_uses_amx; worth it where no size is small.
+#if defined __AVX512F__ && !defined TL_IN_DOUBLE
+#define TL_MAY_HAVE_AMX
+void TL_KERNEL (product_amx) (size_t m, size_t n, size_t k, double alpha, const tl_side_t *left,
+                              const tl_side_t *right, double beta, float *c, size_t ldc,
+                              const float *bias);
+#endif
+
 #endif

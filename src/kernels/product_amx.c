@@ -1,0 +1,404 @@
+/*  product_amx: product.h's matrix product on AMX's tiles, which multiply bf16 and sum in fp32, as exact as in fp32.
+
+    A real of 24 bits is the sum of three of 8: x = h + m + l, each bf16 (h is x rounded, m the rest rounded, l what
+    is left; nothing is lost above 1e-30). Six of the nine products of two such sums are computed; the other three
+    are below 2^-25 of the result, half of what rounding the product to fp32 takes away. Values in storage types of
+    8 or 11 bits have one or two parts, and three or five products. A tile adds 32 values of k at a time, so that it
+    rounds less often than a loop does: the result is nearer to the exact one than product.c's.
+
+    Both sides are packed in parts: the left one as tiles of 16 rows x 32 values along k, the right one as tiles of
+    16 columns, pairs of neighbours along k beside each other. A piece packs its columns for one step of k, then strip
+    after strip of 32 rows, each used against all its columns. Sums run in one order that depends on k alone.
+
+    Compiled for AVX-512 and AMX: reached only where tl_bf16_uses_amx.                                        */
+
+#include "kernels/product.h"
+
+#include "kernels/amx.h"
+#include "kernels/checked.h"
+#include "kernels/cut.h"
+#include "kernels/pool.h"
+
+#include <immintrin.h>
+
+enum {
+    S_TILE = 16,   //  rows, or columns, of a tile
+    S_STEP = 32,   //  values along k in a tile
+    S_SIDE = 32,   //  rows and columns of a block: two tiles of each side
+    S_PARTS = 3,   //  that a real has
+    S_DEEP = 192,  //  values along k packed at a time: a strip of them fits the first cache
+    S_SLIVERS = 24 //  of S_SIDE columns that a piece packs, at most: they fit the second
+};
+enum {
+    S_TILE_SIZE = S_TILE * S_STEP,
+    S_PAIR_SIZE = 2 * S_TILE_SIZE,       //  both tiles of a part
+    S_STEP_SIZE = S_PARTS * S_PAIR_SIZE, //  all parts of a step
+    S_STRIP_SIZE = S_DEEP / S_STEP * S_STEP_SIZE
+};
+
+//  ---------------------------------------------------------------------------------------------
+//  Blocks
+
+//  c [32, 32] = a strip times a sliver. Whatever is turned, a result's terms are added in the same order: "other"
+//  is the side of rows, parts are those of the weights' side.
+#define S_LOAD_LEFT(part)                                                                          \
+    _tile_loadd (4, left + (part)*S_PAIR_SIZE, 64);                                                \
+    _tile_loadd (5, left + (part)*S_PAIR_SIZE + S_TILE_SIZE, 64)
+#define S_LOAD_RIGHT(part)                                                                         \
+    _tile_loadd (6, right + (part)*S_PAIR_SIZE, 64);                                               \
+    _tile_loadd (7, right + (part)*S_PAIR_SIZE + S_TILE_SIZE, 64)
+#define S_MULTIPLY()                                                                               \
+    _tile_dpbf16ps (0, 4, 6);                                                                      \
+    _tile_dpbf16ps (1, 4, 7);                                                                      \
+    _tile_dpbf16ps (2, 5, 6);                                                                      \
+    _tile_dpbf16ps (3, 5, 7)
+#define S_SUM(rows, weights)                                                                       \
+    for (; steps > 0; steps--, left += S_STEP_SIZE, right += S_STEP_SIZE) {                        \
+        weights (0);                                                                               \
+        rows (2);                                                                                  \
+        S_MULTIPLY ();                                                                             \
+        rows (1);                                                                                  \
+        S_MULTIPLY ();                                                                             \
+        rows (0);                                                                                  \
+        S_MULTIPLY ();                                                                             \
+        if (parts > 2) {                                                                           \
+            weights (2);                                                                           \
+            S_MULTIPLY ();                                                                         \
+        }                                                                                          \
+        if (parts > 1) {                                                                           \
+            weights (1);                                                                           \
+            S_MULTIPLY ();                                                                         \
+            rows (1);                                                                              \
+            S_MULTIPLY ();                                                                         \
+        }                                                                                          \
+    }
+
+static inline void
+s_block (float *c, const uint16_t *left, const uint16_t *right, size_t steps, size_t parts,
+         bool turned)
+{
+    _tile_zero (0);
+    _tile_zero (1);
+    _tile_zero (2);
+    _tile_zero (3);
+    if (turned)
+        S_SUM (S_LOAD_RIGHT, S_LOAD_LEFT)
+    else
+        S_SUM (S_LOAD_LEFT, S_LOAD_RIGHT)
+    _tile_stored (0, c, S_SIDE * 4);
+    _tile_stored (1, c + S_TILE, S_SIDE * 4);
+    _tile_stored (2, c + S_TILE * S_SIDE, S_SIDE * 4);
+    _tile_stored (3, c + S_TILE * S_SIDE + S_TILE, S_SIDE * 4);
+}
+
+#define S_DEFINE_BLOCK(name, parts, turned)                                                        \
+    static void name (float *c, const uint16_t *left, const uint16_t *right, size_t steps)         \
+    {                                                                                              \
+        s_block (c, left, right, steps, parts, turned);                                            \
+    }
+S_DEFINE_BLOCK (s_block_1, 1, false)
+S_DEFINE_BLOCK (s_block_2, 2, false)
+S_DEFINE_BLOCK (s_block_3, 3, false)
+S_DEFINE_BLOCK (s_turned_1, 1, true)
+S_DEFINE_BLOCK (s_turned_2, 2, true)
+S_DEFINE_BLOCK (s_turned_3, 3, true)
+typedef void (s_block_fn) (float *c, const uint16_t *left, const uint16_t *right, size_t steps);
+
+//  The product as it is computed, which may be the transposed one.
+typedef struct {
+    size_t m, n, k;        //  c is [m, n], or [n, m] when turned
+    tl_side_t left, right; //  [m, k], [k, n]
+    size_t parts;          //  of the side that holds weights: left if turned
+    s_block_fn *block;
+    float alpha, beta;
+    const float *bias; //  of the columns of what is asked for, or NULL
+    float *c;
+    size_t ldc;
+    bool turned;
+    tl_cut_t cut;
+} s_product_t;
+
+//  ---------------------------------------------------------------------------------------------
+//  Packing
+
+static __mmask16
+s_mask (size_t count)
+{
+    return (__mmask16)(count >= 16 ? 0xffff : (1u << count) - 1);
+}
+
+//  The next part of 16 reals as bf16 in dwords; takes it off them.
+static inline __m512i
+s_part (__m512 *rest)
+{
+    __m512i part = _mm512_cvtepu16_epi32 ((__m256i)_mm512_cvtneps_pbh (*rest));
+    *rest = _mm512_sub_ps (*rest, (__m512)_mm512_slli_epi32 (part, 16));
+    return part;
+}
+
+//  A tile of rows from 16 of its columns, and back.
+static inline void
+s_put_parts (uint16_t *to, __m512 low, __m512 high, size_t parts)
+{
+    for (size_t part = 0; part < parts; part++) {
+        __m512i even = s_part (&low), odd = s_part (&high);
+        _mm512_storeu_si512 (to + part * S_PAIR_SIZE,
+                             _mm512_or_si512 (even, _mm512_slli_epi32 (odd, 16)));
+    }
+}
+
+//  Stored rows along k, 32 values of one: pairs of neighbours beside each other.
+static inline void
+s_pack_run (uint16_t *to, const float *from, size_t parts)
+{
+    const __m512i evens =
+        _mm512_setr_epi32 (0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    __m512 a = _mm512_loadu_ps (from), b = _mm512_loadu_ps (from + 16);
+    __m512 even = _mm512_permutex2var_ps (a, evens, b);
+    __m512 odd = _mm512_permutex2var_ps (a, _mm512_add_epi32 (evens, _mm512_set1_epi32 (1)), b);
+    s_put_parts (to, even, odd, parts);
+}
+
+//  A tile's 16 rows of 16 pairs become columns.
+static void
+s_turn (uint16_t *tile)
+{
+    __m512i r[16];
+    for (size_t i = 0; i < 16; i++)
+        r[i] = _mm512_loadu_si512 (tile + i * S_STEP);
+    tl_turn_16x16 (r);
+    for (size_t i = 0; i < 16; i++)
+        _mm512_storeu_si512 (tile + i * S_STEP, r[i]);
+}
+
+static void
+s_turn_parts (uint16_t *to, size_t parts)
+{
+    for (size_t part = 0; part < parts; part++)
+        s_turn (to + part * S_PAIR_SIZE);
+}
+
+enum {
+    S_WIDEST = S_SLIVERS * S_SIDE,
+    S_VALUES = 256
+}; //  columns of a piece; the most values a block of weights has
+
+//  count values of a stored row from column on as reals: in place or, of other types, widened into room, which holds
+//  count and a block's values more on either side.
+static float *
+s_values (const tl_side_t *side, size_t row, size_t column, size_t count, float *room)
+{
+    if (side->dtype == TL_F32)
+        return (float *)side->data + row * side->stride + column;
+    size_t block = tl_dtype_block (side->dtype), first = column / block * block;
+    size_t end = (column + count + block - 1) / block * block;
+    end = end < side->stride ? end : side->stride;
+    TL_KERNEL (widen)
+    (room, tl_weight_at (side->data, side->dtype, row * side->stride + first), side->dtype,
+     end - first);
+    return room + (column - first);
+}
+
+//  The same, with zeros up to a whole step of k.
+static const float *
+s_run (const tl_side_t *side, size_t row, size_t k, size_t depth, float *room)
+{
+    float *values = s_values (side, row, k, depth, room);
+    if (depth % S_STEP == 0)
+        return values;
+    if (side->dtype == TL_F32)
+        values = memcpy (room, values, depth * sizeof *room);
+    memset (values + depth, 0, (S_STEP - depth % S_STEP) * sizeof *room);
+    return values;
+}
+
+//  A tile of every step: 16 stored rows along k, of which count are there.
+static void
+s_pack_along (uint16_t *to, const tl_side_t *side, size_t row, size_t count, size_t k, size_t depth,
+              size_t parts)
+{
+    float room[S_DEEP + 2 * S_VALUES];
+    for (size_t i = 0; i < S_TILE; i++) {
+        const float *from = i < count ? s_run (side, row + i, k, depth, room) : NULL;
+        for (size_t step = 0; step * S_STEP < depth; step++) {
+            uint16_t *at = to + step * S_STEP_SIZE + i * S_STEP;
+            if (from)
+                s_pack_run (at, from + step * S_STEP, parts);
+            else
+                for (size_t part = 0; part < parts; part++)
+                    memset (at + part * S_PAIR_SIZE, 0, 64);
+        }
+    }
+}
+
+//  Two stored rows, neighbours along k, become a row of every tile of their step. odd may be NULL: zeros.
+static void
+s_pack_across (uint16_t *to, const float *even, const float *odd, size_t width, size_t parts)
+{
+    for (size_t at = 0; at < width; at += S_TILE) {
+        __mmask16 mask = s_mask (width - at);
+        s_put_parts (to + at / S_SIDE * S_STRIP_SIZE + at % S_SIDE / S_TILE * S_TILE_SIZE,
+                     _mm512_maskz_loadu_ps (mask, even + at),
+                     odd ? _mm512_maskz_loadu_ps (mask, odd + at) : _mm512_setzero_ps (), parts);
+    }
+}
+
+//  Rows of the left side or columns of the right one, first to end, as strips. A strip's second tile that has no row is
+//  left as it is: what comes of it is not stored.
+static void
+s_pack (uint16_t *to, const tl_side_t *side, bool right, size_t first, size_t end, size_t k,
+        size_t depth, size_t parts)
+{
+    //  Left and not transposed, or right and transposed: k runs along the stored rows
+    bool along = side->transposed == right;
+    size_t steps = (depth + S_STEP - 1) / S_STEP;
+    for (size_t i = 0; !along && i < steps * S_STEP; i += 2) {
+        float room[2][S_WIDEST + 2 * S_VALUES];
+        static const float zeros[S_WIDEST];
+        const float *even = i < depth ? s_values (side, k + i, first, end - first, room[0]) : zeros;
+        const float *odd =
+            i + 1 < depth ? s_values (side, k + i + 1, first, end - first, room[1]) : NULL;
+        s_pack_across (to + i / S_STEP * S_STEP_SIZE + i % S_STEP / 2 * S_STEP, even, odd,
+                       end - first, parts);
+    }
+    for (size_t at = first; at < end; at += S_TILE) {
+        uint16_t *tile = to + (at - first) / S_SIDE * S_STRIP_SIZE +
+                         (at - first) % S_SIDE / S_TILE * S_TILE_SIZE;
+        if (along)
+            s_pack_along (tile, side, at, end - at, k, depth, parts);
+        //  The left side has rows, the right one columns
+        for (size_t step = 0; along == right && step < steps; step++)
+            s_turn_parts (tile + step * S_STEP_SIZE, parts);
+    }
+}
+
+//  ---------------------------------------------------------------------------------------------
+//  Results
+
+//  16 results of a row of c from column on, of which count are wanted.
+static inline void
+s_store_row (const s_product_t *self, float *to, __m512 sum, size_t count, float beta,
+             const float *bias)
+{
+    __mmask16 mask = s_mask (count);
+    sum = _mm512_mul_ps (sum, _mm512_set1_ps (self->alpha));
+    if (beta != 0)
+        sum = _mm512_fmadd_ps (_mm512_set1_ps (beta), _mm512_maskz_loadu_ps (mask, to), sum);
+    if (bias)
+        sum = _mm512_add_ps (sum, _mm512_maskz_loadu_ps (mask, bias));
+    _mm512_mask_storeu_ps (to, mask, sum);
+}
+
+//  A tile of a block into c, whose row and column it starts at.
+static void
+s_store_tile (const s_product_t *self, const float *tile, size_t row, size_t column, float beta,
+              bool last)
+{
+    size_t rows = self->m - row, columns = self->n - column;
+    __m512i r[16];
+    for (size_t i = 0; i < S_TILE; i++)
+        r[i] = _mm512_load_si512 (tile + i * S_SIDE);
+    if (self->turned) {
+        size_t keep = rows;
+        tl_turn_16x16 (r);
+        rows = columns;
+        columns = keep;
+        keep = row;
+        row = column;
+        column = keep;
+    }
+    const float *bias = last && self->bias ? self->bias + column : NULL;
+    for (size_t i = 0; i < S_TILE && i < rows; i++)
+        s_store_row (self, self->c + (row + i) * self->ldc + column, (__m512)r[i], columns, beta,
+                     bias);
+}
+
+static void
+s_store (const s_product_t *self, const float *c, size_t row, size_t column, float beta, bool last)
+{
+    for (size_t i = 0; i < S_SIDE && row + i < self->m; i += S_TILE)
+        for (size_t j = 0; j < S_SIDE && column + j < self->n; j += S_TILE)
+            s_store_tile (self, c + i * S_SIDE + j, row + i, column + j, beta, last);
+}
+
+//  ---------------------------------------------------------------------------------------------
+//  Pieces
+
+//  All blocks of a strip for one step of k.
+static void
+s_strip (const s_product_t *self, const tl_range_t *range, const uint16_t *left,
+         const uint16_t *packed, size_t row, size_t k, size_t depth)
+{
+    _Alignas(64) float c[S_SIDE * S_SIDE];
+    size_t steps = (depth + S_STEP - 1) / S_STEP;
+    for (size_t column = range->column; column < range->column_end; column += S_SIDE) {
+        const uint16_t *right = packed + (column - range->column) / S_SIDE * S_STRIP_SIZE;
+        self->block (c, left, right, steps);
+        s_store (self, c, row, column, k ? 1 : self->beta, k + depth == self->k);
+    }
+}
+
+static void
+s_piece (void *arg, size_t index)
+{
+    const s_product_t *self = arg;
+    _Alignas(64) uint16_t packed[S_SLIVERS * S_STRIP_SIZE], left[S_STRIP_SIZE];
+    tl_range_t range = tl_cut_range (&self->cut, index);
+    size_t left_parts = self->turned ? self->parts : S_PARTS;
+    size_t right_parts = self->turned ? S_PARTS : self->parts;
+    tl_amx_begin ();
+    for (size_t k = 0; k < self->k; k += S_DEEP) {
+        size_t depth = self->k - k < S_DEEP ? self->k - k : S_DEEP;
+        s_pack (packed, &self->right, true, range.column, range.column_end, k, depth, right_parts);
+        for (size_t row = range.row; row < range.row_end; row += S_SIDE) {
+            size_t end = range.row_end - row < S_SIDE ? range.row_end : row + S_SIDE;
+            s_pack (left, &self->left, false, row, end, k, depth, left_parts);
+            s_strip (self, &range, left, packed, row, k, depth);
+        }
+    }
+    tl_amx_end ();
+}
+
+//  Bits of a stored value, in eights.
+static size_t
+s_parts (tl_dtype_t dtype)
+{
+    return dtype == TL_BF16 ? 1 : dtype == TL_F16 ? 2 : S_PARTS;
+}
+
+void
+TL_KERNEL (product_amx) (size_t m, size_t n, size_t k, double alpha, const tl_side_t *left,
+                         const tl_side_t *right, double beta, float *c, size_t ldc,
+                         const float *bias)
+{
+    tl_assert (m > 0 && n > 0 && k > 0);
+    s_product_t self = {.m = m,
+                        .n = n,
+                        .k = k,
+                        .left = *left,
+                        .right = *right,
+                        .parts = s_parts (right->dtype),
+                        .alpha = (float)alpha,
+                        .beta = (float)beta,
+                        .bias = bias,
+                        .c = c,
+                        .ldc = ldc,
+                        //  Few rows: turning results costs less than turning weights
+                        .turned = right->transposed && m < 256};
+    if (self.turned) {
+        self.m = n;
+        self.n = m;
+        self.left = *right;
+        self.left.transposed = false;
+        self.right = *left;
+        self.right.transposed = !left->transposed;
+    }
+    static s_block_fn *const blocks[2][S_PARTS] = {{s_block_1, s_block_2, s_block_3},
+                                                   {s_turned_1, s_turned_2, s_turned_3}};
+    self.block = blocks[self.turned][self.parts - 1];
+    self.cut = tl_cut (
+        &(tl_grain_t){
+            .tall = S_SIDE, .wide = S_SIDE, .most = S_WIDEST, .pack_left = 1, .pack_right = 2},
+        self.m, self.n);
+    tl_pool_run (self.cut.pieces, s_piece, &self);
+}
