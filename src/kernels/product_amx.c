@@ -26,8 +26,8 @@ enum {
     S_STEP = 32,   //  values along k in a tile
     S_SIDE = 32,   //  rows and columns of a block: two tiles of each side
     S_PARTS = 3,   //  that a real has
-    S_DEEP = 192,  //  values along k packed at a time: a strip of them fits the first cache
-    S_SLIVERS = 24 //  of S_SIDE columns that a piece packs, at most: they fit the second
+    S_DEEP = 384,  //  values along k packed at a time: a strip of them fits the first cache
+    S_SLIVERS = 16 //  of S_SIDE columns that a piece packs, at most: they fit the second
 };
 enum {
     S_TILE_SIZE = S_TILE * S_STEP,
@@ -127,36 +127,30 @@ s_mask (size_t count)
     return (__mmask16)(count >= 16 ? 0xffff : (1u << count) - 1);
 }
 
-//  The next part of 16 reals as bf16 in dwords; takes it off them.
+//  The next part of 16 reals in the upper halves of dwords; takes it off them. The rest of a part is exact, NaN stays.
 static inline __m512i
 s_part (__m512 *rest)
 {
-    __m512i part = _mm512_cvtepu16_epi32 ((__m256i)_mm512_cvtneps_pbh (*rest));
-    *rest = _mm512_sub_ps (*rest, (__m512)_mm512_slli_epi32 (part, 16));
+    __m512i part = _mm512_and_si512 (_mm512_add_epi32 ((__m512i)*rest, _mm512_set1_epi32 (0x8000)),
+                                     _mm512_set1_epi32 (-0x10000));
+    *rest = _mm512_sub_ps (*rest, (__m512)part);
     return part;
 }
 
-//  A tile of rows from 16 of its columns, and back.
+//  16 pairs of reals as parts. Pairs are neighbours 16 apart along k: both sides have that order. The last part is what
+//  is left, of no more bits than it holds.
 static inline void
 s_put_parts (uint16_t *to, __m512 low, __m512 high, size_t parts)
 {
     for (size_t part = 0; part < parts; part++) {
-        __m512i even = s_part (&low), odd = s_part (&high);
-        _mm512_storeu_si512 (to + part * S_PAIR_SIZE,
-                             _mm512_or_si512 (even, _mm512_slli_epi32 (odd, 16)));
+        bool last = part + 1 == parts;
+        __m512i first = last ? (__m512i)low : s_part (&low);
+        __m512i second = last ? (__m512i)high : s_part (&high);
+        //  The upper halves of both: the second one's stay, the first one's go below
+        _mm512_storeu_si512 (
+            to + part * S_PAIR_SIZE,
+            _mm512_mask_blend_epi16 (0xaaaaaaaa, _mm512_srli_epi32 (first, 16), second));
     }
-}
-
-//  Stored rows along k, 32 values of one: pairs of neighbours beside each other.
-static inline void
-s_pack_run (uint16_t *to, const float *from, size_t parts)
-{
-    const __m512i evens =
-        _mm512_setr_epi32 (0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    __m512 a = _mm512_loadu_ps (from), b = _mm512_loadu_ps (from + 16);
-    __m512 even = _mm512_permutex2var_ps (a, evens, b);
-    __m512 odd = _mm512_permutex2var_ps (a, _mm512_add_epi32 (evens, _mm512_set1_epi32 (1)), b);
-    s_put_parts (to, even, odd, parts);
 }
 
 //  A tile's 16 rows of 16 pairs become columns.
@@ -212,34 +206,40 @@ s_run (const tl_side_t *side, size_t row, size_t k, size_t depth, float *room)
     return values;
 }
 
-//  A tile of every step: 16 stored rows along k, of which count are there.
+//  A tile of every step: 16 stored rows along k, of which count are there. Turned, the tile's rows are pairs along k.
 static void
 s_pack_along (uint16_t *to, const tl_side_t *side, size_t row, size_t count, size_t k, size_t depth,
-              size_t parts)
+              size_t parts, bool turn)
 {
-    float room[S_DEEP + 2 * S_VALUES];
-    for (size_t i = 0; i < S_TILE; i++) {
-        const float *from = i < count ? s_run (side, row + i, k, depth, room) : NULL;
-        for (size_t step = 0; step * S_STEP < depth; step++) {
-            uint16_t *at = to + step * S_STEP_SIZE + i * S_STEP;
-            if (from)
-                s_pack_run (at, from + step * S_STEP, parts);
-            else
-                for (size_t part = 0; part < parts; part++)
-                    memset (at + part * S_PAIR_SIZE, 0, 64);
+    static const float zeros[S_DEEP];
+    float room[S_TILE][S_DEEP + 2 * S_VALUES];
+    const float *from[S_TILE];
+    for (size_t i = 0; i < S_TILE; i++)
+        from[i] = i < count ? s_run (side, row + i, k, depth, room[i]) : zeros;
+    for (size_t step = 0; step < depth; step += S_STEP, to += S_STEP_SIZE) {
+        __m512i low[S_TILE], high[S_TILE];
+        for (size_t i = 0; i < S_TILE; i++) {
+            low[i] = _mm512_loadu_si512 (from[i] + step);
+            high[i] = _mm512_loadu_si512 (from[i] + step + 16);
         }
+        if (turn) {
+            tl_turn_16x16 (low);
+            tl_turn_16x16 (high);
+        }
+        for (size_t i = 0; i < S_TILE; i++)
+            s_put_parts (to + i * S_STEP, (__m512)low[i], (__m512)high[i], parts);
     }
 }
 
-//  Two stored rows, neighbours along k, become a row of every tile of their step. odd may be NULL: zeros.
+//  Two stored rows, 16 apart along k, become a row of every tile of their step; either may be NULL: zeros.
 static void
-s_pack_across (uint16_t *to, const float *even, const float *odd, size_t width, size_t parts)
+s_pack_across (uint16_t *to, const float *low, const float *high, size_t width, size_t parts)
 {
     for (size_t at = 0; at < width; at += S_TILE) {
         __mmask16 mask = s_mask (width - at);
         s_put_parts (to + at / S_SIDE * S_STRIP_SIZE + at % S_SIDE / S_TILE * S_TILE_SIZE,
-                     _mm512_maskz_loadu_ps (mask, even + at),
-                     odd ? _mm512_maskz_loadu_ps (mask, odd + at) : _mm512_setzero_ps (), parts);
+                     low ? _mm512_maskz_loadu_ps (mask, low + at) : _mm512_setzero_ps (),
+                     high ? _mm512_maskz_loadu_ps (mask, high + at) : _mm512_setzero_ps (), parts);
     }
 }
 
@@ -252,23 +252,26 @@ s_pack (uint16_t *to, const tl_side_t *side, bool right, size_t first, size_t en
     //  Left and not transposed, or right and transposed: k runs along the stored rows
     bool along = side->transposed == right;
     size_t steps = (depth + S_STEP - 1) / S_STEP;
-    for (size_t i = 0; !along && i < steps * S_STEP; i += 2) {
+    for (size_t i = 0; !along && i < steps * S_TILE; i++) {
         float room[2][S_WIDEST + 2 * S_VALUES];
-        static const float zeros[S_WIDEST];
-        const float *even = i < depth ? s_values (side, k + i, first, end - first, room[0]) : zeros;
-        const float *odd =
-            i + 1 < depth ? s_values (side, k + i + 1, first, end - first, room[1]) : NULL;
-        s_pack_across (to + i / S_STEP * S_STEP_SIZE + i % S_STEP / 2 * S_STEP, even, odd,
+        const float *rows[2];
+        for (size_t half = 0; half < 2; half++) {
+            size_t step = i / S_TILE * S_STEP + i % S_TILE + half * S_TILE;
+            rows[half] =
+                step < depth ? s_values (side, k + step, first, end - first, room[half]) : NULL;
+        }
+        s_pack_across (to + i / S_TILE * S_STEP_SIZE + i % S_TILE * S_STEP, rows[0], rows[1],
                        end - first, parts);
     }
+    //  The left side's tiles have rows, the right one's columns: across, a left one's is turned afterwards
     for (size_t at = first; at < end; at += S_TILE) {
         uint16_t *tile = to + (at - first) / S_SIDE * S_STRIP_SIZE +
                          (at - first) % S_SIDE / S_TILE * S_TILE_SIZE;
         if (along)
-            s_pack_along (tile, side, at, end - at, k, depth, parts);
-        //  The left side has rows, the right one columns
-        for (size_t step = 0; along == right && step < steps; step++)
-            s_turn_parts (tile + step * S_STEP_SIZE, parts);
+            s_pack_along (tile, side, at, end - at, k, depth, parts, right);
+        else
+            for (size_t step = 0; !right && step < steps; step++)
+                s_turn_parts (tile + step * S_STEP_SIZE, parts);
     }
 }
 
@@ -321,6 +324,19 @@ s_store (const s_product_t *self, const float *c, size_t row, size_t column, flo
             s_store_tile (self, c + i * S_SIDE + j, row + i, column + j, beta, last);
 }
 
+//  A block's place is on its way into the cache while the block is computed.
+static void
+s_expect (const s_product_t *self, size_t row, size_t column)
+{
+    size_t rows = self->turned ? self->n - column : self->m - row;
+    const float *to =
+        self->turned ? self->c + column * self->ldc + row : self->c + row * self->ldc + column;
+    for (size_t i = 0; i < S_SIDE && i < rows; i++, to += self->ldc) {
+        __builtin_prefetch (to, 1);
+        __builtin_prefetch (to + S_TILE, 1);
+    }
+}
+
 //  ---------------------------------------------------------------------------------------------
 //  Pieces
 
@@ -333,6 +349,7 @@ s_strip (const s_product_t *self, const tl_range_t *range, const uint16_t *left,
     size_t steps = (depth + S_STEP - 1) / S_STEP;
     for (size_t column = range->column; column < range->column_end; column += S_SIDE) {
         const uint16_t *right = packed + (column - range->column) / S_SIDE * S_STRIP_SIZE;
+        s_expect (self, row, column);
         self->block (c, left, right, steps);
         s_store (self, c, row, column, k ? 1 : self->beta, k + depth == self->k);
     }
@@ -346,9 +363,11 @@ s_piece (void *arg, size_t index)
     tl_range_t range = tl_cut_range (&self->cut, index);
     size_t left_parts = self->turned ? self->parts : S_PARTS;
     size_t right_parts = self->turned ? S_PARTS : self->parts;
+    size_t steps = tl_divide_up (self->k, S_DEEP);
+    size_t most = tl_divide_up (tl_divide_up (self->k, steps), S_STEP) * S_STEP;
     tl_amx_begin ();
-    for (size_t k = 0; k < self->k; k += S_DEEP) {
-        size_t depth = self->k - k < S_DEEP ? self->k - k : S_DEEP;
+    for (size_t k = 0; k < self->k; k += most) {
+        size_t depth = self->k - k < most ? self->k - k : most;
         s_pack (packed, &self->right, true, range.column, range.column_end, k, depth, right_parts);
         for (size_t row = range.row; row < range.row_end; row += S_SIDE) {
             size_t end = range.row_end - row < S_SIDE ? range.row_end : row + S_SIDE;
