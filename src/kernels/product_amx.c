@@ -1,14 +1,14 @@
 /*  product_amx: product.h's matrix product on AMX's tiles, which multiply bf16 and sum in fp32, as exact as in fp32.
 
-    A real of 24 bits is the sum of three of 8: x = h + m + l, each bf16 (h is x rounded, m the rest rounded, l what
-    is left; nothing is lost above 1e-30). Six of the nine products of two such sums are computed; the other three
-    are below 2^-25 of the result, half of what rounding the product to fp32 takes away. Values in storage types of
-    8 or 11 bits have one or two parts, and three or five products. A tile adds 32 values of k at a time, so that it
-    rounds less often than a loop does: the result is nearer to the exact one than product.c's.
+    A real of 24 bits is the sum of three of 8: x = h + m + l, each bf16: h is x rounded, m the rest rounded, l what is
+    left; nothing is lost of a value above 1e-32. Six of the nine products of two such sums are computed; the other
+    three are below 2^-25 of the result, half of what rounding a product to fp32 takes away. Values in storage types of
+    8 or 11 bits have one or two parts, and take three or five products. A tile adds 32 values of k at a time, so that
+    it rounds less often than a loop does: the result is nearer to the exact one than product.c's.
 
     Both sides are packed in parts: the left one as tiles of 16 rows x 32 values along k, the right one as tiles of
-    16 columns, pairs of neighbours along k beside each other. A piece packs its columns for one step of k, then strip
-    after strip of 32 rows, each used against all its columns. Sums run in one order that depends on k alone.
+    16 columns, pairs along k beside each other. A piece packs its columns for one step of k, then strip after strip of
+    32 rows, each used against all its columns. Sums run in one order that depends on k alone.
 
     Compiled for AVX-512 and AMX: reached only where tl_bf16_uses_amx.                                        */
 
@@ -27,7 +27,7 @@ enum {
     S_SIDE = 32,   //  rows and columns of a block: two tiles of each side
     S_PARTS = 3,   //  that a real has
     S_DEEP = 384,  //  values along k packed at a time: a strip of them fits the first cache
-    S_SLIVERS = 16 //  of S_SIDE columns that a piece packs, at most: they fit the second
+    S_SLIVERS = 16 //  of S_SIDE columns that a piece packs, at most: they fit the second cache
 };
 enum {
     S_TILE_SIZE = S_TILE * S_STEP,
@@ -39,8 +39,8 @@ enum {
 //  ---------------------------------------------------------------------------------------------
 //  Blocks
 
-//  c [32, 32] = a strip times a sliver. Whatever is turned, a result's terms are added in the same order: "other"
-//  is the side of rows, parts are those of the weights' side.
+//  c [32, 32] = a strip times a sliver. Whichever side has the rows of activations and which the weights, whose parts are
+//  counted, a result's terms are added in the same order.
 #define S_LOAD_LEFT(part)                                                                          \
     _tile_loadd (4, left + (part)*S_PAIR_SIZE, 64);                                                \
     _tile_loadd (5, left + (part)*S_PAIR_SIZE + S_TILE_SIZE, 64)

@@ -173,29 +173,39 @@ test_long_sums (void **state)
     s_long_sums ((s_shape_t){768, 290, 96});
 }
 
+//  Rows 8 .. 28 of a call are what a call of these rows alone gives, with any number of threads.
+static void
+s_rows_and_threads (tl_dtype_t dtype)
+{
+    enum { N = 300, IN = 224, OUT = 310, FIRST = 8, SOME = 20 };
+    const tl_kernels_t *k = tl_kernels ();
+    float *x = tests_new_f32 (N * IN, 1, 1), *wide = tests_new_f32 (IN * OUT, 2, 1);
+    float *dy = tests_new_f32 (N * OUT, 3, 1);
+    float *all = tests_new_f32 (N * OUT, 4, 1), *some = tests_new_f32 (N * OUT, 5, 1);
+    void *w = tl_alloc_aligned (tl_dtype_bytes (dtype, IN * OUT));
+    tl_error_t err;
+    tl_narrow (w, wide, dtype, IN * OUT);
+    for (int threads = 1; threads <= 3; threads++) {
+        assert_int_equal (tl_blas_open (threads, &err), 0);
+        k->linear_forward (all, x, w, dtype, NULL, N, IN, OUT, 1, 0);
+        assert_int_equal (tl_blas_open (1, &err), 0);
+        k->linear_forward (some, x + FIRST * IN, w, dtype, NULL, SOME, IN, OUT, 1, 0);
+        assert_memory_equal (some, all + FIRST * OUT, SOME * OUT * sizeof *some);
+        assert_int_equal (tl_blas_open (threads, &err), 0);
+        k->linear_backward_input (all, dy, w, dtype, N, IN, OUT, 1, 0);
+        assert_int_equal (tl_blas_open (1, &err), 0);
+        k->linear_backward_input (some, dy + FIRST * OUT, w, dtype, SOME, IN, OUT, 1, 0);
+        assert_memory_equal (some, all + FIRST * IN, SOME * IN * sizeof *some);
+    }
+    free (x), free (w), free (wide), free (dy), free (all), free (some);
+}
+
 static void
 test_rows_and_threads_dont_matter (void **state)
 {
-    //  Rows 8 .. 28 of a call are what a call of these rows alone gives, with any number of threads.
-    enum { N = 300, IN = 200, OUT = 310, FIRST = 8, SOME = 20 };
-    const tl_kernels_t *k = tl_kernels ();
-    float *x = tests_new_f32 (N * IN, 1, 1), *w = tests_new_f32 (IN * OUT, 2, 1);
-    float *dy = tests_new_f32 (N * OUT, 3, 1);
-    float *all = tests_new_f32 (N * OUT, 4, 1), *some = tests_new_f32 (N * OUT, 5, 1);
-    tl_error_t err;
-    for (int threads = 1; threads <= 3; threads++) {
-        assert_int_equal (tl_blas_open (threads, &err), 0);
-        k->linear_forward (all, x, w, TL_F32, NULL, N, IN, OUT, 1, 0);
-        assert_int_equal (tl_blas_open (1, &err), 0);
-        k->linear_forward (some, x + FIRST * IN, w, TL_F32, NULL, SOME, IN, OUT, 1, 0);
-        assert_memory_equal (some, all + FIRST * OUT, SOME * OUT * sizeof *some);
-        assert_int_equal (tl_blas_open (threads, &err), 0);
-        k->linear_backward_input (all, dy, w, TL_F32, N, IN, OUT, 1, 0);
-        assert_int_equal (tl_blas_open (1, &err), 0);
-        k->linear_backward_input (some, dy + FIRST * OUT, w, TL_F32, SOME, IN, OUT, 1, 0);
-        assert_memory_equal (some, all + FIRST * IN, SOME * IN * sizeof *some);
-    }
-    free (x), free (w), free (dy), free (all), free (some);
+    const tl_dtype_t dtypes[] = {TL_F32, TL_F16, TL_BF16, TL_Q8_0};
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
+        s_rows_and_threads (dtypes[i]);
 }
 
 static void
