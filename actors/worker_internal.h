@@ -1,4 +1,4 @@
-//  worker_internal: what the worker's two files share. Nobody else includes it.
+//  worker_internal: what the worker's three files share. Nobody else includes it.
 
 #ifndef TL_WORKER_INTERNAL_H
 #define TL_WORKER_INTERNAL_H
@@ -83,7 +83,7 @@ typedef struct {
     uint64_t untold_us; //  of the step's computing that no answer but COMMITTED can tell
     bool open;
     tl_waiting_t waiting; //  since the first PLAN
-    struct { //  the last COMMITTED, for repeats
+    struct {              //  the last COMMITTED, for repeats
         bool is;
         uint64_t step, round, labels, us;
         double norm;
@@ -97,7 +97,6 @@ typedef struct {
 
 //  worker.c
 void tl_worker_end (tl_worker_t *self, int code, const char *text);
-void tl_worker_leave (tl_worker_t *self); //  saves what is committed as its own, then ends
 tl_trunk_job_t *tl_worker_job (tl_worker_t *self, tl_trunk_job_fn *done); //  of the open step
 void tl_worker_submit (tl_worker_t *self, tl_job_fn *run, tl_trunk_job_t *job);
 void tl_worker_send_rows (tl_worker_t *self, tl_type_t type, const tl_trunk_job_t *job,
@@ -120,5 +119,13 @@ void tl_worker_on_member (tl_worker_t *self, const tl_message_t *message, const 
                           size_t size);
 void tl_worker_on_leave (tl_worker_t *self, const tl_message_t *message);
 void tl_worker_on_abandon (tl_worker_t *self, const tl_message_t *message);
+
+//  worker_state.c
+void tl_worker_on_save (tl_worker_t *self, const tl_message_t *message);
+void tl_worker_on_gather (tl_worker_t *self, const tl_message_t *message);
+void tl_worker_on_state (tl_worker_t *self, const tl_message_t *message, const void *payload,
+                         size_t size);
+void tl_worker_on_restore (tl_worker_t *self, const tl_message_t *message);
+void tl_worker_leave (tl_worker_t *self); //  saves what is committed as its own, then ends
 
 #endif
