@@ -2,6 +2,7 @@
 tl_test (test_scheduler SOURCES unit/test_scheduler.c unit/scheduler_rig.c unit/scheduler_rig_actions.c LIBRARIES tl_scheduler)
 tl_test (test_scheduler_groups SOURCES unit/test_scheduler_groups.c unit/scheduler_rig.c unit/scheduler_rig_actions.c LIBRARIES tl_scheduler)
 tl_test (test_scheduler_chance SOURCES unit/test_scheduler_chance.c unit/scheduler_rig.c unit/scheduler_rig_actions.c LIBRARIES tl_scheduler)
+tl_test (test_scheduler_window SOURCES unit/test_scheduler_window.c unit/scheduler_rig.c unit/scheduler_rig_actions.c LIBRARIES tl_scheduler)
 tl_test (test_merge_job SOURCES unit/test_merge_job.c LIBRARIES tests_rig tl_actors)
 
 tl_test (test_restarts SOURCES unit/test_restarts.c LIBRARIES tl_actors)

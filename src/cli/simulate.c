@@ -57,6 +57,31 @@ s_json_period (const tl_sim_period_t *p)
                       p->changed, "probing", p->probing, "why", p->text);
 }
 
+//  Share of the steps that a member of that population of clients was in, on average.
+static double
+s_taken (const tl_sim_spec_t *spec, const tl_sim_result_t *r, size_t kind)
+{
+    size_t first = 0;
+    double sum = 0;
+    for (size_t k = 0; k < kind; k++)
+        first += spec->clients[k].count;
+    for (size_t i = first; i < first + spec->clients[kind].count; i++)
+        sum += (double)r->taken[i];
+    return r->rounds ? sum / (double)spec->clients[kind].count / (double)r->rounds : 0;
+}
+
+static json_t *
+s_json_window (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
+{
+    json_t *clients = json_array ();
+    for (size_t k = 0; k < spec->client_kinds; k++)
+        json_array_append_new (clients, json_pack ("{s:s, s:f}", "name", spec->clients[k].name,
+                                                   "rounds", s_taken (spec, r, k)));
+    return json_pack ("{s:I, s:f, s:s, s:o}", "steps_without_somebody",
+                      (json_int_t)r->window.without, "waited_s", r->window.waited, "last",
+                      r->window.last, "clients", clients);
+}
+
 static json_t *
 s_json (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
 {
@@ -68,7 +93,7 @@ s_json (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
     for (size_t p = 0; p < r->period_count; p++)
         json_array_append_new (periods, s_json_period (&r->periods[p]));
     double all = r->seconds > 0 ? r->seconds : 1;
-    return json_pack (
+    json_t *json = json_pack (
         "{s:s, s:s, s:f, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:f, s:f, s:f, s:o, s:o}",
         "name", spec->name, "mode", s_modes[spec->mode], "seconds", r->seconds, "rows",
         (json_int_t)r->rows, "rows_s", s_rate (r), "rounds", (json_int_t)r->rounds, "steps",
@@ -77,6 +102,9 @@ s_json (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
         "workers_time", s_json_times (r, 0, r->worker_count), "clients_busy",
         r->client_busy / all / (double)r->client_count, "broker_busy", r->broker_busy / all,
         "broker_mb_s", r->bytes / all / 1e6, "periods", periods, "workers", workers);
+    if (spec->window)
+        json_object_set_new (json, "window", s_json_window (spec, r));
+    return json;
 }
 
 //  --- text -------------------------------------------------------------------------------------
@@ -131,6 +159,20 @@ s_print_workers (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
 }
 
 static void
+s_print_window (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
+{
+    printf (
+        "join: window: %llu of %llu steps began without somebody; workers stood still %.1f s for "
+        "others",
+        (unsigned long long)r->window.without, (unsigned long long)r->steps, r->window.waited);
+    for (size_t k = 0; k < spec->client_kinds; k++)
+        printf ("%s%s took part in %.0f %% of the rounds", k ? ", " : "\n", spec->clients[k].name,
+                100 * s_taken (spec, r, k));
+    printf ("\n%s%s%s", *r->window.last ? "the last such step " : "", r->window.last,
+            *r->window.last ? "\n" : "");
+}
+
+static void
 s_print (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
 {
     double all = r->seconds > 0 ? r->seconds : 1;
@@ -145,6 +187,8 @@ s_print (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
     if (r->broker_busy > 0)
         printf (" and is busy %.1f %% of the time", 100 * r->broker_busy / all);
     printf ("\n");
+    if (spec->window)
+        s_print_window (spec, r);
     if (r->lost_workers || r->lost_clients)
         printf ("lost: workers %llu times, clients %llu times\n",
                 (unsigned long long)r->lost_workers, (unsigned long long)r->lost_clients);

@@ -30,6 +30,7 @@ tl_group_able (const tl_scheduler_t *self, size_t client, uint64_t round)
 static void
 s_to_line (tl_scheduler_t *self, tl_group_t *group)
 {
+    tl_joining_close (self, group);
     group->state = TL_GROUP_LINE;
     self->at_line++;
 }
@@ -68,8 +69,14 @@ s_pick (tl_scheduler_t *self, const tl_group_t *group, bool one)
 static void
 s_open (tl_scheduler_t *self, tl_group_t *group, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        self->seats[self->scratch[i]].member = true;
+    for (size_t i = 0; i < count; i++) {
+        tl_seat_t *seat = &self->seats[self->scratch[i]];
+        if (!self->config.costs)
+            seat->named = group->step;
+        else if (!seat->called)
+            tl_joining_call (self, group, self->scratch[i], group->round);
+        seat->member = true;
+    }
     if (s_one_by_one (self, group))
         group->turn = self->scratch[0];
     group->state = TL_GROUP_STEP;
@@ -79,11 +86,22 @@ s_open (tl_scheduler_t *self, tl_group_t *group, size_t count)
     self->actions.plan (self->arg, &step, self->scratch, count);
 }
 
+//  The same of the step that may open now. on_the_way: if nobody does yet, somebody will.
+static size_t
+s_pick_now (tl_scheduler_t *self, tl_group_t *group, bool one, bool *on_the_way)
+{
+    *on_the_way = false;
+    if (!self->config.costs || one)
+        return s_pick (self, group, one);
+    tl_joining_call_free (self, group);
+    return tl_joining_pick (self, group, on_the_way);
+}
+
 void
 tl_group_go (tl_scheduler_t *self, tl_group_t *group)
 {
     //  Sums of gradients are made step by step.
-    bool can = self->config.share != TL_SHARE_GRADIENT || self->aggregator;
+    bool can = self->config.share != TL_SHARE_GRADIENT || self->aggregator, on_the_way;
     while (group->state == TL_GROUP_READY && self->phase == TL_PHASE_PERIOD) {
         bool one = s_one_by_one (self, group);
         size_t count = 0;
@@ -91,8 +109,10 @@ tl_group_go (tl_scheduler_t *self, tl_group_t *group)
             s_to_line (self, group);
         else if (!can)
             return;
-        else if ((count = s_pick (self, group, one)) > 0)
+        else if ((count = s_pick_now (self, group, one, &on_the_way)) > 0)
             s_open (self, group, count);
+        else if (on_the_way)
+            return;
         else if (one && group->turn > 0) {
             group->turn = 0; //  nobody is left in this round
             group->round++;
@@ -101,6 +121,8 @@ tl_group_go (tl_scheduler_t *self, tl_group_t *group)
         else
             return; //  until somebody comes
     }
+    if (self->config.costs && group->state == TL_GROUP_STEP && !s_one_by_one (self, group))
+        tl_joining_call_free (self, group);
 }
 
 //  Members that are still in the open step, listed in scratch; and no longer in it.
@@ -108,11 +130,14 @@ static size_t
 s_dissolve (tl_scheduler_t *self, const tl_group_t *group)
 {
     size_t count = 0;
-    for (size_t i = 0; i < group->count; i++)
-        if (self->seats[group->members[i]].member) {
-            self->seats[group->members[i]].member = false;
-            self->scratch[count++] = group->members[i];
-        }
+    for (size_t i = 0; i < group->count; i++) {
+        tl_seat_t *seat = &self->seats[group->members[i]];
+        if (!seat->member)
+            continue;
+        seat->member = false;
+        tl_joining_forget (self, seat);
+        self->scratch[count++] = group->members[i];
+    }
     return count;
 }
 
@@ -195,6 +220,7 @@ tl_group_lose (tl_scheduler_t *self, tl_group_t *group, const char *why)
         size_t count = s_dissolve (self, group);
         self->actions.abandoned (self->arg, &step, self->scratch, count, why);
     }
+    tl_joining_close (self, group);
     bool all = self->group_count == 1;
     for (size_t i = 0; i < (all ? self->config.clients : group->count) && group->awaits; i++) {
         tl_seat_t *seat = &self->seats[all ? i : group->members[i]];
@@ -245,6 +271,7 @@ s_members_back (tl_scheduler_t *self, tl_group_t *group)
         tl_seat_t *seat = &self->seats[client];
         seat->restoring = seat->live;
         if (seat->restoring) {
+            tl_joining_forget (self, seat);
             tl_run_told (self, seat);
             tl_run_check_common (self, seat);
             self->scratch[count++] = client;

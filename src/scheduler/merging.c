@@ -109,6 +109,8 @@ tl_merging_begin (tl_scheduler_t *self)
         self->live && self->used &&
         (share == TL_SHARE_AVERAGE || (share == TL_SHARE_GRADIENT && self->stale));
     tl_run_phase (self, TL_PHASE_MERGING, "all stand at the line");
+    if (self->merges[TL_MERGE_CLIENTS].awaited)
+        tl_joining_recall (self, false, "adapters are averaged first");
     if (self->aggregator && self->merges[TL_MERGE_TRUNK].awaited)
         s_say_trunk (self, true);
 }

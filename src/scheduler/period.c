@@ -131,6 +131,7 @@ static void
 s_begin (tl_scheduler_t *self, size_t groups, const size_t *worker, const size_t *group)
 {
     s_make_groups (self, groups, group);
+    tl_joining_recall (self, true, "it is in no group now");
     self->place.inside = self->inside;
     self->gathering = self->place;
     self->line = s_line (self);

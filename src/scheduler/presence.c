@@ -79,6 +79,7 @@ tl_scheduler_left (tl_scheduler_t *self, size_t client)
         return;
     seat->live = false;
     self->live--;
+    tl_joining_forget (self, seat);
     self->due += seat->expected;
     self->undisturbed = false;
     //  What it was told it may never have heard: it is told again when it comes.
@@ -94,7 +95,7 @@ tl_scheduler_left (tl_scheduler_t *self, size_t client)
         tl_group_t *group = &self->groups[seat->group];
         group->live--;
         tl_step_t step = {seat->group, group->worker, group->step, group->round};
-        if (seat->member)
+        if (seat->member && self->phase == TL_PHASE_PERIOD)
             self->actions.leave (self->arg, &step, client);
         seat->member = false;
         if (self->phase == TL_PHASE_PERIOD)

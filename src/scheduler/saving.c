@@ -13,6 +13,7 @@ void
 tl_saving_begin (tl_scheduler_t *self, bool last)
 {
     size_t worker = tl_run_holder (self, self->place.step);
+    tl_joining_recall (self, false, "all parts save first");
     tl_run_phase (self, TL_PHASE_SAVING, last ? "last step" : "time to save");
     self->pending = self->place;
     self->failed = false;

@@ -24,6 +24,7 @@ tl_scheduler_new (const tl_scheduler_config_t *config, const tl_scheduler_action
     tl_assert (config->clients > 0 && config->clients <= TL_SCHEDULER_CLIENTS);
     tl_assert (config->workers > 0 && config->workers <= TL_SCHEDULER_WORKERS);
     tl_assert (config->every > 0);
+    tl_assert (!config->costs || (config->share != TL_SHARE_GRADIENT && config->micros > 0));
     tl_scheduler_t *self = tl_alloc (sizeof *self);
     self->config = *config;
     self->actions = *actions;
@@ -359,6 +360,21 @@ tl_scheduler_step_of (const tl_scheduler_t *self, size_t client)
     size_t group = self->seats[client].group;
     return group == TL_NOBODY || self->phase != TL_PHASE_PERIOD ? tl_scheduler_place (self).step
                                                                 : self->groups[group].step;
+}
+
+bool
+tl_scheduler_called (const tl_scheduler_t *self, size_t client, uint64_t step)
+{
+    const tl_seat_t *seat = &self->seats[client];
+    if (self->config.costs)
+        return seat->called && seat->named == step;
+    return tl_scheduler_member (self, client, step);
+}
+
+uint64_t
+tl_scheduler_named (const tl_scheduler_t *self, size_t client)
+{
+    return self->seats[client].named;
 }
 
 bool

@@ -23,6 +23,7 @@
 #define TL_SCHEDULER_H
 
 #include "scheduler/choose.h"
+#include "scheduler/window.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -51,6 +52,10 @@ typedef struct {
     bool all_workers;        //  the first period waits for every worker, not for one
     bool aggregator;         //  and for the aggregator; no merge without
     bool remembers;          //  a merge depends on those before it (federate.server)
+    //  join: window. costs NULL: every step holds every live client of its group. Not with TL_SHARE_GRADIENT.
+    const tl_costs_t *costs; //  lent: what waiting is judged by
+    size_t micros;           //  train.micros
+    int64_t window_us;       //  a step waits for others no longer than that
 } tl_scheduler_config_t;
 
 //  A place in the run: what a common save must remember beside the parts' own
@@ -79,8 +84,18 @@ typedef struct {
     //  workers all different.
     const tl_decision_t *(*arrange) (void *arg, const tl_present_t *present);
 
-    //  The step opens: members are client indices, ascending.
+    //  The step opens: members are client indices, ascending. With join: window they were called before, and only the
+    //  worker is to be told.
     void (*plan) (void *arg, const tl_step_t *step, const size_t *members, size_t count);
+    //  join: window, else NULL. This client's PLAN: it begins, and will be in a step when it is ready. Its messages name the
+    //  step as this does, whichever it will be (tl_scheduler_named).
+    void (*call) (void *arg, size_t client, uint64_t step, uint64_t round);
+    //  That PLAN is void, and it is in no step: it keeps its data for the next.
+    void (*recall) (void *arg, size_t client, uint64_t step, const char *why);
+    //  tl_scheduler_time_up for that group after so long, in place of what was asked before; 0: not at all.
+    void (*timer) (void *arg, size_t group, int64_t us);
+    //  That step is about to open without somebody, or stood still for somebody.
+    void (*windowed) (void *arg, const tl_step_t *step, const tl_window_step_t *how);
     void (*leave) (void *arg, const tl_step_t *step,
                    size_t client); //  tell the worker
     void (*give_up) (void *arg, const tl_step_t *step,
@@ -145,6 +160,11 @@ void tl_scheduler_resume (tl_scheduler_t *self, const tl_place_t *place, const b
                           bool ended);
 
 //  Events. good false: the part could not do it; why says what.
+//  join: window: the time of the events that follow, monotonic microseconds. The scheduler has no clock.
+void tl_scheduler_now (tl_scheduler_t *self, int64_t us);
+//  The rows of its first micro are here, whole.
+void tl_scheduler_ready (tl_scheduler_t *self, size_t client);
+void tl_scheduler_time_up (tl_scheduler_t *self, size_t group); //  the timer's
 void tl_scheduler_join (tl_scheduler_t *self, size_t client);
 void tl_scheduler_left (tl_scheduler_t *self, size_t client);
 void tl_scheduler_worker_join (tl_scheduler_t *self, size_t worker);
@@ -186,6 +206,10 @@ size_t tl_scheduler_worker_of (const tl_scheduler_t *self, size_t client);
 //  A worker whose trunk is the run's: of the client's group if that has one,
 //  else any (client TL_NOBODY: any). TL_NOBODY: none is here.
 size_t tl_scheduler_server (const tl_scheduler_t *self, size_t client);
+//  The client has a PLAN that isn't over and names its step so. With join: all it is then a member.
+bool tl_scheduler_called (const tl_scheduler_t *self, size_t client, uint64_t step);
+//  How its last PLAN names its step. With join: all it is the group's number.
+uint64_t tl_scheduler_named (const tl_scheduler_t *self, size_t client);
 //  That step is open now in the client's group, and the client is in it.
 bool tl_scheduler_member (const tl_scheduler_t *self, size_t client, uint64_t step);
 //  The merged adapter is for it.

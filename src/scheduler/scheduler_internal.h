@@ -2,7 +2,8 @@
 
     scheduler.c  its life, stopping, questions                presence.c  who comes and goes
     period.c     from line to line                            group.c     a group's steps, and its way back
-    merging.c    several copies become one                    saving.c    common saves, scoring, the end   */
+    merging.c    several copies become one                    saving.c    common saves, scoring, the end
+    joining.c    join: window                                                                              */
 
 #ifndef TL_SCHEDULER_INTERNAL_H
 #define TL_SCHEDULER_INTERNAL_H
@@ -44,6 +45,9 @@ typedef struct {
     bool given_up;        //  the open step was: that it comes to nothing is nobody's fault
     int futile;           //  times in a row that a step came to nothing though everybody was there
     const char *why;      //  TL_GROUP_ORPHAN: what was lost
+    bool standing, timed; //  join: window: the worker stands still for who is late; a timer is set
+    int64_t stood_from;   //  since then
+    size_t late_then;     //  so many were late then
 } tl_group_t;
 
 //  A client.
@@ -63,6 +67,10 @@ typedef struct {
     bool unknown;     //  or not: it will say
     size_t group;     //  TL_NOBODY: not in this period
     uint64_t back_to; //  step
+    uint64_t named;   //  how its PLAN names its step
+    bool called;      //  join: window: it has a PLAN that isn't over,
+    bool ready;       //  and its first rows are here
+    int64_t called_at;
 } tl_seat_t;
 
 //  A worker.
@@ -112,6 +120,8 @@ struct tl_scheduler {
         bool open, awaited; //  parts are being gathered; its result is due
     } merges[2];            //  by tl_merge_t
     tl_place_t gathering;   //  names the merges of this line
+    size_t called;          //  join: window: clients with a PLAN
+    int64_t now;            //  time, as far as it was told
     bool asked, rescore;    //  FINISHING: clients were asked; what they scored is void
     int code;               //  of done
     char why[512];          //  of done
@@ -148,6 +158,16 @@ void tl_group_lose (tl_scheduler_t *self, tl_group_t *group,
 void tl_groups_adopt (tl_scheduler_t *self); //  orphans get the workers that are free
 void tl_group_answered (tl_scheduler_t *self,
                         tl_group_t *group); //  somebody went back: all, perhaps
+
+//  joining.c
+void tl_joining_call (tl_scheduler_t *self, const tl_group_t *group, size_t client, uint64_t round);
+void tl_joining_call_free (tl_scheduler_t *self, const tl_group_t *group);
+//  Who is in the step that is to open now, listed in scratch; 0: not yet. on_the_way: somebody will be.
+size_t tl_joining_pick (tl_scheduler_t *self, tl_group_t *group, bool *on_the_way);
+void tl_joining_close (tl_scheduler_t *self, tl_group_t *group); //  its worker waits for nobody
+void tl_joining_forget (tl_scheduler_t *self, tl_seat_t *seat);  //  its PLAN is over
+//  PLANs that are in no step are void; strays: only of clients without a group.
+void tl_joining_recall (tl_scheduler_t *self, bool strays, const char *why);
 
 //  merging.c
 void tl_merging_gather (tl_scheduler_t *self); //  replicas of groups that came to the line

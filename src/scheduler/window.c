@@ -1,19 +1,26 @@
-#include "window.h"
+#include "scheduler/window.h"
 
 #include "memory.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+typedef struct {
+    double us; //  until its rows are expected
+    size_t client;
+} s_expected_t;
+
 static int
-s_by_value (const void *a, const void *b)
+s_by_time (const void *a, const void *b)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    const s_expected_t *x = a, *y = b;
+    return x->us != y->us ? (x->us > y->us) - (x->us < y->us)
+                          : (x->client > y->client) - (x->client < y->client);
 }
 
-//  Until this client's rows are expected. One that is later than usual is believed to come after as long again as its
-//  times usually scatter; one that is far too late isn't waited for.
+//  One that is later than usual is believed to come after as long again as it is late, and as its times scatter: a little
+//  late is soon here, and what should have come long ago is worth no wait.
 static double
 s_expected (const tl_costs_t *costs, const tl_window_late_t *late)
 {
@@ -22,34 +29,61 @@ s_expected (const tl_costs_t *costs, const tl_window_late_t *late)
     double left = front.us - (double)late->waited_us;
     if (left >= 0)
         return left;
-    return -left <= 3 * front.spread ? front.spread : INFINITY;
+    return fmax (-left, front.spread);
 }
 
-int64_t
-tl_window_wait (const tl_costs_t *costs, size_t worker, const tl_window_late_t *late, size_t count,
-                int64_t since_us, int64_t limit_us)
+//  What a step costs whoever is in it.
+static double
+s_saved (const tl_costs_t *costs, size_t worker, size_t micros)
 {
-    double most = (double)(limit_us - since_us);
-    if (count == 0 || most <= 0)
-        return 0;
-    double saved = 0, base, per_row;
-    for (tl_cost_t what = TL_COST_FORWARD; what <= TL_COST_UPDATE; what++) {
-        tl_costs_line (costs, what, worker, &base, &per_row);
-        saved += base;
-    }
-    double *left = tl_alloc (count * sizeof *left);
-    for (size_t i = 0; i < count; i++)
-        left[i] = s_expected (costs, &late[i]);
-    qsort (left, count, sizeof *left, s_by_value);
+    double forward, backward, update, per_row;
+    tl_costs_line (costs, TL_COST_FORWARD, worker, &forward, &per_row);
+    tl_costs_line (costs, TL_COST_BACKWARD, worker, &backward, &per_row);
+    tl_costs_line (costs, TL_COST_UPDATE, worker, &update, &per_row);
+    return (double)micros * (forward + backward) + update;
+}
+
+tl_window_t
+tl_window_judge (const tl_costs_t *costs, const tl_window_scene_t *scene)
+{
+    double saved = s_saved (costs, scene->worker, scene->micros);
+    tl_window_t window = {.saves_us = (int64_t)saved, .soonest = SIZE_MAX};
+    if (scene->count == 0)
+        return window;
+    s_expected_t *left = tl_alloc (scene->count * sizeof *left);
+    for (size_t i = 0; i < scene->count; i++)
+        left[i] = (s_expected_t){s_expected (costs, &scene->late[i]), scene->late[i].client};
+    qsort (left, scene->count, sizeof *left, s_by_time);
+    window.soonest = left[0].client;
+    window.soonest_us = (int64_t)left[0].us;
+    double most =
+        fmin ((double)scene->limit_us, (double)scene->late_then * saved) - (double)scene->since_us;
     //  Waiting for the k soonest costs the last one's time and saves k steps of their own.
     double gain = 0, wait = 0;
-    for (size_t k = 0; k < count && left[k] <= most; k++) {
-        double now = (double)(k + 1) * saved - left[k];
+    for (size_t k = 0; k < scene->count && left[k].us <= most; k++) {
+        double now = (double)(k + 1) * saved - left[k].us;
         if (now > gain) {
             gain = now;
-            wait = left[k];
+            wait = left[k].us;
         }
     }
     free (left);
-    return (int64_t)ceil (wait);
+    //  Rounded down, or the last microsecond would be one too many; who is due now is given one.
+    window.wait_us = gain > 0 ? (int64_t)fmax (floor (wait), fmin (1, floor (most))) : 0;
+    return window;
+}
+
+void
+tl_window_text (const tl_window_step_t *step, const char *soonest, char text[TL_WINDOW_TEXT])
+{
+    const tl_window_t *judged = &step->judged;
+    int used = snprintf (text, TL_WINDOW_TEXT, "began with %zu of %zu clients", step->members,
+                         step->members + step->late);
+    if (step->waited_us > 0)
+        used += snprintf (text + used, TL_WINDOW_TEXT - (size_t)used, " after %.1f ms",
+                          (double)step->waited_us / 1e3);
+    if (step->late)
+        snprintf (text + used, TL_WINDOW_TEXT - (size_t)used,
+                  ": %s is expected in %.1f ms, and its joining saves %.1f ms", soonest,
+                  (double)judged->soonest_us / 1e3, (double)judged->saves_us / 1e3);
 }

@@ -167,6 +167,42 @@ s_plan (void *arg, const tl_step_t *step, const size_t *members, size_t count)
     tl_sim_step_plan (self, step, members, count);
 }
 
+//  --- join: window -----------------------------------------------------------------------------
+
+static void
+s_call (void *arg, size_t client, uint64_t step, uint64_t round)
+{
+    tl_sim_step_call (arg, client, round);
+}
+
+static void
+s_recall (void *arg, size_t client, uint64_t step, const char *why)
+{
+    tl_sim_step_recall (arg, client);
+}
+
+static void
+s_timer (void *arg, size_t group, int64_t us)
+{
+    tl_sim_t *self = arg;
+    uint32_t epoch = ++self->timers[group];
+    if (us)
+        tl_sim_put (self, self->now + us * 1000, EV_TIME_UP, group, 0, 0, epoch);
+}
+
+static void
+s_windowed (void *arg, const tl_step_t *step, const tl_window_step_t *how)
+{
+    tl_sim_t *self = arg;
+    tl_sim_window_t *window = &self->result->window;
+    window->without += how->late > 0;
+    window->waited += (double)how->waited_us * 1e-6;
+    char soonest[32];
+    snprintf (soonest, sizeof soonest, "client %zu", how->judged.soonest + 1);
+    if (how->late)
+        tl_window_text (how, soonest, window->last);
+}
+
 static void
 s_leave (void *arg, const tl_step_t *step, size_t client)
 {
@@ -279,6 +315,7 @@ s_joins (tl_sim_t *self, bool worker, size_t index)
     } else {
         tl_sim_client_t *c = &self->clients[index];
         c->alive = true;
+        c->called = false;
         c->free_at = c->up_at = c->down_at = self->now;
         epoch = c->epoch;
     }
@@ -334,7 +371,11 @@ s_event (tl_sim_t *self, const tl_sim_event_t *event)
     case EV_WORKER_GONE:
         tl_scheduler_worker_left (self->scheduler, event->who);
         break;
+    case EV_TIME_UP:
+        tl_scheduler_time_up (self->scheduler, event->who);
+        break;
     case EV_CLIENT_GONE:
+        self->clients[event->who].called = false;
         tl_scheduler_left (self->scheduler, event->who);
         tl_sim_line_gone (self, event->who);
         break;
@@ -373,6 +414,8 @@ s_stale (const tl_sim_t *self, const tl_sim_event_t *event)
     case EV_GATHERED:
         return event->epoch != (event->stage == TL_MERGE_TRUNK ? self->workers[event->who].epoch
                                                                : self->clients[event->who].epoch);
+    case EV_TIME_UP:
+        return event->epoch != self->timers[event->who];
     default:
         return event->epoch != self->clients[event->who].epoch;
     }
@@ -414,6 +457,10 @@ s_scheduler (tl_sim_t *self)
     tl_scheduler_actions_t actions = {.line = s_line,
                                       .arrange = s_arrange,
                                       .plan = s_plan,
+                                      .call = s_call,
+                                      .recall = s_recall,
+                                      .timer = s_timer,
+                                      .windowed = s_windowed,
                                       .leave = s_leave,
                                       .give_up = s_give_up,
                                       .abandoned = s_abandoned,
@@ -436,6 +483,11 @@ s_scheduler (tl_sim_t *self)
                                     .share = spec->average ? TL_SHARE_AVERAGE : TL_SHARE_NOTHING,
                                     .all_workers = many,
                                     .aggregator = many || spec->average};
+    if (spec->window) {
+        config.costs = self->costs;
+        config.micros = spec->micros;
+        config.window_us = spec->window_ms * 1000;
+    }
     tl_scheduler_t *scheduler = tl_scheduler_new (&config, &actions, self);
     free (limits);
     return scheduler;
@@ -453,6 +505,7 @@ s_release (tl_sim_t *self)
         free (self->clients[c].handed);
     free (self->workers);
     free (self->clients);
+    free (self->timers);
     free (self->merge.named);
     tl_sim_queue_release (&self->queue);
     tl_scheduler_destroy (&self->scheduler);
@@ -483,6 +536,7 @@ s_go (tl_sim_t *self, tl_error_t *err)
         self->now = event.at;
         self->progress++;
         self->result->events++;
+        tl_scheduler_now (self->scheduler, self->now / 1000);
         if (!s_stale (self, &event))
             s_event (self, &event);
     }
@@ -498,6 +552,8 @@ tl_sim_run (const tl_sim_spec_t *spec, tl_sim_result_t **result, tl_error_t *err
     self.result->client_count = spec->client_count;
     self.result->workers = tl_alloc (spec->worker_count * sizeof *self.result->workers);
     self.workers = tl_alloc (spec->worker_count * sizeof *self.workers);
+    self.timers = tl_alloc (spec->worker_count * sizeof *self.timers);
+    self.result->taken = tl_alloc (spec->client_count * sizeof *self.result->taken);
     self.clients = tl_alloc (spec->client_count * sizeof *self.clients);
     self.choose = tl_choose_new (&(tl_choose_config_t){.mode = (tl_choose_mode_t)spec->mode,
                                                        .workers = spec->worker_count,
@@ -536,6 +592,7 @@ tl_sim_result_destroy (tl_sim_result_t **self_p)
     for (size_t p = 0; p < self->period_count; p++)
         free (self->periods[p].text);
     free (self->workers);
+    free (self->taken);
     free (self->periods);
     free (self);
     *self_p = NULL;

@@ -10,6 +10,8 @@
 
 #include "spec.h"
 
+#include "scheduler/window.h"
+
 typedef enum {
     TL_SIM_BUSY,   //  computes
     TL_SIM_INPUT,  //  waits for rows
@@ -31,6 +33,13 @@ typedef struct {
     float (*bins)[TL_SIM_STATES]; //  [TL_SIM_BINS] seconds of each state in each slice
     uint64_t rows;                //  trained
 } tl_sim_worker_result_t;
+
+//  join: window.
+typedef struct {
+    uint64_t without;          //  steps that began without somebody
+    double waited;             //  seconds that workers stood still for others
+    char last[TL_WINDOW_TEXT]; //  how the last one of these began
+} tl_sim_window_t;
 
 typedef struct {
     uint64_t round; //  first round
@@ -54,6 +63,8 @@ typedef struct {
     double client_busy;                  //  seconds, all clients
     double bytes;                        //  through the broker
     double bin;                          //  seconds of a slice
+    tl_sim_window_t window;              //
+    uint64_t *taken;                     //  [client_count] steps that it was in
     tl_sim_worker_result_t *workers;     //  [worker_count]
     size_t worker_count, client_count;
     tl_sim_period_t *periods; //  [period_count]

@@ -25,6 +25,8 @@ typedef enum {
     EV_CLIENT_GETS,  //  client; stage, micro
     EV_CREDIT,       //  client has credit back for a tensor
     EV_CLOSED,       //  worker; its COMMITTED is at the broker
+    EV_READY,        //  client: join: window, its first rows are at the broker
+    EV_TIME_UP,      //  a group's timer, who
     EV_GATHERED,     //  who; stage: kind of merge
     EV_MERGED,       //  stage: kind of merge
     EV_STORE_SAVED,  //  a merged trunk, on the broker's disk
@@ -52,6 +54,8 @@ typedef struct {
     uint64_t drawn;         //  random numbers so far
     //  The step under way.
     size_t worker;            //  TL_NOBODY: none
+    bool called;              //  join: window: it has a PLAN
+    uint64_t round;           //  of its PLAN
     int64_t plan_at;          //  when PLAN went out
     uint32_t arrived[STAGES]; //  of its messages, at the broker
     uint32_t sent[STAGES];    //  by it, credit permitting
@@ -105,6 +109,7 @@ typedef struct {
     int64_t now; //  ns
     tl_sim_worker_t *workers;
     tl_sim_client_t *clients;
+    uint32_t *timers;  //  [worker_count] of groups: epochs, what is older is void
     int64_t broker_at; //  free from
     int64_t bin;       //  ns of a slice of time
     bool done;
@@ -143,6 +148,8 @@ void tl_sim_worker_state (tl_sim_t *self,
                           size_t worker); //  notes the time since, and what it is now
 
 //  --- sim_step.c: a step's events and actions
+void tl_sim_step_call (tl_sim_t *self, size_t client, uint64_t round); //  it gets its PLAN
+void tl_sim_step_recall (tl_sim_t *self, size_t client); //  and it is void, if it has one
 void tl_sim_step_plan (tl_sim_t *self, const tl_step_t *step, const size_t *members, size_t count);
 void tl_sim_step_leave (tl_sim_t *self, size_t worker, size_t client);
 void tl_sim_step_drop (tl_sim_t *self, size_t worker); //  abandoned: nothing of it comes any more

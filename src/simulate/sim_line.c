@@ -166,6 +166,7 @@ s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t cou
     tl_sim_t *self = arg;
     for (size_t i = 0; i < count; i++) {
         const tl_sim_client_t *c = &self->clients[clients[i]];
+        tl_sim_step_recall (self, clients[i]);
         if (c->alive)
             tl_sim_put (self, self->now + tl_sim_ms (self->spec->save_ms) + 2 * s_latency (c->kind),
                         EV_CLIENT_RESTORED, clients[i], 0, 0, c->epoch);

@@ -73,8 +73,7 @@ s_client_job (tl_sim_t *self, size_t client, int stage, size_t micro)
 {
     tl_sim_client_t *c = &self->clients[client];
     const double times[] = {c->kind->compute.front, c->kind->compute.tail, c->kind->compute.back};
-    int64_t time = tl_sim_job_time (self, c->kind, times[stage], (double)c->kind->rows,
-                                    self->workers[c->worker].round,
+    int64_t time = tl_sim_job_time (self, c->kind, times[stage], (double)c->kind->rows, c->round,
                                     self->spec->worker_count + client, &c->drawn);
     self->result->client_busy += (double)time * 1e-9;
     tl_sim_put (self, tl_sim_take (&c->free_at, self->now, time), EV_CLIENT_DONE, client, stage,
@@ -106,6 +105,19 @@ s_credit (tl_sim_t *self, size_t client)
     s_blocked_changed (self, client, before);
 }
 
+//  join: window. What comes before its step is kept at the broker.
+static void
+s_keep (tl_sim_t *self, size_t client, int stage, size_t micro)
+{
+    tl_sim_client_t *c = &self->clients[client];
+    int64_t at = tl_sim_broker (self, s_bytes (self, c));
+    c->arrived[stage]++;
+    if (micro > 0)
+        return;
+    s_note (self, TL_COST_FRONT, client, c->kind->rows, at - c->plan_at);
+    tl_sim_put (self, at, EV_READY, client, 0, 0, c->epoch);
+}
+
 //  --- broker and worker ------------------------------------------------------------------------
 
 //  What a job needs is complete, also because somebody left.
@@ -126,18 +138,36 @@ s_check (tl_sim_t *self, size_t worker, int stage, size_t micro)
         tl_sim_put (self, self->now, EV_CLOSED, worker, 0, 0, w->epoch);
 }
 
+//  It is at the broker at that time, and goes on to the worker.
+static void
+s_to_worker (tl_sim_t *self, const tl_sim_client_t *c, int stage, size_t micro, int64_t at)
+{
+    tl_sim_worker_t *w = &self->workers[c->worker];
+    tl_sim_job_t *job = s_job (w, stage, micro);
+    double bytes = stage == COMMIT ? SMALL : s_bytes (self, c);
+    job->arrived++;
+    job->rows += c->kind->rows;
+    job->last_in = at;
+    int64_t there = tl_sim_take (&w->down_at, at, tl_sim_wire (bytes, w->kind->link.mbit_s)) +
+                    tl_sim_ms (w->kind->link.latency_ms);
+    job->ready_at = there > job->ready_at ? there : job->ready_at;
+    s_check (self, c->worker, stage, micro);
+}
+
 static void
 s_broker_in (tl_sim_t *self, size_t client, int stage, size_t micro)
 {
     tl_sim_client_t *c = &self->clients[client];
-    tl_sim_worker_t *w = &self->workers[c->worker];
-    tl_sim_job_t *job = s_job (w, stage, micro);
+    if (c->worker == TL_NOBODY) {
+        s_keep (self, client, stage, micro);
+        return;
+    }
     double bytes = stage == COMMIT ? SMALL : s_bytes (self, c);
     int64_t at = tl_sim_broker (self, bytes);
     uint64_t rows = c->kind->rows, last = self->spec->micros - 1;
     if (stage == FORWARD && micro == 0)
         s_note (self, TL_COST_FRONT, client, rows, at - c->plan_at);
-    if (stage == BACKWARD)
+    else if (stage == BACKWARD)
         s_note (self, TL_COST_TAIL, client, rows, at - c->handed[micro]);
     if (stage == BACKWARD && micro == 0)
         c->first_gradient = at;
@@ -146,13 +176,7 @@ s_broker_in (tl_sim_t *self, size_t client, int stage, size_t micro)
     if (stage == COMMIT)
         s_note (self, TL_COST_END, client, rows, at - c->handed_last);
     c->arrived[stage]++;
-    job->arrived++;
-    job->rows += rows;
-    job->last_in = at;
-    int64_t there = tl_sim_take (&w->down_at, at, tl_sim_wire (bytes, w->kind->link.mbit_s)) +
-                    tl_sim_ms (w->kind->link.latency_ms);
-    job->ready_at = there > job->ready_at ? there : job->ready_at;
-    s_check (self, c->worker, stage, micro);
+    s_to_worker (self, c, stage, micro, at);
 }
 
 static void
@@ -241,6 +265,8 @@ s_closed (tl_sim_t *self, size_t worker)
         if (c->worker != worker)
             continue;
         c->worker = TL_NOBODY;
+        c->called = false;
+        self->result->taken[w->members[i]] += w->rows > 0;
         tl_sim_take (&c->free_at, self->now + tl_sim_ms (c->kind->link.latency_ms),
                      tl_sim_ms (c->kind->compute.update_ms));
     }
@@ -269,6 +295,44 @@ s_expect (const tl_sim_t *self, tl_sim_worker_t *w, size_t count)
 }
 
 void
+tl_sim_step_call (tl_sim_t *self, size_t client, uint64_t round)
+{
+    tl_sim_client_t *c = &self->clients[client];
+    c->called = true;
+    c->round = round;
+    c->plan_at = tl_sim_broker (self, SMALL);
+    memset (c->arrived, 0, sizeof c->arrived);
+    memset (c->sent, 0, sizeof c->sent);
+    memset (c->made, 0, sizeof c->made);
+    c->backs = 0;
+    c->under_way = 0;
+    if (!c->handed)
+        c->handed = tl_alloc (self->spec->micros * sizeof *c->handed);
+    tl_sim_put (self, c->plan_at + tl_sim_ms (c->kind->link.latency_ms), EV_PLAN, client, 0, 0,
+                c->epoch);
+}
+
+void
+tl_sim_step_recall (tl_sim_t *self, size_t client)
+{
+    tl_sim_client_t *c = &self->clients[client];
+    c->epoch += c->called;
+    c->called = false;
+}
+
+//  What its members have sent before goes to the worker.
+static void
+s_pass_kept (tl_sim_t *self, tl_sim_worker_t *w)
+{
+    for (size_t i = 0; i < w->member_count; i++) {
+        const tl_sim_client_t *c = &self->clients[w->members[i]];
+        w->blocked += s_is_blocked (c);
+        for (size_t m = 0; m < c->arrived[FORWARD]; m++)
+            s_to_worker (self, c, FORWARD, m, self->now);
+    }
+}
+
+void
 tl_sim_step_plan (tl_sim_t *self, const tl_step_t *step, const size_t *members, size_t count)
 {
     tl_sim_worker_t *w = &self->workers[step->worker];
@@ -286,19 +350,12 @@ tl_sim_step_plan (tl_sim_t *self, const tl_step_t *step, const size_t *members, 
     w->open = true;
     s_expect (self, w, count);
     for (size_t i = 0; i < count; i++) {
-        tl_sim_client_t *c = &self->clients[members[i]];
-        c->worker = step->worker;
-        c->plan_at = tl_sim_broker (self, SMALL);
-        memset (c->arrived, 0, sizeof c->arrived);
-        memset (c->sent, 0, sizeof c->sent);
-        memset (c->made, 0, sizeof c->made);
-        c->backs = 0;
-        c->under_way = 0;
-        if (!c->handed)
-            c->handed = tl_alloc (self->spec->micros * sizeof *c->handed);
-        tl_sim_put (self, c->plan_at + tl_sim_ms (c->kind->link.latency_ms), EV_PLAN, members[i], 0,
-                    0, c->epoch);
+        self->clients[members[i]].worker = step->worker;
+        if (!self->spec->window)
+            tl_sim_step_call (self, members[i], step->round);
     }
+    if (self->spec->window)
+        s_pass_kept (self, w);
     tl_sim_worker_state (self, step->worker);
 }
 
@@ -311,6 +368,7 @@ tl_sim_step_leave (tl_sim_t *self, size_t worker, size_t client)
         return;
     w->blocked -= s_is_blocked (c);
     c->worker = TL_NOBODY;
+    c->called = false;
     for (int stage = FORWARD; stage <= BACKWARD; stage++)
         for (size_t m = c->arrived[stage]; m < self->spec->micros; m++) {
             w->jobs[stage][m].expected--;
@@ -336,6 +394,7 @@ tl_sim_step_drop (tl_sim_t *self, size_t worker)
         if (c->worker != worker)
             continue;
         c->worker = TL_NOBODY;
+        c->called = false;
         c->epoch++;
         c->free_at = self->now;
     }
@@ -364,7 +423,9 @@ tl_sim_step_event (tl_sim_t *self, const tl_sim_event_t *event)
     }
     //  A client that is gone or has left its step has no more part in it, and nobody answers for a dead worker.
     const tl_sim_client_t *c = &self->clients[event->who];
-    if (!c->alive || c->worker == TL_NOBODY || !self->workers[c->worker].alive)
+    bool has_part =
+        c->worker != TL_NOBODY ? self->workers[c->worker].alive : self->spec->window && c->called;
+    if (!c->alive || !has_part)
         return;
     switch ((tl_sim_kind_t)event->kind) {
     case EV_PLAN:
@@ -385,6 +446,9 @@ tl_sim_step_event (tl_sim_t *self, const tl_sim_event_t *event)
         break;
     case EV_CREDIT:
         s_credit (self, event->who);
+        break;
+    case EV_READY:
+        tl_scheduler_ready (self->scheduler, event->who);
         break;
     default:
         break;

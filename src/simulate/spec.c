@@ -22,6 +22,8 @@ static const tl_choice_t s_modes[] = {{"auto", TL_CHOOSE_AUTO, NULL},
                                       {"batch", TL_CHOOSE_BATCH, NULL},
                                       {"fanout", TL_CHOOSE_FANOUT, NULL},
                                       {NULL, 0, NULL}};
+static const tl_choice_t s_joins[] = {
+    {"all", false, NULL}, {"window", true, NULL}, {NULL, 0, NULL}};
 static const tl_choice_t s_wires[] = {
     {"bf16", 2, NULL}, {"fp16", 2, NULL}, {"fp32", 4, NULL}, {NULL, 0, NULL}};
 static const tl_choice_t s_clients[] = {
@@ -252,6 +254,10 @@ static const tl_setting_t s_rows[] = {
      "who shares a forward", NULL},
     {"schedule.mode", TL_SETTING_CHOICE, OF (mode), 0, 0, "auto", "auto, serial, batch or fanout",
      NULL, "as a topology's", s_modes},
+    {"schedule.join", TL_SETTING_FLAG, OF (window), 0, 0, "all", "all or window", NULL,
+     "as a topology's", s_joins},
+    {"schedule.window_ms", TL_SETTING_MS, OF (window_ms), 1, 3600000, "1000",
+     "milliseconds from 1 to 3600000", NULL, "as a topology's", NULL},
     {"schedule.hysteresis", TL_SETTING_REAL, OF (hysteresis), 0, 1, "0.03", "a number from 0 to 1",
      NULL, "as a topology's", NULL},
 
@@ -357,6 +363,11 @@ s_check (const tl_sim_spec_t *self, const tl_yaml_t *root, tl_error_t *err)
         always[0] |= self->workers[i].fails.every_s <= 0 || self->workers[i].fails.back_s > 0;
     for (size_t i = 0; i < self->client_kinds; i++)
         always[1] |= self->clients[i].fails.every_s <= 0 || self->clients[i].fails.back_s > 0;
+    if (self->window && self->mode == TL_CHOOSE_SERIAL)
+        return tl_schema_complain (
+            self->source, tl_yaml_find (root, "schedule.join"), false, "schedule.join", err,
+            "window begins a step with the clients that are ready, and with schedule.mode serial a "
+            "step is one client's; use all, or another mode");
     for (int i = 0; i < 2; i++)
         if (!always[i]) {
             const char *key = i ? "clients" : "workers";

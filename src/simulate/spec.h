@@ -48,9 +48,11 @@ typedef struct {
     char *source; //  the file's path, for messages
     char *name;
     uint64_t seed, rounds, micros;
-    uint64_t hidden; //  columns of a row
-    int value_bytes; //  of a number on the wire
-    int mode;        //  tl_choose_mode_t
+    uint64_t hidden;   //  columns of a row
+    int value_bytes;   //  of a number on the wire
+    int mode;          //  tl_choose_mode_t
+    bool window;       //  join: window
+    int64_t window_ms; //
     double hysteresis;
     uint64_t every;                        //  rounds of a period
     bool average;                          //  clients' adapters are averaged

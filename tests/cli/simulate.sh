@@ -21,10 +21,11 @@ END
     fi
     count=$((count + 1))
 done
-[ $count -ge 5 ] || fail "only $count examples were simulated"
+[ $count -ge 6 ] || fail "only $count examples were simulated"
 
 file=$root/topology/simulate/fanout-pays.yaml
 expect 0 '^fanout ' "$TRUNKLINE" simulate "$file" --compare
+expect 0 'far took part in [1-9][0-9]* % of the rounds' "$TRUNKLINE" simulate "$root/topology/simulate/straggler.yaml"
 expect 0 'mode serial' "$TRUNKLINE" simulate "$file" --set schedule.mode=serial
 expect 4 'expected auto, serial, batch or fanout' "$TRUNKLINE" simulate "$file" --set schedule.mode=quick
 expect 4 'leave out one of them' "$TRUNKLINE" simulate "$file" --compare --svg run.svg

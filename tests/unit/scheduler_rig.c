@@ -55,6 +55,22 @@ rig_new (size_t clients, size_t workers, size_t groups, uint64_t rounds, uint64_
 }
 
 void
+rig_window (rig_t *self, int64_t base_us)
+{
+    self->costs = tl_costs_new (self->config.workers, self->config.clients);
+    for (size_t w = 0; w < self->config.workers; w++)
+        for (int i = 0; i < 20; i++) {
+            tl_costs_note (self->costs, TL_COST_FORWARD, w, i % 2 ? 64 : 256,
+                           base_us / 2 + (i % 2 ? 640 : 2560));
+            tl_costs_note (self->costs, TL_COST_BACKWARD, w, i % 2 ? 64 : 256,
+                           base_us / 2 + (i % 2 ? 640 : 2560));
+        }
+    self->config.costs = self->costs;
+    self->config.micros = 1;
+    self->config.window_us = 1000000;
+}
+
+void
 rig_begin (rig_t *self)
 {
     self->scheduler = tl_scheduler_new (&self->config, &rig_actions, self);
@@ -65,6 +81,7 @@ rig_destroy (rig_t **self_p)
 {
     tl_scheduler_destroy (&(*self_p)->scheduler);
     assert_null ((*self_p)->scheduler);
+    tl_costs_destroy (&(*self_p)->costs);
     free (*self_p);
     *self_p = NULL;
 }
@@ -92,7 +109,7 @@ s_wake (rig_part_t *part)
 static void
 s_sleep (rig_part_t *part)
 {
-    part->live = part->open = false;
+    part->live = part->open = part->called = false;
     part->count = 0;
     memset (part->members, 0, sizeof part->members);
 }
@@ -189,6 +206,8 @@ rig_close (rig_t *self, size_t worker, uint64_t labels)
                 ;
             part->content = s_mix (part->content, client->content, part->step.round, i);
             client->content = s_mix (client->content, part->step.round, step, 7);
+            client->called = false;
+            client->taken++;
             part->members[i] = false;
         }
     }
@@ -357,6 +376,30 @@ rig_disk_does (rig_t *self, bool good)
 }
 
 void
+rig_ready (rig_t *self, size_t client)
+{
+    rig_part_t *part = &self->clients[client];
+    while (rig_client_does (self, client, true)) //  it was told before that PLAN
+        ;
+    if (!part->called || part->ready)
+        return;
+    part->ready = true;
+    tl_scheduler_ready (self->scheduler, client);
+}
+
+void
+rig_pass (rig_t *self, int64_t us)
+{
+    self->now += us;
+    tl_scheduler_now (self->scheduler, self->now);
+    for (size_t i = 0; i < RIG_WORKERS; i++)
+        if (self->alarm[i] && self->alarm[i] <= self->now) {
+            self->alarm[i] = 0;
+            tl_scheduler_time_up (self->scheduler, i);
+        }
+}
+
+void
 rig_do_all (rig_t *self)
 {
     bool any = true;
@@ -375,6 +418,9 @@ rig_run (rig_t *self)
     bool any = true;
     while (any && !self->done) {
         any = false;
+        rig_do_all (self);
+        for (size_t i = 0; i < self->config.clients && self->config.costs; i++)
+            rig_ready (self, i);
         rig_do_all (self);
         for (size_t i = 0; i < self->config.workers; i++)
             if (self->workers[i].open && !self->done) {

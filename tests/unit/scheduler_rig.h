@@ -34,6 +34,10 @@ typedef struct {
     uint64_t saves[RIG_STEPS]; //  content by step, 0: none
     rig_order_t orders[RIG_ORDERS];
     size_t first, count; //  of orders
+    //  Client, join: window: it has a PLAN, so named; its rows are here.
+    bool called, ready;
+    uint64_t named;
+    size_t taken; //  client: steps that it was in and that stand
     //  Worker: its open step.
     bool open;
     tl_step_t step;
@@ -66,6 +70,8 @@ typedef struct {
     size_t group_of[RIG_CLIENTS], worker_of[RIG_WORKERS];
     tl_decision_t decision;
     tl_place_t pending, common;
+    tl_costs_t *costs;                    //  join: window: config.costs
+    int64_t now, alarm[RIG_WORKERS];      //  us; of a group, 0: none
     bool asked[RIG_CLIENTS], trunk_asked; //  whose SAVED the pending save needs
     bool refused;                         //  somebody said no
     bool ever;                            //  a step was opened
@@ -77,6 +83,8 @@ typedef struct {
 //  The rig's own settings are set between the two.
 rig_t *rig_new (size_t clients, size_t workers, size_t groups, uint64_t rounds, uint64_t every,
                 uint64_t save_every);
+void rig_window (rig_t *self,
+                 int64_t base_us); //  join: window; a step costs so much beside its rows
 void rig_begin (rig_t *self);
 void rig_destroy (rig_t **self_p);
 //  Fails unless the words are these.
@@ -96,7 +104,9 @@ bool rig_client_does (rig_t *self, size_t client, bool good);
 bool rig_worker_does (rig_t *self, size_t worker, bool good);
 bool rig_aggregator_does (rig_t *self, bool good); //  orders, then a merge that is complete
 bool rig_disk_does (rig_t *self, bool good);
-void rig_do_all (rig_t *self); //  until nothing is left to do, steps excepted
+void rig_ready (rig_t *self, size_t client); //  its rows are here, if it has a PLAN
+void rig_pass (rig_t *self, int64_t us);     //  so much later; timers that are due
+void rig_do_all (rig_t *self);               //  until nothing is left to do, steps excepted
 //  Steps and all, in turn, until the run is over or nothing moves. False: it isn't over.
 bool rig_run (rig_t *self);
 //  What the run came to: the trunk that was saved last, and every client's content.

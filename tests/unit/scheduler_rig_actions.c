@@ -22,6 +22,7 @@ void
 rig_order (rig_part_t *part, rig_order_t order)
 {
     assert_true (part->live);
+    assert_false (part->called); //  nobody is asked for what it holds while it is on its way
     assert_true (part->count < RIG_ORDERS);
     part->orders[(part->first + part->count++) % RIG_ORDERS] = order;
 }
@@ -71,6 +72,23 @@ s_arrange (void *arg, const tl_present_t *present)
     return &self->decision;
 }
 
+//  join: window. Whoever is in a step has a PLAN, and whoever is ready is in the next step of its group.
+static void
+s_check_joined (const rig_t *self, const tl_step_t *step, const size_t *members, size_t count)
+{
+    for (size_t i = 0; i < RIG_CLIENTS && self->config.costs; i++) {
+        const rig_part_t *client = &self->clients[i];
+        bool in = false;
+        for (size_t j = 0; j < count; j++)
+            in |= members[j] == i;
+        assert_true (!in || client->called);
+        if (!in && self->inside == TL_INSIDE_BATCHED && client->called && client->ready &&
+            tl_scheduler_worker_of (self->scheduler, i) == step->worker &&
+            (!self->config.limits || step->round < self->config.limits[i]))
+            fail_msg ("client %zu is ready and not in step %d", i, (int)step->step);
+    }
+}
+
 static void
 s_plan (void *arg, const tl_step_t *step, const size_t *members, size_t count)
 {
@@ -81,6 +99,7 @@ s_plan (void *arg, const tl_step_t *step, const size_t *members, size_t count)
     assert_false (worker->open);
     assert_true (step->round < self->config.rounds);
     assert_true (count >= 1);
+    s_check_joined (self, step, members, count);
     for (size_t i = 0; i < count; i++) {
         assert_true (i == 0 || members[i] > members[i - 1]);
         assert_true (self->clients[members[i]].live);
@@ -100,6 +119,50 @@ s_plan (void *arg, const tl_step_t *step, const size_t *members, size_t count)
     for (size_t i = 0; i < count; i++)
         rig_say (self, " %zu", members[i]);
     rig_say (self, "; ");
+}
+
+static void
+s_call (void *arg, size_t client, uint64_t step, uint64_t round)
+{
+    rig_t *self = arg;
+    rig_part_t *part = &self->clients[client];
+    assert_true (self->config.costs && part->live && !part->called);
+    assert_true (round < self->config.rounds);
+    assert_true (!self->config.limits || round < self->config.limits[client]);
+    part->called = true;
+    part->ready = false;
+    part->named = step;
+}
+
+static void
+s_recall (void *arg, size_t client, uint64_t step, const char *why)
+{
+    rig_t *self = arg;
+    rig_part_t *part = &self->clients[client];
+    assert_true (part->live && part->called && part->named == step && strlen (why) > 0);
+    for (size_t i = 0; i < RIG_WORKERS; i++)
+        assert_false (self->workers[i].open && self->workers[i].members[client]);
+    part->called = false;
+    rig_say (self, "recall %zu; ", client);
+}
+
+static void
+s_timer (void *arg, size_t group, int64_t us)
+{
+    rig_t *self = arg;
+    assert_true (group < self->groups && us >= 0);
+    self->alarm[group] = us ? self->now + us : 0;
+    if (us)
+        rig_say (self, "wait %d; ", (int)us);
+}
+
+static void
+s_windowed (void *arg, const tl_step_t *step, const tl_window_step_t *how)
+{
+    rig_t *self = arg;
+    assert_true (how->members > 0 && (how->late > 0 || how->waited_us > 0));
+    assert_true (how->waited_us >= 0 && how->waited_us <= self->config.window_us);
+    rig_say (self, "%zu of %zu; ", how->members, how->members + how->late);
 }
 
 static void
@@ -129,8 +192,12 @@ s_abandoned (void *arg, const tl_step_t *step, const size_t *members, size_t cou
     rig_part_t *worker = &self->workers[step->worker];
     assert_true (worker->open && step->step == worker->step.step && strlen (why) > 0);
     worker->open = false;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         assert_true (worker->members[members[i]]);
+        assert_int_equal (tl_scheduler_named (self->scheduler, members[i]),
+                          self->config.costs ? self->clients[members[i]].named : step->step);
+        self->clients[members[i]].called = false;
+    }
     memset (worker->members, 0, sizeof worker->members);
     rig_say (self, "abandoned %d; ", (int)step->step);
 }
@@ -216,6 +283,7 @@ s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t cou
         assert_int_equal (count, live);
     rig_say (self, "restore %d", (int)place->step);
     for (size_t i = 0; i < count; i++) {
+        self->clients[clients[i]].called = false; //  whatever it was at is void
         rig_order (&self->clients[clients[i]],
                    (rig_order_t){.type = ORDER_RESTORE, .step = place->step, .awaited = true});
         if (!all)
@@ -285,6 +353,10 @@ s_unserved (void *arg, const char *why)
 const tl_scheduler_actions_t rig_actions = {.line = s_line,
                                             .arrange = s_arrange,
                                             .plan = s_plan,
+                                            .call = s_call,
+                                            .recall = s_recall,
+                                            .timer = s_timer,
+                                            .windowed = s_windowed,
                                             .leave = s_leave,
                                             .give_up = s_give_up,
                                             .abandoned = s_abandoned,

@@ -22,7 +22,7 @@ s_draw (uint64_t run, uint64_t number)
 }
 
 static rig_t *
-s_rig (uint64_t run, bool fixed)
+s_rig (uint64_t run, bool fixed, bool window)
 {
     uint64_t draw = s_draw (run, 0);
     size_t clients = 1 + draw % RIG_CLIENTS, workers = 1 + (draw >> 4) % RIG_WORKERS;
@@ -45,6 +45,8 @@ s_rig (uint64_t run, bool fixed)
             self->limits[i] = (draw >> (34 + 3 * i)) % 8;
         self->config.limits = self->limits;
     }
+    if (window && self->config.share != TL_SHARE_GRADIENT)
+        rig_window (self, 1000 + (int64_t)(s_draw (run, 1) >> 40) % 20000);
     rig_begin (self);
     return self;
 }
@@ -64,9 +66,12 @@ s_act (rig_t *self, uint64_t draw)
 {
     size_t part = draw % (self->config.clients + self->config.workers + 2);
     size_t worker = part - self->config.clients;
-    if (part < self->config.clients)
-        rig_client_does (self, part, true);
-    else if (worker < self->config.workers) {
+    if (self->config.costs)
+        rig_pass (self, (int64_t)(draw >> 8) % 8000);
+    if (part < self->config.clients) {
+        if (!rig_client_does (self, part, true))
+            rig_ready (self, part);
+    } else if (worker < self->config.workers) {
         if (!rig_worker_does (self, worker, true) && self->workers[worker].open)
             rig_close (self, worker, s_members (&self->workers[worker]) ? 5 : 0);
     } else if (worker == self->config.workers)
@@ -114,11 +119,12 @@ s_something (rig_t *self, uint64_t draw)
 }
 
 static void
-test_every_run_ends (void **state)
+s_every_run_ends (bool window)
 {
     size_t merged = 0, stopped = 0;
-    for (uint64_t run = 0; run < RUNS; run++) {
-        rig_t *self = s_rig (run, false);
+    uint64_t runs = window ? RUNS / 3 : RUNS;
+    for (uint64_t run = 0; run < runs; run++) {
+        rig_t *self = s_rig (run, false, window);
         if ((s_draw (run, 1) & 1) == 0)
             rig_all (self);
         for (uint64_t event = 0; event < EVENTS; event++)
@@ -134,8 +140,22 @@ test_every_run_ends (void **state)
         stopped += strcmp (self->why, "chance") == 0;
         rig_destroy (&self);
     }
-    print_message ("%zu of %d runs merged replicas, %zu were stopped\n", merged, RUNS, stopped);
+    print_message ("%zu of %d runs merged replicas, %zu were stopped\n", merged, (int)runs,
+                   stopped);
     assert_true (merged > 100 && stopped > 100);
+}
+
+static void
+test_every_run_ends (void **state)
+{
+    s_every_run_ends (false);
+}
+
+//  Whoever is ready is in the next step of its group: the rig sees to that in every one.
+static void
+test_every_run_with_windows_ends (void **state)
+{
+    s_every_run_ends (true);
 }
 
 //  Whom the run waits for is back sooner or later.
@@ -144,13 +164,13 @@ test_lost_workers_change_nothing (void **state)
 {
     size_t losses = 0;
     for (uint64_t run = 0; run < RUNS; run++) {
-        rig_t *self = s_rig (run, true);
+        rig_t *self = s_rig (run, true, false);
         rig_all (self);
         assert_true (rig_run (self));
         uint64_t undisturbed = rig_result (self);
         rig_destroy (&self);
 
-        self = s_rig (run, true);
+        self = s_rig (run, true, false);
         rig_all (self);
         for (uint64_t event = 0; event < EVENTS && !self->done; event++) {
             uint64_t draw = s_draw (run, 2 + event);
@@ -180,6 +200,7 @@ main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_every_run_ends),
+        cmocka_unit_test (test_every_run_with_windows_ends),
         cmocka_unit_test (test_lost_workers_change_nothing),
     };
     tl_log_level (TL_LOG_ERROR);

@@ -133,8 +133,14 @@ failures_end_well_and_repeat (void **state)
         "workers: [{name: w, count: 3, " SYNTHETIC ", fails: {every_s: 2, back_s: 0.5}}]\n"
         "clients: [{name: c, count: 5, compute: {base_ms: 3, jitter: 0.5, straggle: 0.1}, fails: "
         "{every_s: 3, back_s: 0.2}}]\n";
-    static const char *const modes[] = {"serial", "batch", "fanout", "auto"};
-    for (size_t m = 0; m < 4; m++) {
+    static const char *const modes[] = {"serial",
+                                        "batch",
+                                        "fanout",
+                                        "auto",
+                                        "batch, join: window",
+                                        "fanout, join: window",
+                                        "auto, join: window"};
+    for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++) {
         tl_sim_result_t *a = s_simulate (modes[m], rest), *b = s_simulate (modes[m], rest);
         assert_int_equal (a->code, 0);
         assert_int_equal (a->rounds, 20);
@@ -142,6 +148,38 @@ failures_end_well_and_repeat (void **state)
         assert_true (a->seconds == b->seconds && a->rows == b->rows && a->events == b->events);
         tl_sim_result_destroy (&a);
         tl_sim_result_destroy (&b);
+    }
+}
+
+//  Three quick clients and one whose rows come 300 ms late. A round that waits for it takes its 900 ms of front, tail and
+//  back; with windows most steps begin without it. Rows are those of who took part, no more and no fewer.
+static void
+windows_gain_with_a_straggler (void **state)
+{
+    static const char *const rests[] = {"", "wire: {credit_mb: 1}\n#two\n"};
+    for (size_t i = 0; i < 2; i++) {
+        char rest[512];
+        snprintf (
+            rest, sizeof rest,
+            "%sworkers: [{name: w, " SYNTHETIC
+            "}]\nclients: [{name: quick, count: 3, compute: {base_ms: 2, jitter: 0.2}}, {name: "
+            "slow, rows: 64, compute: {base_ms: 300}}]\n",
+            rests[i]);
+        tl_sim_result_t *all = s_simulate ("batch", rest),
+                        *window = s_simulate ("batch, join: window", rest);
+        uint64_t rows = 0;
+        for (size_t c = 0; c < 4; c++)
+            rows += window->taken[c] * (c < 3 ? 256 : 64) * (i + 1);
+        assert_true (rows == window->rows);
+        assert_int_equal (all->taken[3], 20);
+        assert_true (all->window.without == 0 && window->window.without > 10);
+        assert_in_range (window->taken[3], 2, 10);
+        assert_non_null (strstr (window->window.last, "of 4 clients"));
+        double gain = tl_sim_rows_s (window, 0, 1) / tl_sim_rows_s (all, 0, 1);
+        print_message ("%zu micros: %.1f times the rows a second\n", i + 1, gain);
+        assert_true (gain > 2);
+        tl_sim_result_destroy (&all);
+        tl_sim_result_destroy (&window);
     }
 }
 
@@ -201,6 +239,9 @@ files_are_refused_with_place_and_advice (void **state)
         "version: 1\nname: t\nschedule: {mode: fast}\nworkers: [{name: w}]\nclients: [{name: "
         "c}]\n",
         "expected auto, serial, batch or fanout, found 'fast'");
+    s_refused ("version: 1\nname: t\nschedule: {mode: serial, join: window}\nworkers: [{name: w}]\n"
+               "clients: [{name: c}]\n",
+               "f.yaml:3:32: schedule.join: window begins a step with the clients that are ready");
 }
 
 //  Times beyond all reason end in a sentence, not in arithmetic that overflows.
@@ -256,6 +297,7 @@ main (void)
         cmocka_unit_test (credit_is_waited_for),
         cmocka_unit_test (portions_overlap),
         cmocka_unit_test (failures_end_well_and_repeat),
+        cmocka_unit_test (windows_gain_with_a_straggler),
         cmocka_unit_test (a_picture_is_whole),
         cmocka_unit_test (files_are_refused_with_place_and_advice),
         cmocka_unit_test (endless_runs_are_refused),
