@@ -165,6 +165,7 @@ tl_agreements_make (tl_agreements_t *self, const tl_topology_t *topology, tl_agr
     s_add (self, "train.seed", tl_format ("%llu", (unsigned long long)t->train.seed));
     s_add (self, "wire.dtype", tl_strdup (s_dtypes[t->wire.dtype]));
     s_add (self, "schedule.mode", tl_strdup (tl_mode_name (t->schedule.mode)));
+    s_add (self, "schedule.join", tl_strdup (t->schedule.window ? "window" : "all"));
     static const char *const s_federations[] = {[TL_CLIENTS_PERSONAL] = "personal",
                                                 [TL_CLIENTS_AVERAGE] = "average",
                                                 [TL_CLIENTS_SYNC] = "sync"};

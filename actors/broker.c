@@ -291,6 +291,7 @@ s_receive (tl_broker_t *self, tl_socket_t *socket)
             break;
         if (rc < 0)
             continue;
+        tl_broker_now (self);
         tl_message_t message;
         tl_error_t err;
         //  No User-Id: no handler has vouched for it, so it isn't even read.
@@ -366,6 +367,7 @@ static void
 s_on_disk (void *arg)
 {
     tl_broker_t *self = arg;
+    tl_broker_now (self);
     tl_compute_collect (self->disk);
     s_end_when_left (self);
 }
@@ -417,6 +419,7 @@ s_on_tick (void *arg)
         return;
     //  If it was us who slept, what the others said in the meantime is still to be read.
     bool slept = now - self->ticked > expire / 2;
+    tl_broker_now (self);
     self->ticked = now;
     s_note (self, now);
     tl_outsiders_tick (self->outsiders, now);
@@ -570,6 +573,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_zap_destroy (&self->zap);
     tl_outsiders_destroy (&self->outsiders);
     zmq_ctx_term (self->context);
+    tl_broker_window_close (self);
     tl_scheduler_destroy (&self->scheduler);
     tl_meter_destroy (&self->meter);
     tl_choose_destroy (&self->choose);

@@ -108,14 +108,11 @@ s_plan (void *arg, const tl_step_t *step, const size_t *members, size_t count)
     plan.body.plan.micros = self->topology->train.micros;
     s_extent (self, &plan);
     tl_broker_send (self, tl_broker_worker (self, step->worker), &plan);
-    //  Who else is in it, and how much text they have, is no client's business
-    plan.body.plan.rows = plan.body.plan.longest = 0;
-    plan.body.plan.members_count = 1;
-    for (size_t i = 0; i < count; i++) {
-        plan.body.plan.members = &list[i];
-        tl_broker_send (self, tl_broker_client (self, members[i]), &plan);
-    }
-    tl_meter_plan (self->meter, step, members, count, tl_clock_us ());
+    tl_meter_plan (self->meter, step, count, tl_clock_us ());
+    if (self->window)
+        tl_broker_pass_kept (self, step, members, count);
+    for (size_t i = 0; i < count && !self->window; i++)
+        tl_broker_call (self, members[i], step->step, step->round);
     free (list);
 }
 
@@ -153,10 +150,11 @@ s_abandoned (void *arg, const tl_step_t *step, const size_t *members, size_t cou
               self->topology->workers[step->worker].name);
     tl_message_t abandon;
     tl_message_init (&abandon, TL_ABANDON);
-    abandon.step = step->step;
     abandon.body.abandon.text = why;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        abandon.step = tl_scheduler_named (self->scheduler, members[i]);
         tl_broker_send (self, tl_broker_client (self, members[i]), &abandon);
+    }
 }
 
 //  --- saves ------------------------------------------------------------------------------------
@@ -284,8 +282,11 @@ s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t cou
     restore.step = place->step;
     restore.round = place->round;
     restore.body.restore.text = why;
-    for (size_t i = 0; i < count; i++)
-        tl_broker_send (self, tl_broker_client (self, clients[i]), &restore);
+    for (size_t i = 0; i < count; i++) {
+        tl_session_t *client = tl_broker_client (self, clients[i]);
+        tl_broker_send (self, client, &restore);
+        tl_broker_forget_kept (self, clients[i], client);
+    }
     tl_session_t *aggregator = tl_sessions_aggregator (&self->sessions);
     if (all && aggregator && aggregator->ready)
         tl_broker_send (self, aggregator, &restore);
@@ -352,6 +353,10 @@ static const tl_scheduler_actions_t s_actions = {
     .line = s_line,
     .arrange = s_arrange,
     .plan = s_plan,
+    .call = tl_broker_call,
+    .recall = tl_broker_recall,
+    .timer = tl_broker_timer,
+    .windowed = tl_broker_windowed,
     .leave = s_leave,
     .give_up = s_give_up,
     .abandoned = s_abandoned,
@@ -413,6 +418,12 @@ tl_broker_schedule (tl_broker_t *self)
         tl_choose_restore (self->choose, self->chooser, &err))
         tl_warn ("what was measured before is forgotten: %s", err.text);
     self->meter = tl_meter_new (self->choose, t->worker_count, t->client_count, t->train.micros);
+    if (t->schedule.window) {
+        config.costs = tl_choose_costs (self->choose);
+        config.micros = t->train.micros;
+        config.window_us = t->schedule.window_ms * 1000;
+    }
+    tl_broker_window_open (self);
     self->scheduler = tl_scheduler_new (&config, &s_actions, self);
     free (limits);
     if (!self->options.resume)

@@ -6,6 +6,7 @@
     broker_run.c      the run's messages find their way, and become the scheduler's events
     broker_actions.c  what the scheduler decides becomes messages
     broker_merge.c    to the aggregator and back
+    broker_window.c   join: window
     broker_store.c    run.db, and the trunk's states on disk                                                       */
 
 #ifndef TL_BROKER_INTERNAL_H
@@ -33,6 +34,13 @@ typedef struct {
     int64_t since;     //  monotonic ms
 } tl_past_t;
 
+//  The newest step that the worker counted a client in: its number, and how the client names it; both + 1, 0: none.
+typedef struct {
+    uint64_t step, named;
+} tl_counted_t;
+
+typedef struct tl_broker_window tl_broker_window_t;
+
 typedef struct {
     const tl_topology_t *topology;
     tl_broker_options_t options;
@@ -43,43 +51,43 @@ typedef struct {
     tl_agreements_t agreements;
     tl_sessions_t sessions;
     tl_scheduler_t *scheduler;
-    tl_compute_t *disk;        //  writes run.db and saved states off the loop
-    tl_rundb_t *db;            //  until the ledger has it
-    tl_ledger_t *ledger;       //  into run.db
-    tl_place_t begin;          //  of a run that goes on: where
-    bool *expected;            //  [clients] whom it waits for there; NULL: all
-    bool ended;                //  and it was over there
-    char *chooser;             //  what the chooser had learnt there, or NULL
-    tl_choose_t *choose;       //  arranges periods
-    tl_meter_t *meter;         //  tells it how long things take
-    tl_assembly_t *state;      //  the trunk's state that is coming in, or NULL
-    size_t saver;              //  from that worker; TL_NOBODY: none was asked
-    tl_assembly_t *merging;    //  the merged trunk that is coming in, or NULL
-    void *merged;              //  the same, whole, until its save; NULL: none
-    size_t merged_size;        //
-    size_t *summing;           //  [summing_count] members of the step whose gradients are summed
-    size_t summing_count;      //
-    uint64_t all_rows;         //  of a micro, as clients say: of all of them together,
-    uint64_t most_rows;        //  of the largest,
-    uint64_t longest;          //  and rows of the longest sequence
-    uint64_t run;              //  id of this run, random, not 0
-    uint64_t payload;          //  bytes that came from all sessions
-    uint64_t closed_payload;   //  of that, when the last step was closed
-    uint64_t period;           //  of that step: the round in which it began
-    uint64_t refused_plain;    //  peers without a key
-    uint64_t refused_other;    //  peers that take another broker's key for ours
-    tl_outsiders_t *outsiders; //  what the log says of them
-    uint64_t
-        *committed;  //  [clients] newest step that the worker counted this client in, +1; 0: none
-    tl_past_t *past; //  [clients]
-    int stop_timer;  //  running out of patience with a stop, 0: none
-    bool hurried;    //  the stop was hurried already
-    bool complete;   //  and all rounds are done
-    bool over;       //  the schedule is done
-    int code;        //  exit code of the run
-    char text[1024]; //  its last sentence
-    int64_t began, ticked;     //  monotonic ms; of the last tick
-    int64_t flushed, measured; //  when events, and figures, last went to run.db
+    tl_compute_t *disk;         //  writes run.db and saved states off the loop
+    tl_rundb_t *db;             //  until the ledger has it
+    tl_ledger_t *ledger;        //  into run.db
+    tl_place_t begin;           //  of a run that goes on: where
+    bool *expected;             //  [clients] whom it waits for there; NULL: all
+    bool ended;                 //  and it was over there
+    char *chooser;              //  what the chooser had learnt there, or NULL
+    tl_choose_t *choose;        //  arranges periods
+    tl_meter_t *meter;          //  tells it how long things take
+    tl_assembly_t *state;       //  the trunk's state that is coming in, or NULL
+    size_t saver;               //  from that worker; TL_NOBODY: none was asked
+    tl_assembly_t *merging;     //  the merged trunk that is coming in, or NULL
+    void *merged;               //  the same, whole, until its save; NULL: none
+    size_t merged_size;         //
+    size_t *summing;            //  [summing_count] members of the step whose gradients are summed
+    size_t summing_count;       //
+    uint64_t all_rows;          //  of a micro, as clients say: of all of them together,
+    uint64_t most_rows;         //  of the largest,
+    uint64_t longest;           //  and rows of the longest sequence
+    uint64_t run;               //  id of this run, random, not 0
+    uint64_t payload;           //  bytes that came from all sessions
+    uint64_t closed_payload;    //  of that, when the last step was closed
+    uint64_t period;            //  of that step: the round in which it began
+    uint64_t refused_plain;     //  peers without a key
+    uint64_t refused_other;     //  peers that take another broker's key for ours
+    tl_outsiders_t *outsiders;  //  what the log says of them
+    tl_counted_t *committed;    //  [clients]
+    tl_past_t *past;            //  [clients]
+    tl_broker_window_t *window; //  join: window, else NULL
+    int stop_timer;             //  running out of patience with a stop, 0: none
+    bool hurried;               //  the stop was hurried already
+    bool complete;              //  and all rounds are done
+    bool over;                  //  the schedule is done
+    int code;                   //  exit code of the run
+    char text[1024];            //  its last sentence
+    int64_t began, ticked;      //  monotonic ms; of the last tick
+    int64_t flushed, measured;  //  when events, and figures, last went to run.db
 } tl_broker_t;
 
 //  broker_admit.c
@@ -148,6 +156,23 @@ bool tl_broker_on_part (tl_broker_t *self, tl_session_t *session, tl_message_t *
 void tl_broker_remind (tl_broker_t *self, tl_session_t *aggregator);
 void tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
                                 zmq_msg_t *payload);
+
+//  broker_window.c: PLANs and what comes before a step is open. The four are the scheduler's actions.
+void tl_broker_window_open (tl_broker_t *self); //  if the topology says so
+void tl_broker_window_close (tl_broker_t *self);
+void tl_broker_now (tl_broker_t *self); //  before the scheduler hears of events
+void tl_broker_call (void *self, size_t client, uint64_t step, uint64_t round);
+void tl_broker_recall (void *self, size_t client, uint64_t step, const char *why);
+void tl_broker_timer (void *self, size_t group, int64_t us);
+void tl_broker_windowed (void *self, const tl_step_t *step, const tl_window_step_t *how);
+//  ACTIVATION of a client that has a PLAN and is in no open step; takes over what message owns, and payload.
+void tl_broker_keep (tl_broker_t *self, size_t client, tl_message_t *message, zmq_msg_t *payload);
+//  It is in no step; released if session isn't NULL.
+void tl_broker_forget_kept (tl_broker_t *self, size_t client, tl_session_t *session);
+//  To the worker of the step, which has its PLAN.
+void tl_broker_pass_kept (tl_broker_t *self, const tl_step_t *step, const size_t *members,
+                          size_t count);
+json_t *tl_broker_window_report (const tl_broker_t *self); //  for status
 
 //  broker_store.c: run.db, and states of the trunk as files under checkpoint.dir/name/broker, written off the loop
 #define TL_STORE_LIMIT ((size_t)8 << 30) //  bytes of one state

@@ -170,6 +170,7 @@ tl_broker_gone (tl_broker_t *self, tl_session_t *session)
     } else if (session->role == TL_ROLE_CLIENT && !self->over) {
         self->all_rows -= self->all_rows == UINT64_MAX ? 0 : session->rows;
         tl_broker_merge_left (self, session, tl_scheduler_step_of (self->scheduler, index));
+        tl_broker_forget_kept (self, index, NULL);
         tl_scheduler_left (self->scheduler, index);
     }
 }
@@ -189,19 +190,51 @@ s_late (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
     tl_broker_send (self, session, &late);
 }
 
-//  True if the message may go on to the worker.
-static bool
-s_timely (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
+//  What becomes of ACTIVATION, GRADIENT and COMMIT.
+typedef enum {
+    FATE_PASSED, //  to the worker, and step is the group's now
+    FATE_KEPT,   //  until its author is in a step
+    FATE_DROPPED
+} s_fate_t;
+
+static s_fate_t
+s_fate (tl_broker_t *self, tl_session_t *session, tl_message_t *message)
 {
     size_t client = (size_t)session->index;
-    if (tl_scheduler_member (self->scheduler, client, message->step) &&
-        message->micro < self->topology->train.micros)
-        return true;
+    const tl_counted_t *counted = &self->committed[client];
+    if (message->micro < self->topology->train.micros &&
+        tl_scheduler_called (self->scheduler, client, message->step)) {
+        uint64_t step = tl_scheduler_step_of (self->scheduler, client);
+        if (!tl_scheduler_member (self->scheduler, client, step))
+            return message->type == TL_ACTIVATION ? FATE_KEPT : FATE_DROPPED;
+        message->step = step;
+        return FATE_PASSED;
+    }
     //  It repeats a COMMIT whose answer it never saw: the worker still knows the answer.
-    if (message->type == TL_COMMIT && self->committed[client] == message->step + 1)
-        return true;
+    if (message->type == TL_COMMIT && counted->named == message->step + 1) {
+        message->step = counted->step - 1;
+        return FATE_PASSED;
+    }
     s_late (self, session, message);
-    return false;
+    return FATE_DROPPED;
+}
+
+//  True if it was passed on or kept.
+static bool
+s_to_trunk (tl_broker_t *self, tl_session_t *session, tl_message_t *message, zmq_msg_t *payload)
+{
+    size_t client = (size_t)session->index;
+    size_t its = tl_scheduler_worker_of (self->scheduler, client);
+    tl_session_t *worker = tl_broker_worker (self, its);
+    if (!worker && !self->window)
+        return false;
+    s_fate_t fate = s_fate (self, session, message);
+    if (fate == FATE_PASSED && worker) {
+        tl_meter_from_client (self->meter, its, client, message, tl_clock_us ());
+        tl_broker_relay (self, session, worker, message, payload);
+    } else if (fate == FATE_KEPT)
+        tl_broker_keep (self, client, message, payload);
+    return (fate == FATE_PASSED && worker) || fate == FATE_KEPT;
 }
 
 //  Requests of one author are answered in order, so as long as some are under way they all go to the same worker.
@@ -223,19 +256,11 @@ s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
     if (session->role == TL_ROLE_READER && message->type != TL_FORWARD)
         return false;
     tl_session_t *worker = message->type == TL_FORWARD ? s_server (self, session) : NULL;
-    size_t its = session->role == TL_ROLE_READER ? TL_NOBODY
-                                                 : tl_scheduler_worker_of (self->scheduler, client);
     switch (message->type) {
     case TL_ACTIVATION:
     case TL_GRADIENT:
     case TL_COMMIT:
-        worker = tl_broker_worker (self, its);
-        if (worker && s_timely (self, session, message)) {
-            tl_meter_from_client (self->meter, its, client, message, tl_clock_us ());
-            tl_broker_relay (self, session, worker, message, payload);
-            return true;
-        }
-        break;
+        return s_to_trunk (self, session, message, payload);
     case TL_PART:
         return tl_broker_on_part (self, session, message, payload);
     case TL_FORWARD:
@@ -301,8 +326,7 @@ s_on_closed (tl_broker_t *self, const tl_session_t *session, const tl_message_t 
 {
     const struct tl_body_committed *committed = &message->body.committed;
     size_t worker = (size_t)session->index;
-    tl_lap_t lap = tl_meter_closed (self->meter, worker, committed->labels, committed->compute_us,
-                                    tl_clock_us ());
+    tl_lap_t lap = tl_meter_closed (self->meter, worker, committed, tl_clock_us ());
     self->period = tl_scheduler_place (self->scheduler).begin;
     if (committed->labels)
         tl_event ("closed", "{sIsIsIsIsIsfsfsIsIsIss}", "step", (json_int_t)message->step, "round",
@@ -332,6 +356,25 @@ s_on_expelled (tl_broker_t *self, const tl_session_t *worker, const tl_message_t
     tl_broker_drop (self, session, "the worker found it breaking the rules of the step");
 }
 
+//  The step as that client names it. False: with join: window nobody could tell which step it is.
+static bool
+s_name_step (tl_broker_t *self, size_t client, tl_message_t *message)
+{
+    tl_counted_t *counted = &self->committed[client];
+    if (tl_scheduler_member (self->scheduler, client, message->step)) {
+        uint64_t named = tl_scheduler_named (self->scheduler, client);
+        if (message->type == TL_COMMITTED)
+            *counted = (tl_counted_t){message->step + 1, named + 1};
+        message->step = named;
+        return true;
+    }
+    if (message->type == TL_COMMITTED && counted->step == message->step + 1) {
+        message->step = counted->named - 1;
+        return true;
+    }
+    return !self->window;
+}
+
 //  HIDDEN, GRAD_IN and COMMITTED, for a client of the worker's own group.
 static bool
 s_to_member (tl_broker_t *self, tl_session_t *session, tl_message_t *message, zmq_msg_t *payload)
@@ -341,11 +384,10 @@ s_to_member (tl_broker_t *self, tl_session_t *session, tl_message_t *message, zm
     size_t worker = (size_t)session->index;
     if (client < 0 || tl_scheduler_worker_of (self->scheduler, (size_t)client) != worker)
         return false;
-    if (message->type == TL_COMMITTED)
-        self->committed[client] = message->step + 1;
-    if (!to || !to->ready)
+    bool member = tl_scheduler_member (self->scheduler, (size_t)client, message->step);
+    if (!s_name_step (self, (size_t)client, message) || !to || !to->ready)
         return false;
-    if (tl_scheduler_member (self->scheduler, (size_t)client, message->step))
+    if (member)
         tl_meter_from_worker (self->meter, worker, (size_t)client, message, tl_clock_us ());
     tl_broker_relay (self, session, to, message, payload);
     return true;

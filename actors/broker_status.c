@@ -21,6 +21,19 @@ s_add_peer (json_t *peers, const char *name, const char *role, const char *state
     return peer;
 }
 
+//  What the worker's time went to until its last step was over.
+static void
+s_add_times (const tl_broker_t *self, json_t *peer, size_t worker)
+{
+    tl_waited_t waited = tl_meter_waited (self->meter, worker);
+    json_object_set_new (peer, "computed_s",
+                         json_real ((double)tl_meter_computed (self->meter, worker) / 1e6));
+    json_object_set_new (peer, "waited",
+                         json_pack ("{sfsfsf}", "input_s", (double)waited.input_us / 1e6,
+                                    "commit_s", (double)waited.commit_us / 1e6, "credit_s",
+                                    (double)waited.credit_us / 1e6));
+}
+
 //  Who is here, and clients who were.
 static json_t *
 s_peers (tl_broker_t *self)
@@ -35,9 +48,7 @@ s_peers (tl_broker_t *self)
                                                      : "joining",
                                        it->bytes, it->heard);
             if (it->role == TL_ROLE_WORKER)
-                json_object_set_new (
-                    peer, "computed_s",
-                    json_real ((double)tl_meter_computed (self->meter, (size_t)it->index) / 1e6));
+                s_add_times (self, peer, (size_t)it->index);
         }
     for (size_t i = 0; i < self->topology->client_count; i++)
         if (self->past[i].state && !tl_sessions_by_client (&self->sessions, (int)i))
@@ -64,6 +75,8 @@ tl_broker_on_status (tl_broker_t *self, tl_session_t *session)
         "wrong_role", (json_int_t)(self->zap ? tl_zap_refused_role (self->zap) : 0), "plain_text",
         (json_int_t)self->refused_plain, "other_broker", (json_int_t)self->refused_other);
     tl_assert (report);
+    if (self->window)
+        json_object_set_new (report, "window", tl_broker_window_report (self));
     char *text = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);
     if (strlen (text) > REPORT_LIMIT) {
         //  Thousands of peers: their number must do.

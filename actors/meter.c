@@ -19,6 +19,7 @@ typedef struct {
     size_t group;           //  it is of
     int64_t planned;        //  when it began
     uint64_t computed;      //  us, of all steps
+    tl_waited_t waited;     //  as it said last
 } tl_lane_t;
 
 //  A client in its open step.
@@ -73,17 +74,14 @@ tl_meter_destroy (tl_meter_t **self_p)
 }
 
 void
-tl_meter_plan (tl_meter_t *self, const tl_step_t *step, const size_t *members, size_t count,
-               int64_t now)
+tl_meter_plan (tl_meter_t *self, const tl_step_t *step, size_t members, int64_t now)
 {
     tl_lane_t *lane = &self->lanes[step->worker];
     memset (lane->portions, 0, self->micros * sizeof *lane->portions);
     lane->rows = 0;
-    lane->members = count;
+    lane->members = members;
     lane->group = step->group;
     lane->planned = now;
-    for (size_t i = 0; i < count; i++)
-        self->paces[members[i]] = (tl_pace_t){.planned = now};
     if (!self->began)
         self->began = now;
     if (self->line && self->parts)
@@ -96,6 +94,24 @@ static bool
 s_whole (const tl_tensor_wire_t *tensor)
 {
     return tensor->offset + tensor->size == tensor->bytes;
+}
+
+void
+tl_meter_called (tl_meter_t *self, size_t client, int64_t now)
+{
+    self->paces[client] = (tl_pace_t){.planned = now};
+}
+
+void
+tl_meter_kept (tl_meter_t *self, size_t client, const tl_message_t *message, int64_t now)
+{
+    tl_pace_t *pace = &self->paces[client];
+    const tl_tensor_wire_t *tensor = tl_message_tensor (message);
+    if (!s_whole (tensor))
+        return;
+    if (message->micro == 0 && pace->planned)
+        tl_costs_note (self->costs, TL_COST_FRONT, client, tensor->rows, now - pace->planned);
+    pace->planned = 0;
 }
 
 void
@@ -112,9 +128,7 @@ tl_meter_from_client (tl_meter_t *self, size_t worker, size_t client, const tl_m
         lane->portions[message->micro].rows += tensor->rows;
         lane->portions[message->micro].arrived = now;
         lane->rows += tensor->rows;
-        if (message->micro == 0 && pace->planned)
-            tl_costs_note (self->costs, TL_COST_FRONT, client, tensor->rows, now - pace->planned);
-        pace->planned = 0;
+        tl_meter_kept (self, client, message, now);
     } else if (message->type == TL_GRADIENT) {
         pace->rows = tensor->rows;
         if (last && pace->handed)
@@ -172,12 +186,15 @@ tl_meter_from_worker (tl_meter_t *self, size_t worker, size_t client, const tl_m
 }
 
 tl_lap_t
-tl_meter_closed (tl_meter_t *self, size_t worker, uint64_t labels, uint64_t compute_us, int64_t now)
+tl_meter_closed (tl_meter_t *self, size_t worker, const struct tl_body_committed *committed,
+                 int64_t now)
 {
     tl_lane_t *lane = &self->lanes[worker];
-    bool noted = !labels;
-    s_note_job (self, worker, &noted, TL_COST_UPDATE, lane->rows, compute_us);
-    self->rows += labels ? lane->rows : 0;
+    bool noted = !committed->labels;
+    s_note_job (self, worker, &noted, TL_COST_UPDATE, lane->rows, committed->compute_us);
+    self->rows += committed->labels ? lane->rows : 0;
+    lane->waited = (tl_waited_t){committed->waited_input_us, committed->waited_commit_us,
+                                 committed->waited_credit_us};
     return (tl_lap_t){.rows = lane->rows,
                       .members = lane->members,
                       .group = lane->group,
@@ -199,6 +216,12 @@ tl_meter_merge (tl_meter_t *self, size_t parts)
 {
     if (parts > self->parts)
         self->parts = parts;
+}
+
+tl_waited_t
+tl_meter_waited (const tl_meter_t *self, size_t worker)
+{
+    return self->lanes[worker].waited;
 }
 
 uint64_t

@@ -4,6 +4,7 @@
 #include "actors/ask.h"
 #include "actors/window.h"
 #include "actors/worker_internal.h"
+#include "clock.h"
 #include "fed/parts.h"
 #include "log.h"
 #include "memory.h"
@@ -274,6 +275,12 @@ s_send_committed (tl_worker_t *self, const char *name)
     message.body.committed.labels = self->last.labels;
     message.body.committed.norm = self->last.norm;
     message.body.committed.compute_us = self->last.us;
+    if (strcmp (name, "broker") == 0) {
+        tl_waiting_mark (&self->waiting, self->waiting.now, tl_clock_us ());
+        message.body.committed.waited_input_us = (uint64_t)self->waiting.us[TL_WAITING_INPUT];
+        message.body.committed.waited_commit_us = (uint64_t)self->waiting.us[TL_WAITING_COMMIT];
+        message.body.committed.waited_credit_us = (uint64_t)self->waiting.us[TL_WAITING_CREDIT];
+    }
     snprintf (message.sender, sizeof message.sender, "%s", name);
     tl_peer_send (self->peer, &message);
 }

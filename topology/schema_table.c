@@ -48,9 +48,7 @@ static const tl_choice_t s_modes[] = {{"batch", TL_MODE_BATCH, NULL},
                                       {NULL, 0, NULL}};
 
 static const tl_choice_t s_joins[] = {
-    {"all", 0, NULL},
-    {"window", 0, "a step waits for every live client in this version; use all"},
-    {NULL, 0, NULL}};
+    {"all", false, NULL}, {"window", true, NULL}, {NULL, 0, NULL}};
 
 static const tl_choice_t s_federations[] = {{"personal", TL_CLIENTS_PERSONAL, NULL},
                                             {"average", TL_CLIENTS_AVERAGE, NULL},
@@ -183,10 +181,13 @@ static const tl_setting_t s_keys[] = {
      "each, or "
      "whichever is measured to be fastest",
      s_modes},
-    {"schedule.join", TL_SETTING_ONLY, 0, 0, 0, "all", "all", NULL,
-     "a step holds every live client", s_joins},
-    {"schedule.window_ms", TL_SETTING_LATER, 0, 0, 0, "", NULL, NULL,
-     "belongs to join: window, which is not in this version; remove it", NULL},
+    {"schedule.join", TL_SETTING_FLAG, OF (schedule.window), 0, 0, "all", "all or window", NULL,
+     "a step holds every live client, or begins with who is ready when waiting for the others "
+     "costs more than they save",
+     s_joins},
+    {"schedule.window_ms", TL_SETTING_MS, OF (schedule.window_ms), 1, 3600000, "1000",
+     "milliseconds from 1 to 3600000", NULL,
+     "join: window: no step waits longer for others once somebody is ready", NULL},
     {"schedule.start", TL_SETTING_COUNT, OF (schedule.start), 0, 65536, "0",
      "a whole number from 0 to 65536", NULL,
      "clients that the first step waits for, the others join when they come; 0: all", NULL},

@@ -254,6 +254,26 @@ s_check_train (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err
     return 0;
 }
 
+//  A step that begins with who is ready.
+static int
+s_check_window (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
+{
+    if (!self->schedule.window)
+        return 0;
+    if (self->schedule.mode == TL_MODE_SERIAL)
+        return s_complain (self, root, "schedule.join", err,
+                           "window begins a step with the clients that are ready, and with "
+                           "schedule.mode serial a step is one client's; use all, or another mode");
+    if (self->federate.clients == TL_CLIENTS_SYNC)
+        return s_complain (self, root, "schedule.join", err,
+                           "federate.clients sync sums the gradients of all clients in every step, "
+                           "which window would begin without some of them; use all");
+    if (self->split.none)
+        return s_complain (self, root, "schedule.join", err,
+                           "with split none no client waits for another inside a period; use all");
+    return 0;
+}
+
 //  How clients come together, and with what that goes together.
 static int
 s_check_federation (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
@@ -390,7 +410,8 @@ s_check (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
 {
     if (s_check_compute (self, root, err) != 0 || s_check_names (self, root, err) != 0 ||
         s_check_split (self, root, err) != 0 || s_check_parts (self, root, err) != 0 ||
-        s_check_train (self, root, err) != 0 || s_check_federation (self, root, err) != 0)
+        s_check_train (self, root, err) != 0 || s_check_federation (self, root, err) != 0 ||
+        s_check_window (self, root, err) != 0)
         return -1;
     return s_check_addresses (self, root, err);
 }

@@ -98,6 +98,8 @@ typedef struct {
     struct {
         tl_mode_t mode;
         size_t start;      //  clients that the first step waits for; 0: all
+        bool window;       //  join: window: a step begins with who is ready; else it holds all
+        int64_t window_ms; //  and waits for others no longer than that
         double hysteresis; //  auto: a change must promise that much more, 0.03 = 3 %
     } schedule;
     struct {

@@ -12,6 +12,41 @@
 
 enum { STATUS_MS = 5000, STOP_MS = 40000 };
 
+static double
+s_seconds (const json_t *of, const char *key)
+{
+    return json_number_value (json_object_get (of, key));
+}
+
+//  What the time of each worker went to, and with join: window how steps began.
+static void
+s_print_times (const json_t *report)
+{
+    size_t i;
+    json_t *peer;
+    json_array_foreach (json_object_get (report, "peers"), i, peer)
+    {
+        const json_t *waited = json_object_get (peer, "waited");
+        if (waited)
+            printf ("%s computed %.1f s, and waited %.1f s for input, %.1f s for commits, %.1f s "
+                    "for credit until its last step\n",
+                    json_string_value (json_object_get (peer, "name")),
+                    s_seconds (peer, "computed_s"), s_seconds (waited, "input_s"),
+                    s_seconds (waited, "commit_s"), s_seconds (waited, "credit_s"));
+    }
+    json_t *window = json_object_get (report, "window"), *text;
+    if (!window)
+        return;
+    printf ("join: window, at most %lld ms: %lld steps began without somebody; workers stood still "
+            "%.1f s for others\n",
+            (long long)json_integer_value (json_object_get (window, "limit_ms")),
+            (long long)json_integer_value (json_object_get (window, "steps_without_somebody")),
+            s_seconds (window, "waited_s"));
+    const char *worker;
+    json_object_foreach (json_object_get (window, "last"), worker, text)
+        printf ("%s: %s\n", worker, json_string_value (text));
+}
+
 static int
 s_print_text (const json_t *report, tl_error_t *err)
 {
@@ -50,6 +85,7 @@ s_print_text (const json_t *report, tl_error_t *err)
     }
     tl_table_print (table, TL_FORMAT_TEXT);
     tl_table_destroy (&table);
+    s_print_times (report);
     return 0;
 }
 

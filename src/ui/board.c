@@ -49,6 +49,7 @@ struct tl_board {
     double up_s;                     //  until the first finished step, 0: none yet
     double trained_s;                //  until the latest finished step
     uint64_t closed;                 //  trunk steps
+    uint64_t rounds;                 //  join: window: of the run that are over
     uint64_t resumed, resumed_round; //  where this process's share of the run begins
     json_t *memory;                  //  {part: {planned, peak}}
 };
@@ -121,21 +122,26 @@ static void
 s_tell (const tl_board_t *self, const tl_line_t *line, char *text, size_t size)
 {
     uint64_t all = self->topology->train.steps;
-    char loss[16] = "     -", end[40] = "";
+    //  With join: window a client isn't in every step, and the run is over when the steps are.
+    bool window = self->topology->schedule.window;
+    uint64_t at = window ? self->rounds : line->steps, since = window ? self->resumed_round : 0;
+    char loss[16] = "     -", end[40] = "", its[32] = "";
+    if (window)
+        snprintf (its, sizeof its, " (%llu its)", (unsigned long long)line->steps);
     if (line->steps)
         snprintf (loss, sizeof loss, "%6.3f", line->loss);
     if (line->held_out)
         snprintf (end, sizeof end, "held-out perplexity %.2f", s_perplexity (line));
-    else if (line->steps > 1 && line->steps < all) {
-        double each = (s_elapsed (self) - self->up_s) / (double)(line->steps - 1);
-        tl_duration (end, each * (double)(all - line->steps));
+    else if (at > since + 1 && at < all) {
+        double each = (s_elapsed (self) - self->up_s) / (double)(at - since - 1);
+        tl_duration (end, each * (double)(all - at));
         strcat (end, " left");
-    } else if (line->steps == all)
+    } else if (at == all)
         snprintf (end, sizeof end, "%s",
                   self->topology->clients[line - self->lines].eval ? "scoring" : "done");
-    snprintf (text, size, "%-12s step %*llu/%llu  loss %s  %5.0f tokens/s  %7.2f MB%s%s",
+    snprintf (text, size, "%-12s step %*llu/%llu%s  loss %s  %5.0f tokens/s  %7.2f MB%s%s",
               line->name, (int)snprintf (NULL, 0, "%llu", (unsigned long long)all),
-              (unsigned long long)line->steps, (unsigned long long)all, loss, line->rate,
+              (unsigned long long)at, (unsigned long long)all, its, loss, line->rate,
               (double)line->bytes / 1e6, *end ? "  " : "", end);
 }
 
@@ -276,11 +282,12 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
         self->lines[index].nll = s_real (event, "nll");
         self->lines[index].held_out = s_count (event, "labels");
         s_draw (self);
-    } else if (strcmp (name, "closed") == 0)
+    } else if (strcmp (name, "closed") == 0) {
         self->closed = s_count (event, "step") + 1;
-    else if (strcmp (name, "resumed") == 0 && !self->closed) {
+        self->rounds = s_count (event, "round") + 1;
+    } else if (strcmp (name, "resumed") == 0 && !self->closed) {
         self->resumed = self->closed = s_count (event, "step");
-        self->resumed_round = s_count (event, "round");
+        self->rounds = self->resumed_round = s_count (event, "round");
     } else if (strcmp (name, "restore") == 0 && json_is_true (json_object_get (event, "all")))
         s_all_go_back (self, s_count (event, "step"));
     else if (strcmp (name, "restored") == 0 && index >= 0)
@@ -313,6 +320,8 @@ s_all (const tl_board_t *self)
         if (line->steps > all.steps)
             all.steps = line->steps;
     }
+    if (self->topology->schedule.window)
+        all.steps = self->rounds - self->resumed_round;
     return all;
 }
 

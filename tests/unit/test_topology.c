@@ -317,6 +317,32 @@ test_federation (void **state)
 }
 
 static void
+test_window (void **state)
+{
+    tl_topology_t *self = s_good (GOOD, NULL, 0);
+    assert_false (self->schedule.window);
+    tl_topology_destroy (&self);
+    self = s_good (GOOD "schedule: {mode: auto, join: window, window_ms: 250}\n", NULL, 0);
+    assert_true (self->schedule.window && self->schedule.window_ms == 250);
+    tl_topology_destroy (&self);
+    self = s_good (GOOD "schedule: {join: window}\nfederate: {clients: average}\n", NULL, 0);
+    assert_int_equal (self->schedule.window_ms, 1000);
+    tl_topology_destroy (&self);
+    s_refused (GOOD "schedule: {join: some}\n", NULL,
+               ":6:18: schedule.join: expected all or window, found 'some'; write for example "
+               "'join: all'");
+    s_refused (GOOD "schedule: {join: window}\nfederate: {clients: sync}\n", NULL,
+               ":6:18: schedule.join: federate.clients sync sums the gradients of all clients in "
+               "every step, which window would begin without some of them; use all");
+    s_refused (GOOD "schedule: {mode: serial, join: window}\n", NULL,
+               ":6:32: schedule.join: window begins a step with the clients that are ready, and "
+               "with schedule.mode serial a step is one client's; use all, or another mode");
+    s_refused (GOOD "split: none\nfederate: {clients: average}\nschedule: {join: window}\n", NULL,
+               ":8:18: schedule.join: with split none no client waits for another inside a period; "
+               "use all");
+}
+
+static void
 test_contradictions (void **state)
 {
     s_refused (
@@ -525,6 +551,7 @@ main (void)
         cmocka_unit_test (test_keys),
         cmocka_unit_test (test_values),
         cmocka_unit_test (test_federation),
+        cmocka_unit_test (test_window),
         cmocka_unit_test (test_contradictions),
         cmocka_unit_test (test_not_in_this_version),
         cmocka_unit_test (test_prefixes),
