@@ -32,7 +32,8 @@ chaos_test (refused keys other_key no_zap plain disagree other_models other_run 
 chaos_test (merged aggregator_average aggregator_sync aggregator_unsaved client joins joins_average joins_sync
             leaves spoiled late late_quorum)
 chaos_test (numbers nan exploding nan_of_one damaged)
-chaos_test (fanout groups worker_early worker_late worker_asleep aggregator client_average client_sync)
+chaos_test (fanout groups worker_early worker_late worker_asleep aggregator client_average client_sync
+            client_window worker_window)
 chaos_test (hostile all deaf)
 #  The program with a hook at its sockets that does faults (chaos/fault.c): for stage_faults, and for runs whose faults a seed
 #  chooses.

@@ -129,13 +129,15 @@ s_aggregator (void)
 
 //  A client that is lost comes back with what the others have: in the end all fronts and tails are one.
 static void
-s_shared (const char *clients, const char *mode)
+s_shared (const char *clients, const char *mode, const char *join)
 {
     case_spec_t spec = s_case (3, 200, mode);
     stage_t *stage = stage_new (&spec);
     char *set = tl_format ("federate.clients=%s", clients);
-    part_t *up = stage_up (stage, "--set", set, NULL);
+    char *window = tl_format ("schedule.join=%s", join);
+    part_t *up = stage_up (stage, "--set", set, "--set", window, NULL);
     free (set);
+    free (window);
     part_event (up, "closed", "step", EVERY + 2);
     kill (part_child (up, "client", "site-1"), SIGKILL);
     part_event_of (up, "ready", "part", "client/site-1");
@@ -164,22 +166,51 @@ s_shared (const char *clients, const char *mode)
 static void
 s_client_average (void)
 {
-    s_shared ("average", "fanout");
+    s_shared ("average", "fanout", "all");
 }
 
 static void
 s_client_sync (void)
 {
-    s_shared ("sync", "batch");
+    s_shared ("sync", "batch", "all");
+}
+
+//  A step holds who is ready, and still all are one in the end: whoever has begun is in the last step before a line.
+static void
+s_client_window (void)
+{
+    s_shared ("average", "fanout", "window");
+}
+
+//  What clients have begun is void when their group goes back, and so is what the broker keeps of it.
+static void
+s_worker_window (void)
+{
+    case_spec_t spec = s_case (3, STEPS, "fanout");
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, "--set", "schedule.join=window", NULL);
+    part_event (up, "closed", "step", EVERY + 3);
+    kill (part_child (up, "worker", "trunk-2"), SIGKILL);
+    part_log (up, "was killed by signal 9");
+    const json_t *done = part_event (up, "done", NULL, 0);
+    stage_check (stage, part_int (done, "steps") == STEPS && part_int (done, "code") == 0,
+                 "all steps");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_end (&stage);
 }
 
 int
 main (int argc, char **argv)
 {
-    static const stage_test_t tests[] = {
-        {"groups", s_groups},           {"worker_early", s_worker_early},
-        {"worker_late", s_worker_late}, {"worker_asleep", s_worker_asleep},
-        {"aggregator", s_aggregator},   {"client_average", s_client_average},
-        {"client_sync", s_client_sync}, {NULL, NULL}};
+    static const stage_test_t tests[] = {{"groups", s_groups},
+                                         {"worker_early", s_worker_early},
+                                         {"worker_late", s_worker_late},
+                                         {"worker_asleep", s_worker_asleep},
+                                         {"aggregator", s_aggregator},
+                                         {"client_average", s_client_average},
+                                         {"client_sync", s_client_sync},
+                                         {"client_window", s_client_window},
+                                         {"worker_window", s_worker_window},
+                                         {NULL, NULL}};
     return stage_main (argc, argv, tests);
 }
