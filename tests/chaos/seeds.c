@@ -40,14 +40,19 @@ typedef struct {
 
 #define CUT "split: {front: 1, tail: 1}\n"
 #define SHARED "{every: 8, clients: average, server: {optimizer: adam}}\n"
+#define PLAN(text, what, count, merges)                                                            \
+    {                                                                                              \
+        .name = text, .settings = what, .workers = count, .aggregator = merges                     \
+    }
 static plan_t s_plans[MODES] = {
-    [BATCH] = {"batch", CUT "schedule: {mode: batch}\n", 1, false},
-    [SERIAL] = {"serial", CUT "schedule: {mode: serial}\n", 1, false},
-    [FANOUT] = {"fanout", CUT "schedule: {mode: fanout}\nfederate: {every: 8}\n", 2, true},
-    [AVERAGE] = {"fanout, average", CUT "schedule: {mode: fanout}\nfederate: " SHARED, 2, true},
-    [AUTO] = {"auto", CUT "schedule: {mode: auto}\nfederate: {every: 5}\n", 2, true},
-    [SYNC] = {"sync", CUT "schedule: {mode: batch}\nfederate: {clients: sync}\n", 1, true},
-    [FEDAVG] = {"FedAvg", "split: none\nschedule: {mode: batch}\nfederate: " SHARED, 1, true}};
+    [BATCH] = PLAN ("batch", CUT "schedule: {mode: batch}\n", 1, false),
+    [SERIAL] = PLAN ("serial", CUT "schedule: {mode: serial}\n", 1, false),
+    [FANOUT] = PLAN ("fanout", CUT "schedule: {mode: fanout}\nfederate: {every: 8}\n", 2, true),
+    [AVERAGE] =
+        PLAN ("fanout, average", CUT "schedule: {mode: fanout}\nfederate: " SHARED, 2, true),
+    [AUTO] = PLAN ("auto", CUT "schedule: {mode: auto}\nfederate: {every: 5}\n", 2, true),
+    [SYNC] = PLAN ("sync", CUT "schedule: {mode: batch}\nfederate: {clients: sync}\n", 1, true),
+    [FEDAVG] = PLAN ("FedAvg", "split: none\nschedule: {mode: batch}\nfederate: " SHARED, 1, true)};
 
 //  Whose adapters are compared. Which worker has the trunk in the end is auto's to choose; FedAvg has none.
 static const char *
