@@ -190,7 +190,7 @@ s_joins_as (const char *federate, bool shared)
     case_spec_t spec = s_case (LONG, federate);
     stage_t *stage = stage_new (&spec);
     stage_faults (stage, "client/site-2 WELCOME 1 stop 60000");
-    part_t *up = stage_up (stage, "--set", "schedule.start=2", NULL);
+    part_t *up = stage_up (stage, "--set", "schedule.start=2", "--set", "train.batch_size=2", NULL);
     int64_t closed = part_int (part_event (up, "closed", "step", 12), "step");
     kill (part_child (up, "client", "site-2"), SIGCONT);
     const json_t *first = part_event_of (up, "step", "part", "client/site-2");

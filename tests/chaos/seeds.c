@@ -22,7 +22,7 @@
 
 enum { ROUNDS = 40, SITES = 2, WORKERS = 2, MOST_STEPS = ROUNDS * SITES, FAULTS = 3 };
 enum { MOST_PARTS = WORKERS + SITES };
-enum { BATCH, SERIAL, FANOUT, AVERAGE, AUTO, SYNC, MODES };
+enum { BATCH, SERIAL, FANOUT, AVERAGE, AUTO, SYNC, FEDAVG, MODES };
 
 //  A mode, and what its undisturbed run came to.
 typedef struct {
@@ -38,21 +38,29 @@ typedef struct {
     size_t sizes[MOST_PARTS];
 } plan_t;
 
-#define SHARED "federate: {every: 8, clients: average, server: {optimizer: adam}}\n"
+#define CUT "split: {front: 1, tail: 1}\n"
+#define SHARED "{every: 8, clients: average, server: {optimizer: adam}}\n"
+#define PLAN(text, what, count, merges)                                                            \
+    {                                                                                              \
+        .name = text, .settings = what, .workers = count, .aggregator = merges                     \
+    }
 static plan_t s_plans[MODES] = {
-    [BATCH] = {"batch", "schedule: {mode: batch}\n", 1, false},
-    [SERIAL] = {"serial", "schedule: {mode: serial}\n", 1, false},
-    [FANOUT] = {"fanout", "schedule: {mode: fanout}\nfederate: {every: 8}\n", 2, true},
-    [AVERAGE] = {"fanout, average", "schedule: {mode: fanout}\n" SHARED, 2, true},
-    [AUTO] = {"auto", "schedule: {mode: auto}\nfederate: {every: 5}\n", 2, true},
-    [SYNC] = {"sync", "schedule: {mode: batch}\nfederate: {clients: sync}\n", 1, true}};
+    [BATCH] = PLAN ("batch", CUT "schedule: {mode: batch}\n", 1, false),
+    [SERIAL] = PLAN ("serial", CUT "schedule: {mode: serial}\n", 1, false),
+    [FANOUT] = PLAN ("fanout", CUT "schedule: {mode: fanout}\nfederate: {every: 8}\n", 2, true),
+    [AVERAGE] =
+        PLAN ("fanout, average", CUT "schedule: {mode: fanout}\nfederate: " SHARED, 2, true),
+    [AUTO] = PLAN ("auto", CUT "schedule: {mode: auto}\nfederate: {every: 5}\n", 2, true),
+    [SYNC] = PLAN ("sync", CUT "schedule: {mode: batch}\nfederate: {clients: sync}\n", 1, true),
+    [FEDAVG] = PLAN ("FedAvg", "split: none\nschedule: {mode: batch}\nfederate: " SHARED, 1, true)};
 
-//  Whose adapters are compared. Which worker has the trunk in the end is auto's to choose.
+//  Whose adapters are compared. Which worker has the trunk in the end is auto's to choose; FedAvg has none.
 static const char *
 s_part (const plan_t *plan, size_t i)
 {
     static const char *const parts[] = {"site-0", "site-1", "trunk", "trunk-2"};
-    return i < SITES + (plan == &s_plans[AUTO] ? 0 : plan->workers) ? parts[i] : NULL;
+    bool trunks = plan != &s_plans[AUTO] && plan != &s_plans[FEDAVG];
+    return i < SITES + (trunks ? plan->workers : 0) ? parts[i] : NULL;
 }
 
 static case_spec_t
@@ -60,7 +68,7 @@ s_case (const plan_t *plan)
 {
     static char settings[640];
     snprintf (settings, sizeof settings,
-              "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.05}\n"
+              "tune: {rank: 4, dropout: 0.05}\n"
               "train: {steps: %d, batch_size: 4, micros: 2, max_length: 64, lr: 2e-3, warmup: 3, "
               "clip: 1.0}\nwire: {dtype: fp32}\nliveness: {ping_ms: 300, expire_ms: 2500}\n%s",
               ROUNDS, plan->settings);
@@ -172,46 +180,46 @@ typedef struct {
     uint8_t most[MODES];
 } kind_t;
 
-//                         batch serial fanout average auto sync
-static const kind_t s_broker[] = {{"HELLO", {3, 3, 5, 5, 5, 4}},
-                                  {"ATTACH", {3, 3, 10, 10, 10, 8}},
-                                  {"ACTIVATION", {150, 150, 150, 150, 150, 150}},
-                                  {"GRADIENT", {150, 150, 150, 150, 150, 150}},
-                                  {"COMMIT", {78, 78, 78, 78, 78, 78}},
-                                  {"HIDDEN", {150, 150, 150, 150, 150, 150}},
-                                  {"GRAD_IN", {150, 150, 150, 150, 150, 150}},
-                                  {"COMMITTED", {110, 150, 150, 150, 140, 110}},
-                                  {"SAVED", {20, 20, 14, 14, 20, 25}},
-                                  {"STATE", {8, 8, 0, 0, 5, 8}},
-                                  {"PART", {0, 0, 9, 18, 5, 76}},
-                                  {"OUTCOME", {0, 0, 4, 9, 2, 38}},
-                                  {"MERGED", {0, 0, 4, 9, 2, 38}},
-                                  {"RESTORED", {0, 0, 8, 16, 3, 0}},
-                                  {"FINISHED", {2, 2, 2, 2, 2, 2}},
-                                  {"CREDIT", {40, 40, 40, 40, 40, 40}},
-                                  {"PING", {3, 3, 3, 3, 3, 3}}};
+//                         batch serial fanout average auto sync FedAvg
+static const kind_t s_broker[] = {{"HELLO", {3, 3, 5, 5, 5, 4, 4}},
+                                  {"ATTACH", {3, 3, 10, 10, 10, 8, 8}},
+                                  {"ACTIVATION", {150, 150, 150, 150, 150, 150, 0}},
+                                  {"GRADIENT", {150, 150, 150, 150, 150, 150, 0}},
+                                  {"COMMIT", {78, 78, 78, 78, 78, 78, 78}},
+                                  {"HIDDEN", {150, 150, 150, 150, 150, 150, 0}},
+                                  {"GRAD_IN", {150, 150, 150, 150, 150, 150, 0}},
+                                  {"COMMITTED", {110, 150, 150, 150, 140, 110, 110}},
+                                  {"SAVED", {20, 20, 14, 14, 20, 25, 25}},
+                                  {"STATE", {8, 8, 0, 0, 5, 8, 8}},
+                                  {"PART", {0, 0, 9, 18, 5, 76, 9}},
+                                  {"OUTCOME", {0, 0, 4, 9, 2, 38, 4}},
+                                  {"MERGED", {0, 0, 4, 9, 2, 38, 4}},
+                                  {"RESTORED", {0, 0, 8, 16, 3, 0, 8}},
+                                  {"FINISHED", {2, 2, 2, 2, 2, 2, 2}},
+                                  {"CREDIT", {40, 40, 40, 40, 40, 40, 20}},
+                                  {"PING", {3, 3, 3, 3, 3, 3, 3}}};
 static const kind_t s_client[] = {
-    {"WELCOME", {1, 1, 1, 1, 1, 1}},       {"ATTACHED", {2, 2, 2, 2, 2, 2}},
-    {"PLAN", {40, 40, 40, 40, 40, 40}},    {"HIDDEN", {78, 78, 78, 78, 78, 78}},
-    {"GRAD_IN", {78, 78, 78, 78, 78, 78}}, {"COMMITTED", {39, 39, 39, 39, 39, 39}},
-    {"SAVE", {8, 8, 5, 5, 7, 8}},          {"GATHER", {0, 0, 0, 5, 0, 0}},
-    {"MERGED", {0, 0, 0, 5, 0, 39}},       {"FINISH", {1, 1, 1, 1, 1, 1}},
-    {"CREDIT", {10, 10, 10, 10, 10, 10}}};
-static const kind_t s_worker[] = {{"WELCOME", {1, 1, 1, 1, 1, 1}},
-                                  {"ATTACHED", {2, 2, 2, 2, 2, 2}},
-                                  {"PLAN", {40, 79, 39, 39, 20, 39}},
-                                  {"ACTIVATION", {150, 150, 78, 78, 40, 150}},
-                                  {"GRADIENT", {150, 150, 78, 78, 40, 150}},
-                                  {"COMMIT", {78, 78, 39, 39, 20, 78}},
-                                  {"SAVE", {8, 8, 0, 0, 3, 8}},
-                                  {"GATHER", {0, 0, 5, 5, 1, 0}},
-                                  {"STATE", {0, 0, 4, 4, 1, 0}},
-                                  {"RESTORE", {0, 0, 4, 4, 1, 0}},
-                                  {"CREDIT", {20, 20, 20, 20, 20, 20}}};
+    {"WELCOME", {1, 1, 1, 1, 1, 1, 1}},       {"ATTACHED", {2, 2, 2, 2, 2, 2, 2}},
+    {"PLAN", {40, 40, 40, 40, 40, 40, 39}},   {"HIDDEN", {78, 78, 78, 78, 78, 78, 0}},
+    {"GRAD_IN", {78, 78, 78, 78, 78, 78, 0}}, {"COMMITTED", {39, 39, 39, 39, 39, 39, 39}},
+    {"SAVE", {8, 8, 5, 5, 7, 8, 8}},          {"GATHER", {0, 0, 0, 5, 0, 0, 5}},
+    {"MERGED", {0, 0, 0, 5, 0, 39, 5}},       {"FINISH", {1, 1, 1, 1, 1, 1, 1}},
+    {"CREDIT", {10, 10, 10, 10, 10, 10, 5}}};
+static const kind_t s_worker[] = {{"WELCOME", {1, 1, 1, 1, 1, 1, 1}},
+                                  {"ATTACHED", {2, 2, 2, 2, 2, 2, 2}},
+                                  {"PLAN", {40, 79, 39, 39, 20, 39, 39}},
+                                  {"ACTIVATION", {150, 150, 78, 78, 40, 150, 0}},
+                                  {"GRADIENT", {150, 150, 78, 78, 40, 150, 0}},
+                                  {"COMMIT", {78, 78, 39, 39, 20, 78, 78}},
+                                  {"SAVE", {8, 8, 0, 0, 3, 8, 8}},
+                                  {"GATHER", {0, 0, 5, 5, 1, 0, 0}},
+                                  {"STATE", {0, 0, 4, 4, 1, 0, 0}},
+                                  {"RESTORE", {0, 0, 4, 4, 1, 0, 0}},
+                                  {"CREDIT", {20, 20, 20, 20, 20, 20, 10}}};
 static const kind_t s_aggregator[] = {
-    {"WELCOME", {0, 0, 1, 1, 1, 1}}, {"ATTACHED", {0, 0, 2, 2, 2, 2}},
-    {"MERGE", {0, 0, 8, 12, 2, 39}}, {"PART", {0, 0, 9, 18, 2, 78}},
-    {"SAVE", {0, 0, 5, 5, 7, 8}},    {"CREDIT", {0, 0, 4, 8, 2, 20}}};
+    {"WELCOME", {0, 0, 1, 1, 1, 1, 1}}, {"ATTACHED", {0, 0, 2, 2, 2, 2, 2}},
+    {"MERGE", {0, 0, 8, 12, 2, 39, 5}}, {"PART", {0, 0, 9, 18, 2, 78, 9}},
+    {"SAVE", {0, 0, 5, 5, 7, 8, 8}},    {"CREDIT", {0, 0, 4, 8, 2, 20, 4}}};
 
 #define OF(list) list, sizeof list / sizeof *list
 static const struct {

@@ -40,6 +40,7 @@ s_rig (uint64_t run, bool fixed, bool window)
     self->config.aggregator = self->groups > 1 || self->config.share != TL_SHARE_NOTHING;
     self->config.all_workers = self->groups > 1;
     self->config.remembers = (draw >> 60) & 1;
+    self->config.start = fixed ? 0 : (draw >> 56) % (clients + 1);
     if ((draw >> 32) % 4 == 0) {
         for (size_t i = 0; i < clients; i++)
             self->limits[i] = (draw >> (34 + 3 * i)) % 8;
