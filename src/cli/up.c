@@ -46,9 +46,10 @@ s_replaces (const tl_topology_t *topology, const s_options_t *options)
     return over;
 }
 
-//  A broker that begins anew makes the parts drop what they saved. Elsewhere a part may be coming back to its run.
-static void
-s_warn_of_replacement (const tl_topology_t *topology)
+//  A broker that begins anew makes the parts drop what they saved. Elsewhere a part may be coming back to its run. What is
+//  to be said of it then, or NULL; the caller frees.
+static char *
+s_replacement (const tl_topology_t *topology)
 {
     const tl_topology_t *t = topology;
     int64_t newest = -1;
@@ -61,11 +62,11 @@ s_warn_of_replacement (const tl_topology_t *topology)
         newest = step > newest ? step : newest;
         free (directory);
     }
-    if (newest >= 0)
-        fprintf (stderr,
-                 "replaces the run saved in %s/%s, step %lld; to keep a run, give the next one "
-                 "another name: --set name=%s-2\n",
-                 t->checkpoint.dir, t->name, (long long)newest, t->name);
+    return newest < 0
+               ? NULL
+               : tl_format ("replaces the run saved in %s/%s, step %lld; to keep a run, give "
+                            "the next one another name: --set name=%s-2",
+                            t->checkpoint.dir, t->name, (long long)newest, t->name);
 }
 
 //  Missing pairs of what runs on this machine are made: an engineer's first run needs no other command. Where a part lives
@@ -103,16 +104,31 @@ s_make_keys (const tl_topology_t *topology, tl_error_t *err)
     return rc < 0 ? -1 : 0;
 }
 
+//  What is told of a run while it goes on.
+typedef struct {
+    tl_board_t *board;
+    char *
+        replacement; //  to be said when the broker has found nothing to refuse and begins; NULL: nothing, or said
+} s_teller_t;
+
 static void
 s_on_event (void *arg, const char *part, const json_t *event)
 {
-    tl_board_event (arg, part, event);
+    s_teller_t *teller = arg;
+    const char *name = json_string_value (json_object_get (event, "event"));
+    if (teller->replacement && strcmp (part, "broker") == 0 && strcmp (name, "up") == 0) {
+        tl_board_line (teller->board, teller->replacement);
+        free (teller->replacement);
+        teller->replacement = NULL;
+    }
+    tl_board_event (teller->board, part, event);
 }
 
 static void
 s_on_line (void *arg, const char *line)
 {
-    tl_board_line (arg, line);
+    const s_teller_t *teller = arg;
+    tl_board_line (teller->board, line);
 }
 
 //  Prints the result and writes summary.json beside the adapters. A run that came to nothing leaves an earlier one's.
@@ -154,6 +170,9 @@ s_supervise (const tl_arguments_t *arguments, const tl_topology_t *topology, tl_
     ssize_t length = readlink ("/proc/self/exe", program, sizeof program - 1);
     program[length > 0 ? length : 0] = 0;
     tl_board_t *board = tl_board_new (topology, arguments->format);
+    s_teller_t teller = {.board = board};
+    if (s_replaces (topology, options))
+        teller.replacement = s_replacement (topology);
     tl_supervisor_options_t supervisor = {.program = program,
                                           .topology = arguments->words[0],
                                           .overrides = arguments->overrides,
@@ -163,10 +182,11 @@ s_supervise (const tl_arguments_t *arguments, const tl_topology_t *topology, tl_
                                           .replace = options->replace,
                                           .on_event = s_on_event,
                                           .on_line = s_on_line,
-                                          .arg = board};
-    tl_log_to (s_on_line, board);
+                                          .arg = &teller};
+    tl_log_to (s_on_line, &teller);
     int rc = tl_supervisor_run (topology, &supervisor, err) ? -1 : 0;
     tl_log_to (NULL, NULL);
+    free (teller.replacement);
     tl_error_t other;
     if (s_finish (board, topology, rc == 0, &other) != 0 && rc == 0) {
         *err = other;
@@ -187,11 +207,8 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     if (!topology)
         return -1;
     int rc = s_make_keys (topology, err);
-    if (rc == 0) {
-        if (s_replaces (topology, options))
-            s_warn_of_replacement (topology);
+    if (rc == 0)
         rc = s_supervise (arguments, topology, err);
-    }
     tl_topology_destroy (&topology);
     return rc;
 }

@@ -20,6 +20,7 @@ grep -q 'stopped\|adapters' err.txt && fail "nothing was done: $(cat err.txt)"
 cmp kept.json runs/t/summary.json
 expect 4 'broker.control: tcp://localhost:[0-9]* can.t be bound, it has a name' \
     "$TRUNKLINE" up t.yaml $ports --set broker.control=tcp://localhost:5569
+grep -q 'replaces' err.txt && fail "nothing was replaced, the broker ended before: $(cat err.txt)"
 
 expect 2 'nothing listens at tcp://127.0.0.1:[0-9]*, so nothing is there to be stopped' "$TRUNKLINE" down t.yaml $ports
 #   Where nothing listens that is said at once; a listener that says nothing gets time to.
