@@ -145,6 +145,7 @@ tl_joining_pick (tl_scheduler_t *self, tl_group_t *group, bool *on_the_way)
         return 0;
     }
     if (missing && began.judged.wait_us) {
+        group->wait_for = began.judged.wait_for;
         s_timer (self, group, began.judged.wait_us);
         return 0;
     }
@@ -182,7 +183,11 @@ tl_scheduler_ready (tl_scheduler_t *self, size_t client)
     if (!seat->called || seat->ready)
         return;
     seat->ready = true;
-    if (!seat->member)
+    tl_group_t *group = seat->group == TL_NOBODY ? NULL : &self->groups[seat->group];
+    if (!group || group->state != TL_GROUP_READY)
+        return;
+    //  Every client of a step says this: it is judged anew only when those who were waited for are here.
+    if (!group->timed || --group->wait_for == 0)
         s_go_on (self, seat->group);
 }
 

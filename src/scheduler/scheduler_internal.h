@@ -48,6 +48,7 @@ typedef struct {
     bool standing, timed; //  join: window: the worker stands still for who is late; a timer is set
     int64_t stood_from;   //  since then
     size_t late_then;     //  so many were late then
+    size_t wait_for;      //  of these it waits for so many more, or for the timer
 } tl_group_t;
 
 //  A client.

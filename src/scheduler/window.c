@@ -65,6 +65,7 @@ tl_window_judge (const tl_costs_t *costs, const tl_window_scene_t *scene)
         if (now > gain) {
             gain = now;
             wait = left[k].us;
+            window.wait_for = k + 1;
         }
     }
     free (left);

@@ -2,7 +2,7 @@
     wait for more? Waiting for k of them saves k times what a step of its own would cost beside its rows
     (base of each forward and backward, the update), and costs the worker the time it stands still.
 
-    Pure. Call it when the worker is free and again whenever somebody has become ready.            */
+    Pure. Call it when the worker is free, and again when so many have become ready, or the time is over. */
 
 #ifndef TL_SCHEDULER_WINDOW_H
 #define TL_SCHEDULER_WINDOW_H
@@ -26,6 +26,7 @@ typedef struct {
 
 typedef struct {
     int64_t wait_us;    //  for more of them; 0: begin now
+    size_t wait_for;    //  so many
     int64_t saves_us;   //  what each that joins saves
     size_t soonest;     //  client; SIZE_MAX: nobody is late
     int64_t soonest_us; //  until its rows are expected
