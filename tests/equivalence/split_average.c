@@ -7,6 +7,7 @@
 
 #include "fed/aggregate.h"
 #include "fed/parts.h"
+#include "fed/server.h"
 #include "fed/site.h"
 #include "fed/trunk.h"
 #include "kernels/blas.h"
@@ -109,6 +110,7 @@ s_average (run_t *self)
     size_t size;
     void *mean = tl_aggregate_mean (self->aggregate, parts, SITES, SITES, &size, &err);
     s_must (self, mean != NULL, &err);
+    tl_server_keep (tl_aggregate_server (self->aggregate));
     for (int s = 0; s < SITES; s++) {
         s_must (self, tl_site_take (self->sites[s], mean, size, &err) == 0, &err);
         free ((void *)parts[s].blob);
