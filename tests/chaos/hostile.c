@@ -188,6 +188,45 @@ s_whole_step (stage_t *stage)
     peer_leave (&peer);
 }
 
+//  join: window. What it says before a step has it is kept if it is rows, and dropped if it is anything else; all answers name the
+//  step as its PLAN did.
+static void
+s_window_step (stage_t *stage)
+{
+    peer_t *peer = peer_join (stage, "site-1", "client");
+    peer_wait (peer, TL_PLAN);
+    uint64_t step = peer->step;
+    s_send_gradient (peer, 0, ROWS, 2);
+    s_send_commit (peer, step, false);
+    activation_t other = s_good (peer, 1);
+    s_send_activation (peer, &other); //  the second micro first: it isn't ready for that
+    s_send_activation (peer, &other);
+    other.micro = 0;
+    s_send_activation (peer, &other);
+    s_send_activation (peer, &other);
+    for (uint64_t micro = 0; micro < MICROS; micro++) {
+        peer_wait (peer, TL_HIDDEN);
+        stage_check (stage, peer->of_step == step && peer->micro == micro, "its rows, of its step");
+        s_send_gradient (peer, micro, ROWS, 2);
+    }
+    s_send_commit (peer, step, false);
+    peer_wait (peer, TL_COMMITTED);
+    stage_check (stage, peer->of_step == step && peer->labels >= 2 * MICROS,
+                 "COMMITTED of the step as its PLAN named it");
+    peer_wait (peer, TL_PLAN);
+    stage_check (stage, peer->step > step, "the next PLAN has another name");
+    other.step = step;
+    s_send_activation (peer, &other);
+    peer_wait (peer, TL_LATE);
+    stage_check (stage, peer->of_step == step && peer->current >= peer->step, "LATE of the past");
+    peer_leave (&peer); //  with a PLAN, and nothing sent
+    peer = peer_join (stage, "site-1", "client");
+    peer_wait (peer, TL_PLAN);
+    other = s_good (peer, 1);
+    s_send_activation (peer, &other);
+    peer_drop (&peer); //  while rows of it are kept
+}
+
 //  --- the link
 
 static void
@@ -231,9 +270,10 @@ s_broken_links (stage_t *stage)
     peer_wait (peer, TL_PLAN);
     static char chunk[TL_CHUNK_BYTES];
     tl_packed_t *packed = tl_pack (chunk, sizeof chunk, 1, TL_W_U8);
-    tl_message_init (&message, TL_GRADIENT);
+    tl_message_init (&message, TL_ACTIVATION);
     message.step = peer->step;
-    tl_packed_release ((void *)tl_packed_chunk (packed, 0, &message.body.gradient.tensor), packed);
+    tl_packed_release ((void *)tl_packed_chunk (packed, 0, &message.body.activation.tensor),
+                       packed);
     tl_packed_destroy (&packed);
     kill (s_worker, SIGSTOP);
     for (uint64_t sent = 0; sent <= 2 * peer->window; sent += sizeof chunk)
@@ -414,15 +454,15 @@ typedef struct {
 } run_t;
 
 static run_t
-s_begin (int expire_ms)
+s_begin (int expire_ms, const char *join)
 {
     static char settings[512];
     static case_spec_t spec;
     snprintf (settings, sizeof settings,
               "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.05}\n"
               "train: {steps: 1000000, batch_size: %d, micros: %d, max_length: 64, lr: 1e-4}\n"
-              "wire: {dtype: fp32}\nliveness: {ping_ms: %d, expire_ms: %d}\n",
-              BATCH, MICROS, expire_ms / 6, expire_ms);
+              "wire: {dtype: fp32}\nliveness: {ping_ms: %d, expire_ms: %d}\nschedule: {join: %s}\n",
+              BATCH, MICROS, expire_ms / 6, expire_ms, join);
     spec = (case_spec_t){.model = tiny_llama (false),
                          .sites = 3,
                          .examples = 16,
@@ -482,7 +522,7 @@ s_all (void)
     static void (*const attacks[]) (stage_t *) = {
         s_whole_step,   s_wrong_activations, s_wrong_gradients, s_broken_links, s_nonsense,
         s_wrong_author, s_sessions,          s_reader,          s_whole_step};
-    run_t run = s_begin (20000);
+    run_t run = s_begin (20000, "all");
     for (size_t i = 0; i < sizeof attacks / sizeof *attacks; i++) {
         attacks[i](run.stage);
         s_check_honest (&run);
@@ -492,9 +532,23 @@ s_all (void)
 
 //  Takes part and asks for ever more, takes nothing of what it is sent: it is dropped, and what the broker holds stays small.
 static void
+s_window (void)
+{
+    static void (*const attacks[]) (stage_t *) = {
+        s_window_step, s_wrong_activations, s_wrong_gradients, s_broken_links,
+        s_nonsense,    s_sessions,          s_reader,          s_window_step};
+    run_t run = s_begin (20000, "window");
+    for (size_t i = 0; i < sizeof attacks / sizeof *attacks; i++) {
+        attacks[i](run.stage);
+        s_check_honest (&run);
+    }
+    s_end (&run);
+}
+
+static void
 s_deaf (void)
 {
-    run_t run = s_begin (1500);
+    run_t run = s_begin (1500, "all");
     long before = s_resident_kb (part_pid (run.broker));
     peer_t *peer = peer_join (run.stage, "site-1", "reader");
     peer->deaf = true;
@@ -532,6 +586,7 @@ s_deaf (void)
 int
 main (int argc, char **argv)
 {
-    static const stage_test_t tests[] = {{"all", s_all}, {"deaf", s_deaf}, {NULL, NULL}};
+    static const stage_test_t tests[] = {
+        {"all", s_all}, {"window", s_window}, {"deaf", s_deaf}, {NULL, NULL}};
     return stage_main (argc, argv, tests);
 }
