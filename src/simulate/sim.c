@@ -167,42 +167,6 @@ s_plan (void *arg, const tl_step_t *step, const size_t *members, size_t count)
     tl_sim_step_plan (self, step, members, count);
 }
 
-//  --- join: window -----------------------------------------------------------------------------
-
-static void
-s_call (void *arg, size_t client, uint64_t step, uint64_t round)
-{
-    tl_sim_step_call (arg, client, round);
-}
-
-static void
-s_recall (void *arg, size_t client, uint64_t step, const char *why)
-{
-    tl_sim_step_recall (arg, client);
-}
-
-static void
-s_timer (void *arg, size_t group, int64_t us)
-{
-    tl_sim_t *self = arg;
-    uint32_t epoch = ++self->timers[group];
-    if (us)
-        tl_sim_put (self, self->now + us * 1000, EV_TIME_UP, group, 0, 0, epoch);
-}
-
-static void
-s_windowed (void *arg, const tl_step_t *step, const tl_window_step_t *how)
-{
-    tl_sim_t *self = arg;
-    tl_sim_window_t *window = &self->result->window;
-    window->without += how->late > 0;
-    window->waited += (double)how->waited_us * 1e-6;
-    char soonest[32];
-    snprintf (soonest, sizeof soonest, "client %zu", how->judged.soonest + 1);
-    if (how->late)
-        tl_window_text (how, soonest, window->last);
-}
-
 static void
 s_leave (void *arg, const tl_step_t *step, size_t client)
 {
@@ -457,15 +421,12 @@ s_scheduler (tl_sim_t *self)
     tl_scheduler_actions_t actions = {.line = s_line,
                                       .arrange = s_arrange,
                                       .plan = s_plan,
-                                      .call = s_call,
-                                      .recall = s_recall,
-                                      .timer = s_timer,
-                                      .windowed = s_windowed,
                                       .leave = s_leave,
                                       .give_up = s_give_up,
                                       .abandoned = s_abandoned,
                                       .done = s_done,
                                       .unserved = s_unserved};
+    tl_sim_step_actions (&actions);
     tl_sim_line_actions (&actions);
     uint64_t *limits = tl_alloc (spec->client_count * sizeof *limits);
     for (size_t i = 0; i < spec->client_count; i++) {

@@ -148,8 +148,8 @@ void tl_sim_worker_state (tl_sim_t *self,
                           size_t worker); //  notes the time since, and what it is now
 
 //  --- sim_step.c: a step's events and actions
-void tl_sim_step_call (tl_sim_t *self, size_t client, uint64_t round); //  it gets its PLAN
-void tl_sim_step_recall (tl_sim_t *self, size_t client); //  and it is void, if it has one
+void tl_sim_step_actions (tl_scheduler_actions_t *actions); //  of join: window
+void tl_sim_step_recall (tl_sim_t *self, size_t client);    //  and it is void, if it has one
 void tl_sim_step_plan (tl_sim_t *self, const tl_step_t *step, const size_t *members, size_t count);
 void tl_sim_step_leave (tl_sim_t *self, size_t worker, size_t client);
 void tl_sim_step_drop (tl_sim_t *self, size_t worker); //  abandoned: nothing of it comes any more

@@ -5,6 +5,7 @@
 #include "memory.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -294,8 +295,9 @@ s_expect (const tl_sim_t *self, tl_sim_worker_t *w, size_t count)
     w->commit = (tl_sim_job_t){.expected = (uint32_t)count};
 }
 
-void
-tl_sim_step_call (tl_sim_t *self, size_t client, uint64_t round)
+//  It gets its PLAN.
+static void
+s_begin (tl_sim_t *self, size_t client, uint64_t round)
 {
     tl_sim_client_t *c = &self->clients[client];
     c->called = true;
@@ -352,7 +354,7 @@ tl_sim_step_plan (tl_sim_t *self, const tl_step_t *step, const size_t *members, 
     for (size_t i = 0; i < count; i++) {
         self->clients[members[i]].worker = step->worker;
         if (!self->spec->window)
-            tl_sim_step_call (self, members[i], step->round);
+            s_begin (self, members[i], step->round);
     }
     if (self->spec->window)
         s_pass_kept (self, w);
@@ -400,6 +402,53 @@ tl_sim_step_drop (tl_sim_t *self, size_t worker)
     }
     tl_sim_worker_state (self, worker);
 }
+
+//  --- join: window -----------------------------------------------------------------------------
+
+static void
+s_call (void *arg, size_t client, uint64_t step, uint64_t round)
+{
+    s_begin (arg, client, round);
+}
+
+static void
+s_recall (void *arg, size_t client, uint64_t step, const char *why)
+{
+    tl_sim_step_recall (arg, client);
+}
+
+static void
+s_timer (void *arg, size_t group, int64_t us)
+{
+    tl_sim_t *self = arg;
+    uint32_t epoch = ++self->timers[group];
+    if (us)
+        tl_sim_put (self, self->now + us * 1000, EV_TIME_UP, group, 0, 0, epoch);
+}
+
+static void
+s_windowed (void *arg, const tl_step_t *step, const tl_window_step_t *how)
+{
+    tl_sim_t *self = arg;
+    tl_sim_window_t *window = &self->result->window;
+    window->without += how->late > 0;
+    window->waited += (double)how->waited_us * 1e-6;
+    char soonest[32];
+    snprintf (soonest, sizeof soonest, "client %zu", how->judged.soonest + 1);
+    if (how->late)
+        tl_window_text (how, soonest, window->last);
+}
+
+void
+tl_sim_step_actions (tl_scheduler_actions_t *actions)
+{
+    actions->call = s_call;
+    actions->recall = s_recall;
+    actions->timer = s_timer;
+    actions->windowed = s_windowed;
+}
+
+//  --- events -----------------------------------------------------------------------------------
 
 void
 tl_sim_step_event (tl_sim_t *self, const tl_sim_event_t *event)
