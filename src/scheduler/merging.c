@@ -170,7 +170,8 @@ void
 tl_merging_undo (tl_scheduler_t *self)
 {
     if (self->stopping) {
-        tl_run_done (self); //  what is common counts
+        self->place = self->common; //  what is common counts
+        tl_run_done (self);
         return;
     }
     if (self->phase == TL_PHASE_SAVING)

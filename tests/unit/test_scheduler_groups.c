@@ -282,6 +282,73 @@ test_average (void **state)
     rig_destroy (&self);
 }
 
+//  It learnt from a merge, and went before that was common: the period is repeated, for its successor knows nothing of it.
+static void
+test_what_the_aggregator_learnt_is_lost (void **state)
+{
+    for (int stop = 0; stop < 2; stop++) {
+        rig_t *self = rig_new (2, 1, 1, 4, 2, 0);
+        self->config.aggregator = self->config.remembers = true;
+        self->config.share = TL_SHARE_AVERAGE;
+        rig_begin (self);
+        rig_all (self);
+        rig_close (self, 0, 1);
+        rig_close (self, 0, 1);
+        rig_client_does (self, 0, true);
+        rig_client_does (self, 1, true);
+        rig_aggregator_does (self, true); //  merges
+        rig_client_does (self, 0, true);
+        rig_client_does (self, 1, true); //  both took it
+        rig_expect (self, "plan 0/0: 0 1; plan 1/1: 0 1; merge clients now: 0 1; merged; save 2; ");
+        if (stop)
+            tl_scheduler_stop (self->scheduler, false, 0, "stop");
+        rig_lose_aggregator (self);
+        if (stop) { //  what is common counts: here, the start
+            rig_expect (self, "done 0; ");
+            assert_int_equal (tl_scheduler_place (self->scheduler).step, 0);
+        } else {
+            rig_aggregator (self);
+            assert_true (rig_run (self));
+            rig_expect (self, "restore 0; equip 0 0; plan 0/0: 0 1; plan 1/1: 0 1; "
+                              "merge clients now: 0 1; merged; save 2; common 2; plan 2/2: 0 1; "
+                              "plan 3/3: 0 1; merge clients now: 0 1; merged; save 4 last; "
+                              "common 4; finish; done 0; ");
+        }
+        rig_destroy (&self);
+    }
+}
+
+//  Who comes for the first time in the middle of a run, and who was away at the common save that all go back to, takes part
+//  when it has what the others share.
+static void
+test_who_lacks_the_common_save (void **state)
+{
+    rig_t *self = rig_new (3, 2, 1, 4, 2, 1);
+    self->config.aggregator = true;
+    self->config.start = 2;
+    self->config.share = TL_SHARE_AVERAGE;
+    rig_begin (self);
+    rig_worker (self, 0);
+    rig_worker (self, 1);
+    rig_aggregator (self);
+    rig_join (self, 0);
+    rig_expect (self, "");
+    rig_join (self, 2);
+    rig_close (self, 0, 1);
+    rig_do_all (self);
+    rig_expect (self, "plan 0:0/0: 0 2; save 1; common 1; plan 0:1/1: 0 2; ");
+    rig_join (self, 1);
+    rig_lose (self, 0); //  before it has been given anything
+    rig_do_all (self);
+    rig_expect (self, "abandoned 1; restore 1; equip 1 1; plan 1:1/1: 0 2; ");
+    rig_close (self, 1, 1);
+    rig_do_all (self);
+    rig_expect (self, "merge clients now: 0 2; merged; save 2; common 2; plan 1:2/2: 0 1 2; ");
+    assert_int_equal (self->clients[1].content, self->clients[0].content);
+    assert_true (rig_run (self));
+    rig_destroy (&self);
+}
+
 static void
 test_summed_gradients (void **state)
 {
@@ -325,6 +392,8 @@ main (void)
         cmocka_unit_test (test_clients_that_leave_a_group),
         cmocka_unit_test (test_rearranged),
         cmocka_unit_test (test_average),
+        cmocka_unit_test (test_what_the_aggregator_learnt_is_lost),
+        cmocka_unit_test (test_who_lacks_the_common_save),
         cmocka_unit_test (test_summed_gradients),
     };
     tl_log_level (TL_LOG_ERROR);
