@@ -305,6 +305,19 @@ s_rewind (tl_scheduler_t *self, tl_group_t *group)
         self->line = self->last_round;
 }
 
+//  Whoever was given at the lost line what it had missed takes part now.
+static void
+s_take_in (tl_scheduler_t *self, tl_group_t *group)
+{
+    for (size_t i = 0; i < self->config.clients && self->group_count == 1; i++) {
+        const tl_seat_t *seat = &self->seats[i];
+        if (!seat->live || seat->stale || seat->group != TL_NOBODY)
+            continue;
+        tl_group_add (self, group, i);
+        group->live++;
+    }
+}
+
 static void
 s_adopt (tl_scheduler_t *self, tl_group_t *group, size_t worker)
 {
@@ -319,6 +332,7 @@ s_adopt (tl_scheduler_t *self, tl_group_t *group, size_t worker)
                                self->group_count == 1 ? TL_NOBODY : (size_t)(group - self->groups),
                                group->why);
     }
+    s_take_in (self, group);
     tl_run_equip (self, worker);
 }
 

@@ -138,6 +138,10 @@ tl_merging_go (tl_scheduler_t *self)
 void
 tl_merging_lose (tl_scheduler_t *self)
 {
+    //  Who took the result goes back, too, even if its group made no step that is lost.
+    bool given = self->merged || self->merges[TL_MERGE_CLIENTS].open || self->taking;
+    for (size_t i = 0; i < self->group_count && given; i++)
+        self->groups[i].fresh = false;
     s_void_clients (self);
     self->merges[TL_MERGE_CLIENTS].awaited = self->merged = false;
 }

@@ -201,6 +201,20 @@ tl_period_begin (tl_scheduler_t *self)
     s_begin (self, self->decided->groups, self->decided->worker, self->decided->group);
 }
 
+//  The one group may open another step in this period.
+static bool
+s_goes_on (const tl_scheduler_t *self, const tl_group_t *group)
+{
+    for (size_t i = 0; i < group->count; i++) {
+        size_t client = group->members[i];
+        if ((client >= group->turn && tl_group_able (self, client, group->round)) ||
+            (group->turn && group->round + 1 < self->line &&
+             tl_group_able (self, client, group->round + 1)))
+            return true;
+    }
+    return false;
+}
+
 void
 tl_period_meet (tl_scheduler_t *self)
 {
@@ -212,7 +226,12 @@ tl_period_meet (tl_scheduler_t *self)
         step = self->groups[i].step > step ? self->groups[i].step : step;
         round = self->groups[i].round > round ? self->groups[i].round : round;
     }
-    bool over = !one || first->round >= self->line || early;
+    //  Where only a save is due but nobody is left to go on, this is the line: what is merged there is in the same save.
+    bool ends = self->config.share == TL_SHARE_AVERAGE && first->save_due && !self->stopping &&
+                !s_goes_on (self, first);
+    if (ends && first->turn)
+        round++; //  whose turn would be is not here
+    bool over = !one || first->round >= self->line || early || ends;
     self->place.step = step;
     self->place.round = round;
     self->place.turn = over ? 0 : first->turn;

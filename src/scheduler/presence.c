@@ -85,9 +85,9 @@ tl_scheduler_left (tl_scheduler_t *self, size_t client)
     //  What it was told it may never have heard: it is told again when it comes.
     seat->behind |= seat->told;
     seat->told = false;
-    s_answered (self, client);
     self->stale -= seat->stale;
     seat->stale = false;
+    s_answered (self, client);
     self->saving -= seat->saving;
     self->finishing -= seat->finishing;
     seat->saving = seat->finishing = false;

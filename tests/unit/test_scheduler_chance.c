@@ -12,6 +12,17 @@
 
 enum { RUNS = 6000, EVENTS = 150 };
 
+//  Behind the first RUNS those of 700,000 that found something: clients that were given the shared adapter and in no group; a
+//  merge at a step that was saved already; a client that left as its group came to the line for its sake.
+static const uint64_t s_found[] = {34968, 16483, 107212};
+enum { FOUND = sizeof s_found / sizeof *s_found };
+
+static uint64_t
+s_run (uint64_t number)
+{
+    return number < RUNS ? number : s_found[number - RUNS];
+}
+
 //  64 bits that are a function of run and number.
 static uint64_t
 s_draw (uint64_t run, uint64_t number)
@@ -123,8 +134,9 @@ static void
 s_every_run_ends (bool window)
 {
     size_t merged = 0, stopped = 0;
-    uint64_t runs = window ? RUNS / 3 : RUNS;
-    for (uint64_t run = 0; run < runs; run++) {
+    uint64_t runs = window ? RUNS / 3 : RUNS + FOUND;
+    for (uint64_t number = 0; number < runs; number++) {
+        uint64_t run = s_run (number);
         rig_t *self = s_rig (run, false, window);
         if ((s_draw (run, 1) & 1) == 0)
             rig_all (self);
@@ -164,7 +176,8 @@ static void
 test_lost_workers_change_nothing (void **state)
 {
     size_t losses = 0;
-    for (uint64_t run = 0; run < RUNS; run++) {
+    for (uint64_t number = 0; number < RUNS + FOUND; number++) {
+        uint64_t run = s_run (number);
         rig_t *self = s_rig (run, true, false);
         rig_all (self);
         assert_true (rig_run (self));
