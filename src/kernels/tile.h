@@ -57,6 +57,14 @@ typedef real_t tl_vector_t
 //  A sum's terms are added up in runs of so many: in fp32 the error of one long run was as large as PyTorch's own.
 enum { TL_RUN = 192 };
 
+//  Nothing is read through pointer before the sum is made. gcc would read all rows' values first where there are 16 registers,
+//  and keep sums in memory.
+#if defined __AVX2__ && !defined __AVX512F__ && !defined TL_IN_DOUBLE
+#define TL_AFTER(pointer, sum) __asm__("" : "+r"(pointer) : "x"(sum))
+#else
+#define TL_AFTER(pointer, sum) (void)0
+#endif
+
 //  out [tall, vectors * TL_LANES] = rows of a (a_stride apart) times b [depth rows, b_stride apart]. The sums are never
 //  inlined: they need every register. They are TL_UNCHECKED: what they read and write is looked at before, as a whole.
 #define TL_DEFINE_TILE(name, tall, vectors)                                                        \
@@ -67,16 +75,18 @@ enum { TL_RUN = 192 };
         for (size_t first = 0; first < depth; first += TL_RUN) {                                   \
             const size_t end = depth - first < TL_RUN ? depth : first + TL_RUN;                    \
             tl_vector_t sums[tall][vectors] = {{{0}}};                                             \
-            _Pragma ("GCC unroll 2") for (size_t k = first; k < end; k++)                          \
-            {                                                                                      \
+            for (size_t k = first; k < end; k++) {                                                 \
                 tl_vector_t right[vectors];                                                        \
                 _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++)                      \
                 {                                                                                  \
                     right[v] = *(const tl_vector_t *)(b + k * b_stride + v * TL_LANES);            \
                 }                                                                                  \
+                const real_t *at = a + k;                                                          \
                 _Pragma ("GCC unroll 16") for (size_t i = 0; i < tall; i++)                        \
                 {                                                                                  \
-                    tl_vector_t left = a[i * a_stride + k] - (tl_vector_t){0};                     \
+                    if (i > 0)                                                                     \
+                        TL_AFTER (at, sums[i - 1][(vectors)-1]);                                   \
+                    tl_vector_t left = at[i * a_stride] - (tl_vector_t){0};                        \
                     _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++)                  \
                     {                                                                              \
                         sums[i][v] += left * right[v];                                             \
