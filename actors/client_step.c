@@ -204,10 +204,10 @@ s_on_update (tl_site_job_t *job)
     self->totals.steps++;
     self->totals.labels += job->own_labels;
     self->totals.bytes += job->bytes;
-    tl_event ("step", "{sssIsIsfsIsfsfsfsI}", "name", self->name, "step", (json_int_t)job->step,
-              "round", (json_int_t)job->round, "loss", job->nll / (double)job->own_labels, "labels",
-              (json_int_t)job->own_labels, "norm", job->norm, "lr", job->rate, "seconds", seconds,
-              "bytes", (json_int_t)job->bytes);
+    tl_event ("step", "{sssIsIsIsfsIsfsfsfsI}", "name", self->name, "step", (json_int_t)job->step,
+              "round", (json_int_t)job->round, "own", (json_int_t)job->own_steps, "loss",
+              job->nll / (double)job->own_labels, "labels", (json_int_t)job->own_labels, "norm",
+              job->norm, "lr", job->rate, "seconds", seconds, "bytes", (json_int_t)job->bytes);
 }
 
 void

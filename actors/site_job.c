@@ -129,8 +129,10 @@ static void
 s_update (void *arg)
 {
     tl_site_job_t *job = arg;
-    if (tl_site_update (job->site, job->labels, job->norm, &job->err) == 0)
+    if (tl_site_update (job->site, job->labels, job->norm, &job->err) == 0) {
         job->rate = tl_site_rate (job->site);
+        job->own_steps = tl_site_cursor (job->site);
+    }
 }
 
 static void

@@ -26,6 +26,7 @@ struct tl_site_job {
     uint64_t labels;
     double nll, norm, rate;
     uint64_t own_labels; //  update: label tokens of this client
+    uint64_t own_steps;  //  update: that it has made in the run with this one; 0: not known
     int64_t began;       //  update: when its step began, monotonic us
     uint64_t bytes;      //  update: on the wire for its step
     size_t *first;       //  slice: the example where it begins, moved on

@@ -6,6 +6,7 @@ tl_test (test_scheduler_window SOURCES unit/test_scheduler_window.c unit/schedul
 tl_test (test_merge_job SOURCES unit/test_merge_job.c LIBRARIES tests_rig tl_actors)
 
 tl_test (test_restarts SOURCES unit/test_restarts.c LIBRARIES tl_actors)
+tl_test (test_board SOURCES unit/test_board.c LIBRARIES tl_ui PkgConfig::JANSSON m)
 
 #  chaos_test (program test ...): a program over the stage, each of its tests by name.
 function (chaos_test program)

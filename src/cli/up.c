@@ -138,8 +138,7 @@ s_finish (tl_board_t *board, const tl_topology_t *topology, bool good, tl_error_
     tl_board_end (board);
     json_t *summary = tl_board_summary (board);
     unsigned long long steps =
-        (unsigned long long)(json_integer_value (json_object_get (summary, "steps")) +
-                             json_integer_value (json_object_get (summary, "resumed_round")));
+        (unsigned long long)json_integer_value (json_object_get (summary, "steps"));
     if (steps == 0 && !(good && topology->train.steps == 0)) {
         json_decref (summary);
         if (good)

@@ -17,17 +17,21 @@ enum { REDRAW_MS = 100, LOG_MS = 10000 };
 
 //  A step of one client, kept because the run may go back behind it.
 typedef struct {
-    uint64_t step, labels;
+    uint64_t step, round;
+    uint64_t
+        own; //  steps of the run that the client has made with it, those before this process too
+    uint64_t labels;
     double loss;
 } tl_past_t;
 
 //  One client, as far as it told. Steps that the run went back behind don't count; their time and bytes were spent all the
-//  same.
+//  same. What a resumed run did before this process is known as a number of steps only.
 typedef struct {
     const char *name;
     tl_past_t *past; //  [steps] of room
     size_t room;
-    uint64_t steps;          //  committed
+    uint64_t steps;          //  committed in this process
+    uint64_t before;         //  of its own steps, those before the first it told of
     uint64_t labels;         //  label tokens trained on
     double first_loss, loss; //  of its first and latest step
     double rate;             //  label tokens a second, waiting included, smoothed
@@ -51,6 +55,7 @@ struct tl_board {
     uint64_t closed;                 //  trunk steps
     uint64_t rounds;                 //  join: window: of the run that are over
     uint64_t resumed, resumed_round; //  where this process's share of the run begins
+    uint64_t first_round;            //  of the first step that was told
     json_t *memory;                  //  {part: {planned, peak}}
 };
 
@@ -108,6 +113,41 @@ s_perplexity (const tl_line_t *line)
     return line->held_out ? exp (line->nll / (double)line->held_out) : NAN;
 }
 
+//  Its own steps in the run so far.
+static uint64_t
+s_own (const tl_line_t *line)
+{
+    return line->steps ? line->past[line->steps - 1].own : line->before;
+}
+
+//  A client that has told of no step since the run was resumed: what it made before is not known.
+static bool
+s_is_unknown (const tl_board_t *self, const tl_line_t *line)
+{
+    return self->resumed && !line->room;
+}
+
+//  Rounds of the run that are over, as far as that client knows. With join: window a client isn't in every step, and the
+//  run is over when the steps are.
+static uint64_t
+s_rounds (const tl_board_t *self, const tl_line_t *line)
+{
+    if (self->topology->schedule.window)
+        return self->rounds;
+    return line->steps ? line->past[line->steps - 1].round + 1 : self->resumed_round;
+}
+
+static uint64_t
+s_most_rounds (const tl_board_t *self)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < self->topology->client_count; i++) {
+        uint64_t rounds = s_rounds (self, &self->lines[i]);
+        most = rounds > most ? rounds : most;
+    }
+    return most;
+}
+
 //  --- the screen -------------------------------------------------------------------------------
 
 static void
@@ -122,19 +162,20 @@ static void
 s_tell (const tl_board_t *self, const tl_line_t *line, char *text, size_t size)
 {
     uint64_t all = self->topology->train.steps;
-    //  With join: window a client isn't in every step, and the run is over when the steps are.
     bool window = self->topology->schedule.window;
-    uint64_t at = window ? self->rounds : line->steps, since = window ? self->resumed_round : 0;
+    uint64_t at = s_rounds (self, line);
+    //  The time left is the run's, whoever was away for a while.
+    uint64_t most = s_most_rounds (self), since = window ? self->resumed_round : self->first_round;
     char loss[16] = "     -", end[40] = "", its[32] = "";
     if (window)
-        snprintf (its, sizeof its, " (%llu its)", (unsigned long long)line->steps);
+        snprintf (its, sizeof its, " (%llu its)", (unsigned long long)s_own (line));
     if (line->steps)
         snprintf (loss, sizeof loss, "%6.3f", line->loss);
     if (line->held_out)
         snprintf (end, sizeof end, "held-out perplexity %.2f", s_perplexity (line));
-    else if (at > since + 1 && at < all) {
-        double each = (s_elapsed (self) - self->up_s) / (double)(at - since - 1);
-        tl_duration (end, each * (double)(all - at));
+    else if (most > since + 1 && at < all) {
+        double each = (s_elapsed (self) - self->up_s) / (double)(most - since - 1);
+        tl_duration (end, each * (double)(all - most));
         strcat (end, " left");
     } else if (at == all)
         snprintf (end, sizeof end, "%s",
@@ -216,8 +257,12 @@ s_all_go_back (tl_board_t *self, uint64_t step)
 static void
 s_keep (tl_line_t *line, const json_t *event)
 {
-    uint64_t step = s_count (event, "step");
+    uint64_t step = s_count (event, "step"), own = s_count (event, "own");
     s_go_back (line, step);
+    //  A synthetic client keeps nothing, and doesn't know how many it has made.
+    own = own ? own : s_own (line) + 1;
+    if (line->room == 0)
+        line->before = own - 1;
     if (line->steps == line->room) {
         line->room = 2 * line->room + 64;
         tl_past_t *wider = tl_alloc (line->room * sizeof *wider);
@@ -227,7 +272,11 @@ s_keep (tl_line_t *line, const json_t *event)
         line->past = wider;
     }
     line->loss = s_real (event, "loss");
-    line->past[line->steps++] = (tl_past_t){step, s_count (event, "labels"), line->loss};
+    line->past[line->steps++] = (tl_past_t){.step = step,
+                                            .round = s_count (event, "round"),
+                                            .own = own,
+                                            .labels = s_count (event, "labels"),
+                                            .loss = line->loss};
     line->labels += s_count (event, "labels");
     if (line->steps == 1)
         line->first_loss = line->loss;
@@ -243,8 +292,10 @@ s_on_step (tl_board_t *self, tl_line_t *line, const json_t *event)
     double rate = since > 0 ? labels / since : 0;
     line->at = now;
     self->trained_s = s_elapsed (self);
-    if (self->up_s == 0)
+    if (self->up_s == 0) {
         self->up_s = self->trained_s;
+        self->first_round = s_count (event, "round");
+    }
     s_keep (line, event);
     line->rate = line->rate > 0 ? 0.8 * line->rate + 0.2 * rate : rate;
     line->seconds += seconds;
@@ -288,6 +339,10 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
     } else if (strcmp (name, "resumed") == 0 && !self->closed) {
         self->resumed = self->closed = s_count (event, "step");
         self->rounds = self->resumed_round = s_count (event, "round");
+        //  Until a client tells more
+        for (size_t i = 0; i < self->topology->client_count; i++)
+            if (!self->lines[i].room && !self->topology->schedule.window)
+                self->lines[i].before = self->resumed_round;
     } else if (strcmp (name, "restore") == 0 && json_is_true (json_object_get (event, "all")))
         s_all_go_back (self, s_count (event, "step"));
     else if (strcmp (name, "restored") == 0 && index >= 0)
@@ -304,33 +359,48 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
 
 //  --- the result -------------------------------------------------------------------------------
 
-//  Sums over all clients; held-out loss is token-weighted.
+//  A client that has held-out text was not scored: it died, or the run ended before.
+static bool
+s_is_unscored (const tl_board_t *self, size_t client)
+{
+    return self->topology->clients[client].eval && !self->lines[client].held_out;
+}
+
+//  Sums over all clients, losses the mean of those that made steps; held-out loss is token-weighted, and left out where a
+//  client's is missing: it would be the others'.
 static tl_line_t
 s_all (const tl_board_t *self)
 {
     tl_line_t all = {.name = "all"};
+    double learnt = 0;
+    bool unscored = false;
     for (size_t i = 0; i < self->topology->client_count; i++) {
         const tl_line_t *line = &self->lines[i];
         all.labels += line->labels;
         all.bytes += line->bytes;
         all.nll += line->nll;
         all.held_out += line->held_out;
-        all.first_loss += line->first_loss / (double)self->topology->client_count;
-        all.loss += line->loss / (double)self->topology->client_count;
-        if (line->steps > all.steps)
-            all.steps = line->steps;
+        all.first_loss += line->steps ? line->first_loss : 0;
+        all.loss += line->steps ? line->loss : 0;
+        all.steps += line->steps;
+        learnt += line->steps > 0;
+        unscored |= s_is_unscored (self, i);
     }
-    if (self->topology->schedule.window)
-        all.steps = self->rounds - self->resumed_round;
+    if (learnt > 0) {
+        all.first_loss /= learnt;
+        all.loss /= learnt;
+    }
+    if (unscored)
+        all.nll = 0, all.held_out = 0;
     return all;
 }
 
 static json_t *
-s_line_json (const tl_line_t *line)
+s_line_json (const tl_line_t *line, uint64_t steps)
 {
     json_t *json =
-        json_pack ("{sssIsIsfsfsIsfsfsI}", "name", line->name, "steps", (json_int_t)line->steps,
-                   "labels", (json_int_t)line->labels, "first_loss", line->first_loss, "last_loss",
+        json_pack ("{sssIsIsfsfsIsfsfsI}", "name", line->name, "steps", (json_int_t)steps, "labels",
+                   (json_int_t)line->labels, "first_loss", line->first_loss, "last_loss",
                    line->loss, "bytes", (json_int_t)line->bytes, "seconds", line->seconds, "nll",
                    line->nll, "held_out_labels", (json_int_t)line->held_out);
     if (line->held_out)
@@ -342,7 +412,7 @@ json_t *
 tl_board_summary (const tl_board_t *self)
 {
     tl_line_t all = s_all (self);
-    json_t *summary = s_line_json (&all);
+    json_t *summary = s_line_json (&all, s_most_rounds (self));
     json_object_set_new (summary, "name", json_string (self->topology->name));
     json_object_set_new (summary, "mode",
                          json_string (tl_mode_name (self->topology->schedule.mode)));
@@ -350,25 +420,33 @@ tl_board_summary (const tl_board_t *self)
     json_object_set_new (summary, "first_step_s", json_real (self->up_s));
     json_object_set_new (summary, "trained_s", json_real (self->trained_s));
     json_object_set_new (summary, "trunk_steps", json_integer ((json_int_t)self->closed));
-    //  What was before is in run.db
+    //  Labels, losses, bytes and seconds are from there on: what was before is in run.db
     if (self->resumed) {
         json_object_set_new (summary, "resumed_step", json_integer ((json_int_t)self->resumed));
         json_object_set_new (summary, "resumed_round",
                              json_integer ((json_int_t)self->resumed_round));
     }
     json_t *clients = json_array ();
-    for (size_t i = 0; i < self->topology->client_count; i++)
-        json_array_append_new (clients, s_line_json (&self->lines[i]));
+    for (size_t i = 0; i < self->topology->client_count; i++) {
+        const tl_line_t *line = &self->lines[i];
+        json_t *json = s_line_json (line, s_own (line));
+        if (s_is_unknown (self, line))
+            json_object_del (json, "steps");
+        json_array_append_new (clients, json);
+    }
     json_object_set_new (summary, "clients", clients);
     json_object_set (summary, "memory", self->memory);
     return summary;
 }
 
 static void
-s_row (tl_table_t *table, const tl_line_t *line)
+s_row (tl_table_t *table, const tl_line_t *line, const uint64_t *steps)
 {
     tl_table_text (table, line->name);
-    tl_table_count (table, line->steps);
+    if (steps)
+        tl_table_count (table, *steps);
+    else
+        tl_table_text (table, NULL);
     tl_table_count (table, line->labels);
     tl_table_real (table, line->steps ? line->first_loss : NAN);
     tl_table_real (table, line->steps ? line->loss : NAN);
@@ -394,11 +472,19 @@ tl_board_end (tl_board_t *self)
     if (self->format != TL_FORMAT_TEXT || !self->closed)
         return;
     tl_table_t *table = tl_table_new ("clients", columns, sizeof columns / sizeof *columns);
-    for (size_t i = 0; i < self->topology->client_count; i++)
-        s_row (table, &self->lines[i]);
+    for (size_t i = 0; i < self->topology->client_count; i++) {
+        const tl_line_t *line = &self->lines[i];
+        uint64_t own = s_own (line);
+        s_row (table, line, s_is_unknown (self, line) ? NULL : &own);
+    }
     tl_line_t all = s_all (self);
+    uint64_t rounds = s_most_rounds (self);
     if (self->topology->client_count > 1)
-        s_row (table, &all);
+        s_row (table, &all, &rounds);
     tl_table_print (table, TL_FORMAT_TEXT);
     tl_table_destroy (&table);
+    if (self->resumed)
+        printf ("label tokens, first loss and MB on the wire: from step %llu on, where the run was "
+                "resumed\n",
+                (unsigned long long)self->resumed_round);
 }

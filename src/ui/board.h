@@ -20,7 +20,8 @@ void tl_board_destroy (tl_board_t **self_p);
 void tl_board_event (tl_board_t *self, const char *part, const json_t *event);
 //  A line for a person, without disturbing the progress.
 void tl_board_line (tl_board_t *self, const char *line);
-//  The run as JSON: {name, mode, seconds, steps, labels, nll, perplexity, bytes, first_step_s, trained_s (until the first and the
+//  The run as JSON; steps are all that the run has, what else is counted begins where this process resumed it
+//  (resumed_step, resumed_round): {name, mode, seconds, steps, labels, nll, perplexity, bytes, first_step_s, trained_s (until the first and the
 //  last finished step), clients: [...], memory: {...}}.
 //  The caller decrefs.
 json_t *tl_board_summary (const tl_board_t *self);

@@ -13,6 +13,16 @@ for file in runs/t/*/save-*.state runs/t/*/adapter/*; do
     [ "$(stat -c %a "$file")" = 600 ] || fail "$file has mode $(stat -c %a "$file"), expected 600"
 done
 
+#   A longer run goes on from where the shorter one was: steps count from the run's beginning, and what counts from there
+#   on says so.
+expect 0 'from step 6 on' "$TRUNKLINE" up t.yaml $ports --set name=t-2 --set train.steps=9 --resume
+for site in north south; do
+    grep -q "^$site  *9 " out.txt || fail "the table lacks nine steps of $site: $(cat out.txt)"
+    grep -q "$site  *step 9/9 .*held-out perplexity" err.txt || fail "$site didn't come to step 9: $(cat err.txt)"
+done
+[ "$(grep -c '"steps": 9' runs/t-2/summary.json)" = 3 ] || fail "$(cat runs/t-2/summary.json)"
+grep -q '"resumed_round": 6' runs/t-2/summary.json || fail "$(cat runs/t-2/summary.json)"
+
 #   A run that comes to nothing leaves the summary of the one before, and says one sentence.
 cp runs/t/summary.json kept.json
 expect 4 'client/north: absent.jsonl can' "$TRUNKLINE" up t.yaml $ports --set clients.0.data=absent.jsonl
