@@ -96,7 +96,13 @@ static void
 s_on_logits (void *arg, const float *logits)
 {
     tl_reader_t *self = arg;
-    if (!tl_writing_take (self->texts[self->text], logits))
+    tl_error_t err;
+    int more = tl_writing_take (self->texts[self->text], logits, &err);
+    if (more < 0) {
+        s_end (self, (int)err.code, err.text);
+        return;
+    }
+    if (!more)
         s_on_progress (self, ++self->text, self->text_count);
     if (self->text < self->text_count)
         s_ask (self);

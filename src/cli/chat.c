@@ -3,6 +3,7 @@
 #include "cli/chat.h"
 
 #include "clock.h"
+#include "data/utf8.h"
 #include "log.h"
 #include "memory.h"
 #include "ui/json.h"
@@ -43,6 +44,17 @@ tl_interruptible (void)
     sigemptyset (&set);
     sigaddset (&set, SIGINT);
     sigprocmask (SIG_UNBLOCK, &set, NULL);
+}
+
+int
+tl_chat_check (const char *what, const char *text, size_t size, tl_error_t *err)
+{
+    size_t valid = tl_utf8_valid (text, size);
+    if (valid == size)
+        return 0;
+    return tl_fail (err, TL_BAD_INPUT,
+                    "generate: %s: byte %zu (0x%02x) is not valid UTF-8; write the text in UTF-8",
+                    what, valid + 1, (unsigned char)text[valid]);
 }
 
 json_t *
@@ -211,8 +223,15 @@ tl_chat (tl_engine_t *engine, const tl_writing_options_t *writing, const char *s
     while (rc == 0 && (size = s_line (&self, &line, &room)) > 0) {
         if (size == 5 && memcmp (line, "/exit", 5) == 0)
             break;
-        s_say (&self, TL_SAID_USER, line, (size_t)size);
-        rc = s_answer (&self, err);
+        rc = tl_chat_check ("the line", line, (size_t)size, err);
+        if (rc == 0) {
+            s_say (&self, TL_SAID_USER, line, (size_t)size);
+            rc = s_answer (&self, err);
+        } else if (self.terminal) {
+            //  A slip of the keyboard ends no conversation.
+            tl_warn ("%s", err->text);
+            rc = 0;
+        }
     }
     if (self.terminal && rc == 0 && feof (stdin))
         putchar ('\n');

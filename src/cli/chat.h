@@ -15,6 +15,9 @@ void tl_interruptible (void);
 int tl_chat (tl_engine_t *engine, const tl_writing_options_t *writing, const char *system,
              tl_format_t format, tl_error_t *err);
 
+//  Refuses text [size] that isn't UTF-8: neither JSON nor a tokenizer can say it. what: of the sentence.
+int tl_chat_check (const char *what, const char *text, size_t size, tl_error_t *err);
+
 //  What came of a text, as `generate` tells it; prompt is the last thing that was said.
 json_t *tl_written_json (const tl_said_t *prompt, const tl_written_t *written, double seconds);
 

@@ -218,6 +218,29 @@ s_write (s_run_t *self, tl_error_t *err)
 //  The command line
 
 static int
+s_check_text (const char *name, const char *text, tl_error_t *err)
+{
+    return text ? tl_chat_check (name, text, strlen (text), err) : 0;
+}
+
+static int
+s_check_texts (const s_options_t *options, tl_error_t *err)
+{
+    for (size_t i = 0; i < options->prompts.count; i++)
+        if (s_check_text ("--prompt", options->prompts.items[i], err))
+            return -1;
+    for (size_t i = 0; i < options->stops.count; i++) {
+        if (s_check_text ("--stop", options->stops.items[i], err))
+            return -1;
+        if (!*options->stops.items[i])
+            return tl_fail (err, TL_BAD_INPUT,
+                            "generate: --stop is empty, which ends every text at once; give it a "
+                            "text or leave it out");
+    }
+    return s_check_text ("--system", options->system, err);
+}
+
+static int
 s_check_arguments (const tl_arguments_t *arguments, tl_error_t *err)
 {
     const s_options_t *options = arguments->options;
@@ -238,11 +261,8 @@ s_check_arguments (const tl_arguments_t *arguments, tl_error_t *err)
         return tl_fail (err, TL_BAD_INPUT,
                         "generate: a conversation has no blank to fill; leave --cloze or --chat "
                         "out");
-    for (size_t i = 0; i < options->stops.count; i++)
-        if (!*options->stops.items[i])
-            return tl_fail (err, TL_BAD_INPUT,
-                            "generate: --stop is empty, which ends every text at once; give it a "
-                            "text or leave it out");
+    if (s_check_texts (options, err))
+        return -1;
     return tl_site_check (&options->of, "generate", topology, err);
 }
 

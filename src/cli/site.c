@@ -94,9 +94,9 @@ tl_site_load_saved (const tl_topology_t *topology, size_t client, tl_chain_t *ch
     bool whole = chain->part_count == 1; //  split: none
     if (!whole)
         tl_site_warn_of_steps (topology, client);
-    return s_load (topology, topology->clients[client].name, chain->parts[0], err) || whole ? 0
-           : s_load (topology, topology->workers[0].name, chain->parts[1], err)             ? -1
-                                                                                            : 0;
+    if (s_load (topology, topology->clients[client].name, chain->parts[0], err))
+        return -1;
+    return whole ? 0 : s_load (topology, topology->workers[0].name, chain->parts[1], err);
 }
 
 void

@@ -1,6 +1,7 @@
 #include "fed/writing.h"
 
 #include "assert.h"
+#include "kernels/kernels.h"
 #include "memory.h"
 
 #include <stdlib.h>
@@ -201,17 +202,22 @@ tl_writing_shortened (const tl_writing_t *self)
     return self->shortened;
 }
 
-bool
-tl_writing_take (tl_writing_t *self, const float *logits)
+int
+tl_writing_take (tl_writing_t *self, const float *logits, tl_error_t *err)
 {
     if (self->over || self->text.count == self->most)
-        return false;
+        return 0;
+    if (!tl_kernels ()->all_finite (logits, self->config.vocab))
+        return tl_fail (err, TL_BAD_INPUT,
+                        "the logits of token %zu of the text are not finite; the adapter or the "
+                        "model is broken, train it again with a lower train.lr",
+                        self->text.count - self->first + 1);
     int32_t id = tl_sample (logits, self->config.vocab, &self->options.sampling, self->text.ids,
                             self->text.count, self->text.count - self->first);
     self->over = true;
     if (s_ends (self, id)) {
         self->reason = "end of text";
-        return false;
+        return 0;
     }
     self->text.ids[self->text.count++] = id;
     size_t size;
@@ -290,7 +296,10 @@ s_round (s_desk_t *desk, tl_writing_t *const *texts, size_t vocab, tl_over_fn *o
         return -1;
     for (size_t i = 0, row = 0; i < desk->count; row++) {
         size_t index = desk->index[i];
-        if (tl_writing_take (texts[index], desk->logits + row * vocab)) {
+        int more = tl_writing_take (texts[index], desk->logits + row * vocab, err);
+        if (more < 0)
+            return -1;
+        if (more) {
             i++;
             continue;
         }
@@ -335,10 +344,12 @@ tl_write_on (tl_reading_t *reading, tl_writing_t *text, size_t vocab,
 {
     const tl_prompt_t *so_far = &text->text;
     float *logits = tl_alloc_aligned (vocab * sizeof *logits);
-    int rc = 0;
-    do
-        rc = tl_read (&reading, &so_far, 1, logits, err);
-    while (rc == 0 && !(stop && *stop) && tl_writing_take (text, logits));
+    int more = 1;
+    while (more > 0) {
+        more = tl_read (&reading, &so_far, 1, logits, err);
+        if (more == 0 && !(stop && *stop))
+            more = tl_writing_take (text, logits, err);
+    }
     free (logits);
-    return rc;
+    return more;
 }

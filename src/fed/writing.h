@@ -50,8 +50,9 @@ void tl_writing_destroy (tl_writing_t **self_p);
 const tl_prompt_t *tl_writing_text (const tl_writing_t *self); //  prompt and text so far
 size_t tl_writing_most (const tl_writing_t *self);             //  ids that it can come to
 bool tl_writing_shortened (const tl_writing_t *self);          //  the prompt lost its beginning
-//  Chooses the next id by logits [vocab] after the last one. False: the text is over.
-bool tl_writing_take (tl_writing_t *self, const float *logits);
+//  Chooses the next id by logits [vocab] after the last one. 1: the text goes on; 0: it is over; -1 and a sentence when the
+//  logits aren't finite: what would be chosen by them is nothing the model says.
+int tl_writing_take (tl_writing_t *self, const float *logits, tl_error_t *err);
 //  Once it is over (or given up, which the reason then tells): hands the last piece out.
 void tl_writing_end (tl_writing_t *self, tl_written_t *written);
 void tl_written_clear (tl_written_t *self);

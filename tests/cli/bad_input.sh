@@ -87,6 +87,14 @@ head -c 100 o/adapter/adapter_model.safetensors >cut
 cp cut o/adapter/adapter_model.safetensors
 expect 4 'adapter_model.safetensors' "$TRUNKLINE" eval t.yaml --adapter o/adapter
 
+#   Weights that are no numbers: neither verb makes anything of them.
+cp -r model broken
+printf '\000\000\300\177' | dd of=broken/model.safetensors bs=1 conv=notrunc 2>dd.txt \
+    seek=$(($(stat -c %s broken/model.safetensors) - 4))
+expect 4 'the loss is -*nan; .*train it again' "$TRUNKLINE" eval --model broken --data north.eval.jsonl
+expect 4 'logits of token 1 of the text are not finite; .*train it again' \
+    "$TRUNKLINE" generate --model broken --prompt x
+
 #   A loss that is no number ends the run with the step, and what was learnt before stays.
 expect 4 'step [0-9]*: ' "$TRUNKLINE" train t.yaml --out nan --set train.lr=1000 --set train.clip=0 \
     --set tune.alpha=1000000 --set train.steps=200

@@ -80,6 +80,12 @@ cut=$(generate --prompt 'animal 3' --stop 'not in there' --stop "$stop")
 [ "$cut" = "${text%%"$stop"*}" ] || fail "stopped before '$stop': '$cut' of '$text'"
 generate --prompt 'animal 3' --stop "$stop" --format json | grep -q '"ended": "stop string"' || fail "no reason"
 expect 4 'stop is empty' generate --prompt x --stop ''
+broken=$(printf 'ab\377c')
+expect 4 '--prompt: byte 3 (0xff) is not valid UTF-8; write' generate --prompt x --prompt "$broken"
+expect 4 '--stop: byte 3 (0xff) is not valid UTF-8; write' generate --prompt x --stop "$broken"
+expect 4 '--system: byte 3 (0xff) is not valid UTF-8; write' generate --chat --system "$broken"
+echo "$broken" >line.txt
+expect 4 'the line: byte 3 (0xff) is not valid UTF-8; write' generate --chat <line.txt
 #   A high penalty: no token comes twice.
 generate --prompt x --repetition-penalty 100 --format jsonl | texts | tr -d '[]' | tr ',' '\n' | sort | uniq -d >twice.txt
 [ ! -s twice.txt ] || fail "came twice: $(cat twice.txt)"

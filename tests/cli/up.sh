@@ -23,6 +23,30 @@ done
 [ "$(grep -c '"steps": 9' runs/t-2/summary.json)" = 3 ] || fail "$(cat runs/t-2/summary.json)"
 grep -q '"resumed_round": 6' runs/t-2/summary.json || fail "$(cat runs/t-2/summary.json)"
 
+#   What --saved reads is what was saved, or nothing: never the untrained model in its place.
+saved () {
+    expect "$1" "$2" "$TRUNKLINE" eval t.yaml --saved --site north --set name=t-2
+    expect "$1" "$3" "$TRUNKLINE" generate t.yaml --saved --site north --prompt x --max-tokens 2 --set name=t-2
+}
+for part in north w; do
+    adapter=runs/t-2/$part/adapter
+    saved 0 north ''
+    cp $adapter/adapter_model.safetensors $adapter/adapter_config.json .
+    truncate -s 3000 $adapter/adapter_model.safetensors
+    saved 4 "$adapter/adapter_model.safetensors.*truncated" "$adapter/adapter_model.safetensors.*truncated"
+    cp adapter_model.safetensors $adapter/
+    echo '{' >$adapter/adapter_config.json
+    saved 4 "$adapter/adapter_config.json" "$adapter/adapter_config.json"
+    cp adapter_config.json $adapter/
+    mv runs/t-2/$part gone
+    saved 4 "$adapter isn't there.*train first" "$adapter isn't there.*train first"
+    mv gone runs/t-2/$part
+done
+for verb in eval 'generate --prompt x'; do
+    expect 4 "runs/nosuch/north/adapter isn't there.*train first" \
+        "$TRUNKLINE" $verb t.yaml --saved --site north --set name=nosuch
+done
+
 #   A run that comes to nothing leaves the summary of the one before, and says one sentence.
 cp runs/t/summary.json kept.json
 expect 4 'client/north: absent.jsonl can' "$TRUNKLINE" up t.yaml $ports --set clients.0.data=absent.jsonl

@@ -46,8 +46,11 @@ s_choose (const text_fixture_t *with, tl_writing_t *writing, int32_t id)
 {
     float *logits = tl_alloc (with->config.vocab * sizeof *logits);
     logits[id] = 1;
-    bool more = tl_writing_take (writing, logits);
+    tl_error_t err = {.text = ""};
+    int more = tl_writing_take (writing, logits, &err);
     free (logits);
+    if (more < 0)
+        fail_msg ("%s", err.text);
     return more;
 }
 
@@ -283,6 +286,29 @@ test_a_flag_ends_it (void **state)
     text_fixture_end (&with);
 }
 
+//  What is no number is nothing to choose by: the text ends with a sentence, and not with what the first id means.
+static void
+test_logits_that_are_no_numbers_are_refused (void **state)
+{
+    static const float values[] = {NAN, INFINITY, -INFINITY};
+    text_fixture_t with = text_fixture (TL_FAMILY_LLAMA);
+    float *logits = tl_alloc (with.config.vocab * sizeof *logits);
+    tl_writing_t *writing = s_new (&with, (tl_writing_options_t){.max_new = 10});
+    assert_true (s_feed (&with, writing, "a"));
+    size_t before = tl_writing_text (writing)->count;
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        tl_error_t err = {.text = ""};
+        logits[with.config.vocab - 1] = values[i];
+        assert_int_equal (tl_writing_take (writing, logits, &err), -1);
+        assert_int_equal (err.code, TL_BAD_INPUT);
+        assert_non_null (strstr (err.text, "the logits of token 2 of the text are not finite"));
+        assert_int_equal (tl_writing_text (writing)->count, before);
+    }
+    tl_writing_destroy (&writing);
+    free (logits);
+    text_fixture_end (&with);
+}
+
 int
 main (void)
 {
@@ -298,6 +324,7 @@ main (void)
         cmocka_unit_test (test_several_at_once_are_what_each_is_alone),
         cmocka_unit_test (test_a_known_beginning_is_not_read_again),
         cmocka_unit_test (test_a_flag_ends_it),
+        cmocka_unit_test (test_logits_that_are_no_numbers_are_refused),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
