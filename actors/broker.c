@@ -4,8 +4,10 @@
 
 #include "actors/broker_internal.h"
 #include "actors/events.h"
+#include "actors/save.h"
 #include "base/assert.h"
 #include "clock.h"
+#include "file.h"
 #include "log.h"
 #include "memory.h"
 #include "net/quota.h"
@@ -473,7 +475,8 @@ s_open (tl_broker_t *self, tl_error_t *err)
 {
     const tl_topology_t *t = self->topology;
     tl_pair_t pair;
-    if (s_raise_limits (t, err))
+    //  Before all else: another broker may be serving from what lies there.
+    if (tl_save_lock (t, "broker", &self->lock, err) || s_raise_limits (t, err))
         return -1;
     if (tl_keys_pair (t->keys, "broker", "broker", &pair, err))
         return -1;
@@ -490,7 +493,6 @@ s_open (tl_broker_t *self, tl_error_t *err)
         self->workers = tl_socket_bind (self->context, "workers", t->broker.workers,
                                         "broker.workers", &pair, TL_BROKER_MESSAGES, err);
     sodium_memzero (&pair, sizeof pair);
-    //  Only who holds the ports may remove the states of an earlier run: another broker may be serving from them.
     return self->workers ? tl_store_open (self, err) : -1;
 }
 
@@ -521,6 +523,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_broker_t *self = tl_alloc (sizeof *self);
     self->topology = topology;
     self->options = *options;
+    self->lock = -1;
     self->began = self->ticked = tl_clock_ms ();
     self->actor = tl_actor_new ("broker", s_states, s_on_signal, self);
     self->disk = tl_compute_new ();
@@ -579,6 +582,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_choose_destroy (&self->choose);
     tl_agreements_clear (&self->agreements);
     tl_actor_destroy (&self->actor);
+    tl_dir_unlock (&self->lock);
     free (self->committed);
     free (self->past);
     free (self->expected);

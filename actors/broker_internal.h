@@ -52,6 +52,7 @@ typedef struct {
     tl_sessions_t sessions;
     tl_scheduler_t *scheduler;
     tl_compute_t *disk;         //  writes run.db and saved states off the loop
+    int lock;                   //  on its directory
     tl_rundb_t *db;             //  until the ledger has it
     tl_ledger_t *ledger;        //  into run.db
     tl_place_t begin;           //  of a run that goes on: where

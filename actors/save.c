@@ -25,6 +25,20 @@ tl_save_directory (const tl_topology_t *topology, const char *part)
     return tl_format ("%s/%s/%s", topology->checkpoint.dir, topology->name, part);
 }
 
+int
+tl_save_lock (const tl_topology_t *topology, const char *part, int *lock, tl_error_t *err)
+{
+    const tl_topology_t *t = topology;
+    char *directory = tl_format ("%s/%s%s%s", t->checkpoint.dir, t->name, *part ? "/" : "", part);
+    char *advice = tl_format ("stop that run with `trunkline down %s`, or give this one another "
+                              "name with --set name=%s-2 at all parts",
+                              t->source, t->name);
+    int rc = tl_dir_lock (directory, advice, lock, err);
+    free (advice);
+    free (directory);
+    return rc;
+}
+
 char *
 tl_save_run_db (const tl_topology_t *topology)
 {

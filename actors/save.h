@@ -11,6 +11,8 @@
 
 //  checkpoint.dir/name/part; the caller frees.
 char *tl_save_directory (const tl_topology_t *topology, const char *part);
+//  Nobody else may write there until tl_dir_unlock: part "" is the run's own directory. See tl_dir_lock.
+int tl_save_lock (const tl_topology_t *topology, const char *part, int *lock, tl_error_t *err);
 char *
 tl_save_run_db (const tl_topology_t *topology); //  checkpoint.dir/name/run.db; the caller frees
 //  Makes the directory, shows that it can be written to, and removes states of an earlier run; the log says which.

@@ -1,7 +1,7 @@
 add_executable (free_ports free_ports.c ports.c)
 target_link_libraries (free_ports PRIVATE tl_base)
 set_target_properties (free_ports PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-foreach (name usage simulate topologies hosts runs up train tasks resume export quantize bad_input keys load window readme)
+foreach (name usage simulate topologies hosts runs up lock train tasks resume export quantize bad_input keys load window readme)
     tl_script_test (cli_${name} TIMEOUT 400 COMMAND sh tests/cli/${name}.sh LABELS cli)
 endforeach ()
 

@@ -1,5 +1,6 @@
 #include "file.h"
 #include "assert.h"
+#include "log.h"
 #include "memory.h"
 
 #include <dirent.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -411,6 +413,51 @@ tl_remove_tree (const char *path)
     if (lstat (path, &status) != 0)
         return errno == ENOENT ? 0 : -1;
     return nftw (path, s_remove_entry, 16, FTW_DEPTH | FTW_PHYS) == 0 ? 0 : -1;
+}
+
+//  Whose it is, as it wrote itself; 0: it hasn't yet.
+static long
+s_holder (int fd)
+{
+    char text[32] = "";
+    return pread (fd, text, sizeof text - 1, 0) > 0 ? strtol (text, NULL, 10) : 0;
+}
+
+int
+tl_dir_lock (const char *path, const char *advice, int *lock, tl_error_t *err)
+{
+    char name[PATH_MAX], who[64] = "";
+    *lock = -1;
+    if (tl_mkdirs (path, err) || s_join (name, sizeof name, path, "/lock", err))
+        return -1;
+    int fd = open (name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+    if (fd < 0)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s can't be opened (%s); see to its permissions or choose another "
+                        "directory",
+                        name, strerror (errno));
+    if (flock (fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
+        long pid = s_holder (fd);
+        if (pid > 0)
+            snprintf (who, sizeof who, " (pid %ld)", pid);
+        close (fd);
+        return tl_fail (err, TL_BAD_INPUT, "%s is in use by another process%s: %s", path, who,
+                        advice);
+    }
+    //  For the sentence above only.
+    int size = snprintf (who, sizeof who, "%ld\n", (long)getpid ());
+    if (ftruncate (fd, 0) || pwrite (fd, who, (size_t)size, 0) != size)
+        tl_debug ("%s can't be written: %s", name, strerror (errno));
+    *lock = fd;
+    return 0;
+}
+
+void
+tl_dir_unlock (int *lock)
+{
+    if (*lock >= 0)
+        close (*lock);
+    *lock = -1;
 }
 
 bool

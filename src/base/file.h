@@ -47,6 +47,11 @@ int tl_mkdirs (const char *path, tl_error_t *err); //  like mkdir -p
 //  0 if files can be made in the directory path, or if it isn't there, if it can be made; nothing is changed.
 int tl_dir_check (const char *path, tl_error_t *err);
 int tl_remove_tree (const char *path); //  like rm -rf; 0 when nothing is left
+//  Makes the directory and holds the file `lock` in it, with this process's id, until tl_dir_unlock or its end, however it
+//  ends; a process that it starts has no part in it. The file stays. -1: another process holds it: "PATH is in use by
+//  another process (pid N): advice". A file system without locks holds nobody up.
+int tl_dir_lock (const char *path, const char *advice, int *lock, tl_error_t *err);
+void tl_dir_unlock (int *lock); //  *lock is -1 then; nothing is done where it is -1 already
 bool tl_exists (const char *path);
 
 #endif

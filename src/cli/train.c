@@ -33,6 +33,7 @@ typedef struct {
     const tl_topology_t *topology;
     tl_local_t *local;
     char *out;              //  directory of saves and of the adapter
+    int lock;               //  on it, -1: none
     size_t before;          //  bytes this process had before the model was opened
     size_t planned;         //  bytes the plan says on top of that
     int64_t start_us;       //  of the first step
@@ -211,7 +212,8 @@ s_begin (s_run_t *self, tl_error_t *err)
                              : tl_format ("%s/%s/train%s%s", self->topology->checkpoint.dir,
                                           self->topology->name, options->site ? "-" : "",
                                           options->site ? options->site : "");
-    if (tl_mkdirs (self->out, err) != 0)
+    if (tl_dir_lock (self->out, "wait for it or stop it, or give this one another --out",
+                     &self->lock, err))
         return -1;
     uint64_t older = 0;
     char *adapter = tl_format ("%s/adapter", self->out);
@@ -242,7 +244,7 @@ s_begin (s_run_t *self, tl_error_t *err)
 static int
 s_run (const tl_arguments_t *arguments, tl_error_t *err)
 {
-    s_run_t self = {.arguments = arguments, .options = arguments->options};
+    s_run_t self = {.arguments = arguments, .options = arguments->options, .lock = -1};
     tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[0], err);
     if (!topology)
         return -1;
@@ -256,6 +258,7 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
             rc = s_finish (&self, s_loop (&self, err), err);
     }
     tl_local_destroy (&self.local);
+    tl_dir_unlock (&self.lock);
     free (self.out);
     tl_topology_destroy (&topology);
     return rc;

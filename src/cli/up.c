@@ -205,9 +205,13 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[0], err);
     if (!topology)
         return -1;
-    int rc = s_make_keys (topology, err);
+    //  First of all: what a live run says and keeps there is not ours to touch.
+    int lock, rc = tl_save_lock (topology, "", &lock, err);
+    if (rc == 0)
+        rc = s_make_keys (topology, err);
     if (rc == 0)
         rc = s_supervise (arguments, topology, err);
+    tl_dir_unlock (&lock);
     tl_topology_destroy (&topology);
     return rc;
 }
