@@ -56,6 +56,7 @@ typedef struct {
     tl_gathering_t gatherings[TL_MERGE_KINDS];
     char *directory;
     uint64_t run;
+    bool settled;   //  directory is that run's
     uint64_t epoch; //  work of an older epoch is void
     tl_error_t *err;
 } tl_aggregator_t;
@@ -424,17 +425,31 @@ s_on_restore (tl_aggregator_t *self, const tl_message_t *message)
     s_void (self);
     tl_merge_job_t *job = s_job (self, s_on_restored);
     job->step = message->step;
-    job->directory = tl_strdup (self->directory);
+    job->directory = self->settled ? tl_strdup (self->directory) : NULL;
     s_submit (self, tl_merge_job_restore, job);
 }
 
 //  --- the conversation -------------------------------------------------------------------------
 
+//  The run begins or goes on, so what lies there of another one goes. Before that it stays.
+static int
+s_settle (tl_aggregator_t *self, const tl_message_t *message)
+{
+    tl_error_t err;
+    if (self->settled || (message->type == TL_RESTORE && !message->step))
+        return 0;
+    self->settled = true;
+    if (tl_save_settle (self->directory, self->run, &err) == 0)
+        return 0;
+    s_end (self, TL_FAILED, err.text);
+    return -1;
+}
+
 static void
 s_on_message (void *arg, const tl_message_t *message, const void *payload, size_t size)
 {
     tl_aggregator_t *self = arg;
-    if (tl_actor_state (self->actor) != SERVING)
+    if (tl_actor_state (self->actor) != SERVING || s_settle (self, message))
         return;
     switch (message->type) {
     case TL_MERGE:
@@ -472,15 +487,15 @@ s_new_run (tl_aggregator_t *self)
 {
     self->run = tl_peer_run (self->peer);
     tl_error_t err;
-    int same = tl_save_same_run (self->directory, self->run, &err);
-    if (same < 0) {
+    self->settled = tl_save_is_of (self->directory, self->run);
+    if (!self->settled && tl_save_writable (self->directory, &err)) {
         s_end (self, TL_FAILED, err.text);
         return;
     }
     tl_merge_job_t *job = s_job (self, s_on_resumed);
     job->lasting = true;
-    job->step = same ? INT64_MAX : 0;
-    job->directory = tl_strdup (self->directory);
+    job->step = self->settled ? INT64_MAX : 0;
+    job->directory = self->settled ? tl_strdup (self->directory) : NULL;
     s_submit (self, tl_merge_job_restore, job);
 }
 

@@ -94,6 +94,7 @@ static void
 s_plan (void *arg, const tl_step_t *step, const size_t *members, size_t count)
 {
     tl_broker_t *self = arg;
+    tl_store_begin (self);
     tl_member_t *list = tl_alloc (count * sizeof *list);
     for (size_t i = 0; i < count; i++)
         list[i] = (tl_member_t){self->topology->clients[members[i]].name, members[i]};

@@ -57,6 +57,7 @@ typedef struct {
     tl_ledger_t *ledger;        //  into run.db
     tl_place_t begin;           //  of a run that goes on: where
     bool *expected;             //  [clients] whom it waits for there; NULL: all
+    bool begun;                 //  what lies on the disk is this run's
     bool ended;                 //  and it was over there
     char *chooser;              //  what the chooser had learnt there, or NULL
     tl_choose_t *choose;        //  arranges periods
@@ -177,9 +178,12 @@ json_t *tl_broker_window_report (const tl_broker_t *self); //  for status
 
 //  broker_store.c: run.db, and states of the trunk as files under checkpoint.dir/name/broker, written off the loop
 #define TL_STORE_LIMIT ((size_t)8 << 30) //  bytes of one state
-//  Begins the run's directory, or finds in it where the run goes on: run, begin, expected, ended. Whatever is told from
-//  then on is in run.db. -1 and a sentence: a run that isn't over is there and neither option was given, for example.
+//  Prepares a run, or finds where one goes on: run, begin, expected, ended. Whatever is told from then on will be in
+//  run.db. Nothing that lies there is removed. -1 and a sentence: a run that isn't over is there and neither option was given, for example.
 int tl_store_open (tl_broker_t *self, tl_error_t *err);
+//  The run begins: it replaces what lies there, event `begun`. Called before its first PLAN, and by the store where a run
+//  without steps ends; later calls do nothing.
+void tl_store_begin (tl_broker_t *self);
 void tl_store_agreed (tl_broker_t *self,
                       const tl_agreement_t *agreed); //  who comes back must agree
 void tl_store_over (tl_broker_t *self); //  the run is: noted, and then served, or ended

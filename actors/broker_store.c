@@ -259,8 +259,7 @@ s_begin (tl_broker_t *self, const char *path, const char *directory, tl_error_t 
     json_t *settings = s_settings (t);
     self->db = tl_rundb_create (path, t->name, id, settings, err);
     json_decref (settings);
-    //  Last: whoever is refused has removed nothing.
-    return self->db ? tl_save_open (directory, err) : -1;
+    return self->db ? 0 : -1;
 }
 
 static void
@@ -290,8 +289,40 @@ tl_store_open (tl_broker_t *self, tl_error_t *err)
     else
         for (size_t i = 0; i < self->agreements.count; i++)
             tl_store_agreed (self, &self->agreements.items[i]);
+    self->begun = self->options.resume;
     tl_ledger_flush (self->ledger);
     return 0;
+}
+
+//  The new run.db first: where it is, saves of the run before mean nothing.
+static void
+s_run_begin (void *arg)
+{
+    tl_work_t *work = arg;
+    if (tl_ledger_settle (work->broker->ledger, &work->err) == 0)
+        tl_save_open (work->directory, &work->err);
+}
+
+static void
+s_done_begin (void *arg)
+{
+    tl_work_t *work = arg;
+    if (work->err.code)
+        tl_broker_unwritable (work->broker, work->err.text);
+    else
+        tl_event ("begun", "{}");
+    s_free (work);
+}
+
+void
+tl_store_begin (tl_broker_t *self)
+{
+    if (self->begun)
+        return;
+    self->begun = true;
+    tl_ledger_flush (self->ledger);
+    tl_compute_submit (self->disk, s_run_begin, s_done_begin, s_free,
+                       s_work (self, &(tl_place_t){0}));
 }
 
 void
@@ -417,6 +448,8 @@ s_done_over (void *arg)
 void
 tl_store_over (tl_broker_t *self)
 {
+    if (self->complete)
+        tl_store_begin (self); //  a run without steps
     tl_ledger_flush (self->ledger);
     tl_compute_submit (self->disk, s_run_nothing, s_done_over, s_free,
                        s_work (self, &(tl_place_t){0}));

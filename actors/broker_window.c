@@ -162,6 +162,7 @@ void
 tl_broker_call (void *arg, size_t client, uint64_t step, uint64_t round)
 {
     tl_broker_t *self = arg;
+    tl_store_begin (self);
     tl_member_t member = {self->topology->clients[client].name, client};
     tl_message_t plan;
     tl_message_init (&plan, TL_PLAN);

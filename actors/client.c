@@ -108,7 +108,7 @@ s_on_restore (tl_client_t *self, const tl_message_t *message)
     self->step = message->step;
     tl_site_job_t *job = tl_client_job (self, s_on_restored);
     job->step = message->step;
-    job->directory = tl_strdup (self->directory);
+    job->directory = self->settled ? tl_strdup (self->directory) : NULL;
     tl_client_submit (self, self->work->restore, job);
 }
 
@@ -171,11 +171,26 @@ s_on_finish (tl_client_t *self)
 
 //  --- the conversation -------------------------------------------------------------------------
 
+//  The run begins or goes on, so what lies there of another one goes. Before that it stays.
+static int
+s_settle (tl_client_t *self, const tl_message_t *message)
+{
+    tl_error_t err;
+    bool waits = message->type == TL_FORWARDED || (message->type == TL_RESTORE && !message->step);
+    if (self->settled || !self->site || waits)
+        return 0;
+    self->settled = true;
+    if (tl_save_settle (self->directory, self->run, &err) == 0)
+        return 0;
+    tl_client_end (self, TL_FAILED, err.text);
+    return -1;
+}
+
 static void
 s_on_message (void *arg, const tl_message_t *message, const void *payload, size_t size)
 {
     tl_client_t *self = arg;
-    if (self->state >= TL_CLIENT_STOPPING)
+    if (self->state >= TL_CLIENT_STOPPING || s_settle (self, message))
         return;
     switch (message->type) {
     case TL_PLAN:
@@ -240,16 +255,16 @@ s_new_run (tl_client_t *self)
     if (!self->site)
         return;
     tl_error_t err;
-    int same = tl_save_same_run (self->directory, self->run, &err);
-    if (same < 0) {
+    self->settled = tl_save_is_of (self->directory, self->run);
+    if (!self->settled && tl_save_writable (self->directory, &err)) {
         tl_client_end (self, TL_FAILED, err.text);
         return;
     }
-    if (first && !same)
+    if (first && !self->settled)
         return; //  fresh already
     tl_site_job_t *job = tl_client_job (self, s_on_resumed);
-    job->step = same ? INT64_MAX : 0;
-    job->directory = tl_strdup (self->directory);
+    job->step = self->settled ? INT64_MAX : 0;
+    job->directory = self->settled ? tl_strdup (self->directory) : NULL;
     tl_client_submit (self, self->work->restore, job);
 }
 
@@ -310,6 +325,10 @@ tl_client_stop (tl_client_t *self)
         return;
     if (!self->run) {
         tl_client_end (self, 0, "");
+        return;
+    }
+    if (self->site && !self->settled) {
+        tl_client_end (self, 0, "left before the run began: there is nothing to save");
         return;
     }
     tl_client_void (self, "we are stopping");

@@ -41,6 +41,7 @@ struct tl_client {
     uint64_t window;
     bool wants_gradient;
     char *directory; //  of our saves
+    bool settled;    //  it is this run's
     uint64_t run;    //  that the saves belong to; 0 before the first session
     uint64_t epoch;  //  work of an older epoch is void
     uint64_t step,

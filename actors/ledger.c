@@ -92,6 +92,15 @@ tl_ledger_add (tl_ledger_t *self, const char *name, json_t *record)
     json_decref (record);
 }
 
+int
+tl_ledger_settle (tl_ledger_t *self, tl_error_t *err)
+{
+    if (!self->err.code && tl_rundb_settle (self->db, &self->err) == 0)
+        return 0;
+    *err = self->err;
+    return -1;
+}
+
 const char *
 tl_ledger_why_not (const tl_ledger_t *self)
 {

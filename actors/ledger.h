@@ -19,6 +19,8 @@ void tl_ledger_destroy (tl_ledger_t **self_p);
 void tl_ledger_add (tl_ledger_t *self, const char *name, json_t *record);
 //  What has come since the last time goes to the disk thread. NULL is good: nothing is done.
 void tl_ledger_flush (tl_ledger_t *self);
+//  On the disk thread: the db takes its place (tl_rundb_settle). -1 and a sentence.
+int tl_ledger_settle (tl_ledger_t *self, tl_error_t *err);
 //  On the disk thread, or after tl_compute_finish: NULL if everything that was flushed before is in the file, else why not.
 const char *tl_ledger_why_not (const tl_ledger_t *self);
 

@@ -186,7 +186,8 @@ tl_merge_job_restore (void *arg)
 {
     tl_merge_job_t *job = arg;
     int64_t newest = job->step ? tl_save_newest (job->directory, job->step) : -1;
-    tl_save_forget_after (job->directory, job->step);
+    if (job->directory)
+        tl_save_forget_after (job->directory, job->step);
     for (size_t i = 0; i < TL_MERGE_MEANS; i++) {
         tl_server_fresh (s_server (job->mergers, i));
         job->mergers->merged[i] = 0;

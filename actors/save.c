@@ -187,15 +187,27 @@ s_is_of (const char *path, const char *run)
     return same;
 }
 
-int
-tl_save_same_run (const char *directory, uint64_t run, tl_error_t *err)
+bool
+tl_save_is_of (const char *directory, uint64_t run)
 {
     char *path = tl_format ("%s/run", directory);
     char *text = tl_format ("%016llx", (unsigned long long)run);
-    int rc = s_is_of (path, text);
-    if (!rc &&
-        (tl_save_open (directory, err) || tl_file_write (path, text, strlen (text), 0644, err)))
-        rc = -1;
+    bool is = s_is_of (path, text);
+    free (text);
+    free (path);
+    return is;
+}
+
+int
+tl_save_settle (const char *directory, uint64_t run, tl_error_t *err)
+{
+    if (tl_save_is_of (directory, run))
+        return 0;
+    char *path = tl_format ("%s/run", directory);
+    char *text = tl_format ("%016llx", (unsigned long long)run);
+    int rc = tl_save_open (directory, err);
+    if (rc == 0)
+        rc = tl_file_write (path, text, strlen (text), 0644, err);
     free (text);
     free (path);
     return rc;
@@ -204,12 +216,7 @@ tl_save_same_run (const char *directory, uint64_t run, tl_error_t *err)
 bool
 tl_save_has (const char *directory, uint64_t run)
 {
-    char *path = tl_format ("%s/run", directory);
-    char *text = tl_format ("%016llx", (unsigned long long)run);
-    bool has = s_is_of (path, text) && tl_save_newest (directory, UINT64_MAX) >= 0;
-    free (text);
-    free (path);
-    return has;
+    return tl_save_is_of (directory, run) && tl_save_newest (directory, UINT64_MAX) >= 0;
 }
 
 int

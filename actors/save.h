@@ -19,8 +19,11 @@ tl_save_run_db (const tl_topology_t *topology); //  checkpoint.dir/name/run.db; 
 int tl_save_open (const char *directory, tl_error_t *err);
 //  Shows that it can be written to. Removes nothing.
 int tl_save_writable (const char *directory, tl_error_t *err);
-//  1 if the directory's states are of that run; else they are removed, the directory is the run's from now on, and 0; -1.
-int tl_save_same_run (const char *directory, uint64_t run, tl_error_t *err);
+//  True if the directory is that run's. Changes nothing.
+bool tl_save_is_of (const char *directory, uint64_t run);
+//  The directory is that run's from now on: states of another one are removed. Called when the run begins, not before: until
+//  then the one before it can be gone on with.
+int tl_save_settle (const char *directory, uint64_t run, tl_error_t *err);
 //  True if that run has saved something there. Changes nothing.
 bool tl_save_has (const char *directory, uint64_t run);
 int tl_save_write (const char *directory, uint64_t step, const void *state, size_t size,

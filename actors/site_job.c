@@ -164,7 +164,8 @@ s_restore (void *arg)
     tl_site_job_t *job = arg;
     uint64_t told = job->step;
     int64_t newest = told ? tl_save_newest (job->directory, told) : -1;
-    tl_save_forget_after (job->directory, told);
+    if (job->directory)
+        tl_save_forget_after (job->directory, told);
     job->step = newest > 0 ? (uint64_t)newest : 0;
     if (!job->step) {
         tl_site_fresh (job->site, &job->err);

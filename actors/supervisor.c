@@ -39,7 +39,8 @@ typedef struct {
     tl_child_t *child;
     tl_restarts_t restarts;
     int timer;       //  of the next start, 0: none
-    bool came;       //  broker: it said that it is up, so there is a run to resume
+    bool came;       //  broker: it said that it is up
+    bool begun;      //  broker: there is a run to resume
     bool told;       //  to stop; a second signal would cut it short
     bool failed;     //  for good
     char last[1024]; //  last error sentence it printed
@@ -114,7 +115,9 @@ s_on_broker_event (tl_part_of_run_t *part, const char *name, const json_t *event
     if (strcmp (name, "up") == 0) {
         part->came = true;
         s_start_others (self);
-    } else if (strcmp (name, "done") == 0) {
+    } else if (strcmp (name, "begun") == 0)
+        part->begun = true;
+    else if (strcmp (name, "done") == 0) {
         self->over = true;
         self->complete = json_is_true (json_object_get (event, "complete"));
     } else if (strcmp (name, "closed") == 0) {
@@ -415,7 +418,7 @@ static const char *
 s_broker_option (const tl_part_of_run_t *broker)
 {
     const tl_supervisor_options_t *options = &broker->supervisor->options;
-    return broker->came || options->resume ? "--resume" : options->replace ? "--replace" : NULL;
+    return broker->begun || options->resume ? "--resume" : options->replace ? "--replace" : NULL;
 }
 
 static int

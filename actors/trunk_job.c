@@ -207,7 +207,7 @@ s_leave (void *arg)
     tl_trunk_job_t *job = arg;
     size_t size;
     void *state = tl_part_state_get (tl_trunk_part (job->trunk), &size);
-    if (s_save_adapter (job) == 0 && tl_save_same_run (job->directory, job->run, &job->err) >= 0 &&
+    if (tl_save_settle (job->directory, job->run, &job->err) == 0 && s_save_adapter (job) == 0 &&
         tl_save_write (job->directory, job->step, state, size, &job->err) == 0) {
         tl_save_forget_after (job->directory, job->step);
         tl_save_prune (job->directory, job->step, 1);

@@ -244,11 +244,26 @@ s_on_forward_only (tl_worker_t *self, const tl_message_t *message, const void *p
 
 //  --- the conversation -------------------------------------------------------------------------
 
+//  The run begins or goes on, so what lies there of another one goes. Before that it stays.
+static int
+s_settle (tl_worker_t *self, const tl_message_t *message)
+{
+    tl_error_t err;
+    bool waits = message->type == TL_FORWARD || (message->type == TL_RESTORE && !message->step);
+    if (self->settled || waits)
+        return 0;
+    self->settled = true;
+    if (tl_save_settle (self->directory, self->run, &err) == 0)
+        return 0;
+    tl_worker_end (self, TL_FAILED, err.text);
+    return -1;
+}
+
 static void
 s_on_message (void *arg, const tl_message_t *message, const void *payload, size_t size)
 {
     tl_worker_t *self = arg;
-    if (tl_actor_state (self->actor) >= TL_WORKER_STOPPING)
+    if (tl_actor_state (self->actor) >= TL_WORKER_STOPPING || s_settle (self, message))
         return;
     switch (message->type) {
     case TL_PLAN:
@@ -300,12 +315,12 @@ s_on_ready (void *arg)
     }
     self->held = 0;
     tl_error_t err;
-    if (self->run != tl_peer_run (self->peer) && self->trunk &&
-        tl_save_same_run (self->directory, tl_peer_run (self->peer), &err) < 0) {
+    self->run = tl_peer_run (self->peer);
+    self->settled = !self->trunk || tl_save_is_of (self->directory, self->run);
+    if (!self->settled && tl_save_writable (self->directory, &err)) {
         tl_worker_end (self, TL_FAILED, err.text);
         return;
     }
-    self->run = tl_peer_run (self->peer);
     tl_actor_go (self->actor, TL_WORKER_IDLE, "session");
     tl_event ("ready", "{ss}", "name", self->name);
 }

@@ -69,6 +69,7 @@ typedef struct {
     tl_weights_t weights;           //  what its files hold
     bool wanted;                    //  clients want d(ACTIVATION)
     char *directory;
+    bool settled; //  it is this run's, or we save nothing
     uint64_t run;
     uint64_t epoch; //  work of an older epoch is void
     uint64_t voids; //  epochs that ended with the session or the trunk, not just with a step

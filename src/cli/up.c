@@ -107,8 +107,7 @@ s_make_keys (const tl_topology_t *topology, tl_error_t *err)
 //  What is told of a run while it goes on.
 typedef struct {
     tl_board_t *board;
-    char *
-        replacement; //  to be said when the broker has found nothing to refuse and begins; NULL: nothing, or said
+    char *replacement; //  to be said when the run begins; NULL: nothing, or said
 } s_teller_t;
 
 static void
@@ -116,7 +115,7 @@ s_on_event (void *arg, const char *part, const json_t *event)
 {
     s_teller_t *teller = arg;
     const char *name = json_string_value (json_object_get (event, "event"));
-    if (teller->replacement && strcmp (part, "broker") == 0 && strcmp (name, "up") == 0) {
+    if (teller->replacement && strcmp (part, "broker") == 0 && strcmp (name, "begun") == 0) {
         tl_board_line (teller->board, teller->replacement);
         free (teller->replacement);
         teller->replacement = NULL;

@@ -91,6 +91,7 @@ struct tl_rundb {
     sqlite3 *file;
     sqlite3_stmt *rules[RULES]; //  prepared; NULL until used
     char *path;
+    char *fresh; //  where it is until it takes the place of what lies at path; NULL: it has
 };
 
 //  --- failing ----------------------------------------------------------------------------------
@@ -293,17 +294,50 @@ tl_rundb_create (const char *path, const char *name, const char *run, const json
     char *fresh = tl_format ("%s.new", path);
     s_unlink_all (fresh);
     tl_rundb_t *self = s_open (fresh, true, &version, err);
-    int rc = self ? s_fill (self, name, run, settings, err) : -1;
-    tl_rundb_destroy (&self); //  the last connection: -wal goes into the file
-    if (rc == 0) {
-        s_unlink_all (path);
-        if (rename (fresh, path))
-            rc = tl_fail (err, TL_FAILED, "%s can't be written: %s; see that its directory can be",
-                          path, strerror (errno));
+    if (!self) {
+        s_unlink_all (fresh);
+        free (fresh);
+        return NULL;
     }
-    s_unlink_all (fresh);
-    free (fresh);
-    return rc == 0 ? tl_rundb_open (path, err) : NULL;
+    free (self->path);
+    self->path = tl_strdup (path);
+    self->fresh = fresh;
+    if (s_fill (self, name, run, settings, err))
+        tl_rundb_destroy (&self);
+    return self;
+}
+
+static void
+s_close (tl_rundb_t *self)
+{
+    for (size_t i = 0; i < RULES; i++) {
+        sqlite3_finalize (self->rules[i]);
+        self->rules[i] = NULL;
+    }
+    sqlite3_close (self->file);
+    self->file = NULL;
+}
+
+int
+tl_rundb_settle (tl_rundb_t *self, tl_error_t *err)
+{
+    if (!self->fresh)
+        return 0;
+    s_close (self); //  the last connection: -wal goes into the file
+    s_unlink_all (self->path);
+    if (rename (self->fresh, self->path))
+        return tl_fail (err, TL_FAILED, "%s can't be written: %s; see that its directory can be",
+                        self->path, strerror (errno));
+    free (self->fresh);
+    self->fresh = NULL;
+    sqlite3_int64 version;
+    tl_rundb_t *settled = s_open (self->path, false, &version, err);
+    if (!settled)
+        return -1;
+    self->file = settled->file;
+    settled->file = NULL;
+    tl_rundb_destroy (&settled);
+    return 0;
 }
 
 void
@@ -313,9 +347,10 @@ tl_rundb_destroy (tl_rundb_t **self_p)
     tl_rundb_t *self = *self_p;
     if (!self)
         return;
-    for (size_t i = 0; i < RULES; i++)
-        sqlite3_finalize (self->rules[i]);
-    sqlite3_close (self->file);
+    s_close (self);
+    if (self->fresh)
+        s_unlink_all (self->fresh);
+    free (self->fresh);
     free (self->path);
     free (self);
     *self_p = NULL;

@@ -15,10 +15,12 @@
 
 typedef struct tl_rundb tl_rundb_t;
 
-//  Makes an empty one at path; one that lies there is replaced. What isn't a run.db is not: -> NULL and a sentence.
-//  settings: {name: text}.
+//  Makes an empty one that is going to be at path. Until tl_rundb_settle it has another name, and tl_rundb_destroy removes
+//  it. What lies at path and isn't a run.db is never replaced: NULL and a sentence. settings: {name: text}.
 tl_rundb_t *tl_rundb_create (const char *path, const char *name, const char *run,
                              const json_t *settings, tl_error_t *err);
+//  It takes its place, with all that was noted; one that lies there is gone. -1 and a sentence: write to it no more.
+int tl_rundb_settle (tl_rundb_t *self, tl_error_t *err);
 //  The one that is there. NULL and a sentence if there is none, if it is damaged, no run.db, or of another version.
 tl_rundb_t *tl_rundb_open (const char *path, tl_error_t *err);
 void tl_rundb_destroy (tl_rundb_t **self_p);

@@ -510,7 +510,7 @@ s_port_in_use (void)
     stage_end (&stage);
 }
 
-//  Another `up` on the ports of a running one ends with a sentence, and the running one doesn't notice.
+//  Another `up` of a running one, or on its ports, ends with a sentence, and the running one doesn't notice.
 static void
 s_second_up (void)
 {
@@ -519,8 +519,10 @@ s_second_up (void)
     stage_t *stage = stage_new (&spec);
     part_t *up = stage_up (stage, NULL);
     part_event (up, "closed", "step", 2);
-    for (int i = 0; i < 5; i++)
-        s_ends (stage, stage_up (stage, NULL), 4, "is already in use");
+    for (int i = 0; i < 3; i++) {
+        s_ends (stage, stage_up (stage, NULL), 4, "is in use by another process");
+        s_ends (stage, stage_up (stage, "--set", "name=other", NULL), 4, "is already in use");
+    }
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         stage_check (stage, s_refused (stage, kinds[i]) == 0, kinds[i]);
     stage_check (stage, !strstr (part_err (up), "refused"), "nobody to refuse");

@@ -47,7 +47,33 @@ for verb in eval 'generate --prompt x'; do
         "$TRUNKLINE" $verb t.yaml --saved --site north --set name=nosuch
 done
 
-#   A run that comes to nothing leaves the summary of the one before, and says one sentence.
+#   A run that does not come to its first step leaves all of the one before: saves, adapters, run.db, which can be gone on with.
+files () {
+    find runs/t -type f ! -name trunkline.log ! -name lock | sort | xargs sha256sum
+}
+#   stays PATTERN OPTION...: `up` ends with 4 and that sentence, and nothing is replaced.
+stays () {
+    pattern=$1
+    shift
+    expect 4 "$pattern" "$TRUNKLINE" up t.yaml $ports "$@"
+    grep -q 'replaces' err.txt && fail "nothing was replaced: $(cat err.txt)"
+    files >now.txt
+    diff before.txt now.txt || fail "'$*' changed what an earlier run had saved"
+}
+files >before.txt
+grep -c 'save-.*state' before.txt >/dev/null || fail "no saves to be kept: $(cat before.txt)"
+cp north.jsonl broken.jsonl
+echo '{"prompt": ' >>broken.jsonl
+stays 'broken.jsonl:21: not valid JSON' --set clients.0.data=broken.jsonl
+stays 'broken.jsonl:21: not valid JSON' --set clients.0.data=broken.jsonl --replace
+mkdir -p empty && cp model/config.json empty/
+stays 'model' --set model.path=empty
+chmod 644 keys/broker.broker.secret
+stays 'keys' ; chmod 600 keys/broker.broker.secret
+expect 0 'adapters and summary.json are in runs/t' "$TRUNKLINE" up t.yaml $ports --resume --set train.steps=8
+expect 0 'replaces the run saved in runs/t, step 8' "$TRUNKLINE" up t.yaml $ports
+
+#   Its summary too, and it says one sentence.
 cp runs/t/summary.json kept.json
 expect 4 'client/north: absent.jsonl can' "$TRUNKLINE" up t.yaml $ports --set clients.0.data=absent.jsonl
 grep -q 'stopped\|adapters' err.txt && fail "nothing was done: $(cat err.txt)"

@@ -36,6 +36,7 @@ s_setup (void **state)
     self->db = tl_rundb_create (self->path, "mine", "00000000deadbeef", settings, &self->err);
     json_decref (settings);
     assert_non_null (self->db);
+    assert_int_equal (tl_rundb_settle (self->db, &self->err), 0);
     *state = self;
     return 0;
 }
