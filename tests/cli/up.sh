@@ -60,3 +60,19 @@ expect 2 'nothing listens at tcp://127.0.0.1:[0-9]*, so nothing is there to be s
 #   Where nothing listens that is said at once; a listener that says nothing gets time to.
 timeout 3 "$TRUNKLINE" status t.yaml $ports >out.txt 2>err.txt && fail "a status of nothing"
 grep -q "nothing listens at tcp://127.0.0.1:[0-9]*: start the run with" err.txt || fail "$(cat err.txt)"
+
+#   Memory is the same figure before the run and in it: plan, check and the parts' own words.
+"$TRUNKLINE" plan t.yaml --format jsonl >plan.jsonl
+"$TRUNKLINE" check t.yaml $ports >check.txt
+expect 0 '"event": *"plan"' "$TRUNKLINE" up t.yaml $ports --format jsonl --set name=planned
+cp out.txt planned.jsonl
+for part in client.north client.south worker.w; do
+    role=${part%.*} name=${part#*.}
+    bytes=$(grep '"event": *"plan"' planned.jsonl | grep "\"part\": *\"$role/$name\"" | sed 's/.*"bytes": *\([0-9]*\).*/\1/')
+    [ -n "$bytes" ] || fail "$part told of no plan"
+    mb=$(awk -v bytes="$bytes" 'BEGIN { printf "%.1f", bytes / 1e6 }')
+    grep -q "$part  *$mb MB = " check.txt || fail "$part planned $mb MB in the run: $(grep memory check.txt)"
+    awk -v mb="$mb" -v line="$(grep "\"name\": *\"$name\"" plan.jsonl)" \
+        'BEGIN { sub (/.*"total_mb": */, "", line); sub (/,.*/, "", line); exit sprintf ("%.1f", line) != mb }' ||
+        fail "$part planned $mb MB in the run: $(grep "\"$name\"" plan.jsonl)"
+done
