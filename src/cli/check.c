@@ -13,6 +13,7 @@
 #include "memory.h"
 #include "nearest.h"
 #include "net/keys.h"
+#include "net/socket.h"
 #include "topology/schema.h"
 #include "ui/table.h"
 
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 typedef struct {
     bool settings;    //  --settings
@@ -324,14 +326,46 @@ s_check_admitted (s_check_t *self, tl_error_t *err)
     return rc;
 }
 
+//  Whoever can put a file there is admitted to the run. The run itself takes it as it is.
+static void
+s_note_mode (s_check_t *self)
+{
+    const char *directory = self->topology->keys;
+    struct stat status;
+    if (stat (directory, &status) == 0 && status.st_mode & 022)
+        s_say (self, "NOTE", "keys",
+               "others can put keys in %s (mode %04o, expected 0700), and whose key is there is "
+               "admitted; run: chmod 700 %s",
+               directory, (unsigned)(status.st_mode & 07777), directory);
+}
+
+//  A port that is taken may be so by this very run: no error.
+static void
+s_note_ports (s_check_t *self)
+{
+    const tl_topology_t *t = self->topology;
+    const char *const ports[][2] = {{"broker.control", t->broker.control},
+                                    {"broker.clients", t->broker.clients},
+                                    {"broker.workers", t->broker.workers}};
+    if (self->host || !s_any_here (self, "broker"))
+        return;
+    for (size_t i = 0; i < sizeof ports / sizeof *ports; i++) {
+        tl_error_t err;
+        if (tl_socket_try (ports[i][1], ports[i][0], &err) != 0)
+            s_say (self, "NOTE", ports[i][0], "%s", err.text + strlen (ports[i][0]) + 2);
+    }
+}
+
 static int
 s_check_keys (s_check_t *self, tl_error_t *err)
 {
+    s_note_mode (self);
     for (size_t i = 0; i < s_part_count (self->topology); i++) {
         s_part_t part = s_part (self->topology, i);
         if (s_is_here (self, part.host) && s_check_pair (self, &part, err) != 0)
             return -1;
     }
+    s_note_ports (self);
     return s_any_here (self, "broker") ? s_check_admitted (self, err) : 0;
 }
 
@@ -443,7 +477,8 @@ const tl_verb_t tl_verb_check = {
     .help = "read a topology and everything it names, before a run does",
     .more =
         "Opens the model, the sites' text and the keys that parts on this host need, plans memory\n"
-        "and looks whether checkpoint.dir can be written. Parts of other hosts are listed as NOT "
+        "and looks whether checkpoint.dir can be written. What does not end a run is a NOTE. Parts "
+        "of other hosts are listed as NOT "
         "CHECKED, with the command to run there.",
     .options = s_table,
     .defaults = &s_defaults,
