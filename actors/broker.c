@@ -533,7 +533,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     zmq_ctx_set (self->context, ZMQ_IO_THREADS, topology->broker.threads + 1); //  control's own
     tl_agreements_make (&self->agreements, topology, TL_AGREE_ALL);
     self->committed = tl_alloc (topology->client_count * sizeof *self->committed);
-    self->past = tl_alloc (topology->client_count * sizeof *self->past);
+    self->past = tl_alloc ((topology->client_count + topology->worker_count) * sizeof *self->past);
     int code = TL_BAD_INPUT;
     if (s_open (self, err) == 0) {
         tl_broker_schedule (self);

@@ -74,8 +74,9 @@ tl_broker_drop (tl_broker_t *self, tl_session_t *session, const char *why)
              session->dismissed ? "is done" : "left", why);
     tl_event ("peer", "{sssssssssI}", "role", tl_role_name (session->role), "name", session->label,
               "state", state, "why", why, "bytes", (json_int_t)session->bytes);
-    if (session->role == TL_ROLE_CLIENT)
-        self->past[session->index] =
+    bool worker = session->role == TL_ROLE_WORKER;
+    if (worker || session->role == TL_ROLE_CLIENT)
+        self->past[(worker ? self->topology->client_count : 0) + (size_t)session->index] =
             (tl_past_t){.state = state, .bytes = session->bytes, .since = tl_clock_ms ()};
     tl_broker_gone (self, session);
     tl_sessions_remove (&self->sessions, session);

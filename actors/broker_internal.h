@@ -27,7 +27,7 @@ enum {
     TL_BROKER_MESSAGES = 65536
 }; //  HWM of the data sockets, above any peer's credit in messages
 
-//  A client that was here and isn't any more, for `status`.
+//  A client or worker that was here and isn't any more, for `status`.
 typedef struct {
     const char *state; //  "done", "left"; NULL: it was never here
     uint64_t bytes;    //  payload that came from it
@@ -80,7 +80,7 @@ typedef struct {
     uint64_t refused_other;     //  peers that take another broker's key for ours
     tl_outsiders_t *outsiders;  //  what the log says of them
     tl_counted_t *committed;    //  [clients]
-    tl_past_t *past;            //  [clients]
+    tl_past_t *past;            //  [clients, then workers]
     tl_broker_window_t *window; //  join: window, else NULL
     int stop_timer;             //  running out of patience with a stop, 0: none
     bool hurried;               //  the stop was hurried already
@@ -135,6 +135,9 @@ tl_session_t *tl_broker_client (tl_broker_t *self, size_t client);
 tl_session_t *tl_broker_worker (tl_broker_t *self, size_t worker);
 //  Names of the clients that are not here, as many as fit; returns their length.
 size_t tl_broker_missing (tl_broker_t *self, char *names, size_t size);
+//  The same with the worker or workers and the aggregator, where the run can't go on without: for whom it waits. size: at
+//  least 256.
+void tl_broker_awaited (tl_broker_t *self, char *names, size_t size);
 //  FORWARDs that this worker will never answer are released.
 void tl_broker_void_asked (tl_broker_t *self, size_t worker);
 //  STATE (unless state is NULL) and RESTORE to that worker.

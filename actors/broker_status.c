@@ -34,7 +34,14 @@ s_add_times (const tl_broker_t *self, json_t *peer, size_t worker)
                                     (double)waited.credit_us / 1e6));
 }
 
-//  Who is here, and clients who were.
+static void
+s_add_past (json_t *peers, tl_role_t role, const char *name, const tl_past_t *past)
+{
+    if (past->state)
+        s_add_peer (peers, name, tl_role_name (role), past->state, past->bytes, past->since);
+}
+
+//  Who is here, and clients and workers who were.
 static json_t *
 s_peers (tl_broker_t *self)
 {
@@ -50,10 +57,14 @@ s_peers (tl_broker_t *self)
             if (it->role == TL_ROLE_WORKER)
                 s_add_times (self, peer, (size_t)it->index);
         }
-    for (size_t i = 0; i < self->topology->client_count; i++)
-        if (self->past[i].state && !tl_sessions_by_client (&self->sessions, (int)i))
-            s_add_peer (peers, self->topology->clients[i].name, tl_role_name (TL_ROLE_CLIENT),
-                        self->past[i].state, self->past[i].bytes, self->past[i].since);
+    const tl_topology_t *t = self->topology;
+    for (size_t i = 0; i < t->client_count; i++)
+        if (!tl_sessions_by_client (&self->sessions, (int)i))
+            s_add_past (peers, TL_ROLE_CLIENT, t->clients[i].name, &self->past[i]);
+    for (size_t i = 0; i < t->worker_count; i++)
+        if (!tl_sessions_by_worker (&self->sessions, (int)i))
+            s_add_past (peers, TL_ROLE_WORKER, t->workers[i].name,
+                        &self->past[t->client_count + i]);
     return peers;
 }
 
@@ -75,6 +86,11 @@ tl_broker_on_status (tl_broker_t *self, tl_session_t *session)
         "wrong_role", (json_int_t)(self->zap ? tl_zap_refused_role (self->zap) : 0), "plain_text",
         (json_int_t)self->refused_plain, "other_broker", (json_int_t)self->refused_other);
     tl_assert (report);
+    if (tl_scheduler_state (self->scheduler) == TL_RUN_WAITING) {
+        char names[512];
+        tl_broker_awaited (self, names, sizeof names);
+        json_object_set_new (report, "waiting_for", json_string (names));
+    }
     if (self->window)
         json_object_set_new (report, "window", tl_broker_window_report (self));
     char *text = json_dumps (report, JSON_COMPACT | JSON_PRESERVE_ORDER);

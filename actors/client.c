@@ -426,9 +426,8 @@ s_open_site (tl_client_t *self, tl_error_t *err)
     if (tl_site_plan (self->site, &plan, &self->rows, &self->longest, err) != 0)
         return -1;
     tl_footprint_plan (&self->footprint, &plan,
-                       tl_window_held (self->topology, self->rows,
-                                       tl_site_scores (self->site) ? TL_ASK_AT_ONCE : 0,
-                                       self->hidden));
+                       tl_footprint_client (self->topology, tl_site_scores (self->site), self->rows,
+                                            self->hidden));
     self->weights = (tl_weights_t){
         .part = tl_site_part (self->site), .directory = self->directory, .owner = self};
     tl_compute_submit (self->compute, tl_weights_read, s_on_weights, tl_weights_drop,

@@ -1,6 +1,8 @@
 #include "footprint.h"
 
+#include "actors/ask.h"
 #include "actors/events.h"
+#include "actors/window.h"
 #include "clock.h"
 #include "log.h"
 
@@ -8,6 +10,21 @@ static double
 s_mb (size_t bytes)
 {
     return (double)bytes / 1e6;
+}
+
+size_t
+tl_footprint_client (const tl_topology_t *topology, bool scores, size_t rows, size_t hidden)
+{
+    return tl_window_held (topology, rows, scores ? TL_ASK_AT_ONCE : 0, hidden);
+}
+
+size_t
+tl_footprint_worker (const tl_topology_t *topology, size_t rows, size_t hidden)
+{
+    size_t slices = 0;
+    for (size_t i = 0; i < topology->client_count; i++)
+        slices += topology->clients[i].eval ? TL_ASK_AT_ONCE : 0;
+    return tl_window_held (topology, rows, slices, hidden);
 }
 
 void

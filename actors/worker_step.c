@@ -95,13 +95,9 @@ static void
 s_on_begun (tl_trunk_job_t *job)
 {
     tl_worker_t *self = job->owner;
-    const tl_topology_t *t = self->topology;
-    size_t slices = 0;
-    for (size_t i = 0; i < t->client_count; i++)
-        slices += t->clients[i].eval ? TL_ASK_AT_ONCE : 0;
     if (job->rows)
         tl_footprint_plan (&self->footprint, &job->plan,
-                           tl_window_held (t, job->rows, slices, self->hidden));
+                           tl_footprint_worker (self->topology, job->rows, self->hidden));
 }
 
 void

@@ -392,12 +392,18 @@ tl_dir_check (const char *path, tl_error_t *err)
                         "%s is not a directory, so nothing can be saved in %s; remove it or choose "
                         "another directory",
                         part, path);
-    if (access (part, W_OK | X_OK) != 0)
-        return tl_fail (err, TL_BAD_INPUT,
-                        "nothing can be saved in %s: %s can't be written (%s); see to its "
-                        "permissions or choose another directory",
-                        path, part, strerror (errno));
-    return 0;
+    //  Permissions alone promise too much, of /proc or a full disk for example.
+    char *probe = tl_format ("%s/.trunkline-XXXXXX", part);
+    int rc = 0;
+    if (!mkdtemp (probe))
+        rc = tl_fail (err, TL_BAD_INPUT,
+                      "nothing can be saved in %s: %s can't be written (%s); see to its "
+                      "permissions or choose another directory",
+                      path, part, strerror (errno));
+    else
+        rmdir (probe);
+    free (probe);
+    return rc;
 }
 
 static int

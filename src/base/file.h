@@ -44,7 +44,8 @@ int tl_dir_begin (const char *path, char *where, size_t where_size, tl_error_t *
 int tl_dir_commit (const char *path, tl_error_t *err);
 
 int tl_mkdirs (const char *path, tl_error_t *err); //  like mkdir -p
-//  0 if files can be made in the directory path, or if it isn't there, if it can be made; nothing is changed.
+//  0 if files can be made in the directory path, or if it isn't there, if it can be made. That is found out by making an
+//  empty directory in the nearest that is there, and removing it: nothing stays.
 int tl_dir_check (const char *path, tl_error_t *err);
 int tl_remove_tree (const char *path); //  like rm -rf; 0 when nothing is left
 //  Makes the directory and holds the file `lock` in it, with this process's id, until tl_dir_unlock or its end, however it

@@ -4,6 +4,7 @@
     of another host's. Parts that were not checked are named, with the command that checks them. Nothing is
     changed and nothing is computed.                                                                */
 
+#include "cli/plan.h"
 #include "cli/verbs.h"
 
 #include "data/data.h"
@@ -12,6 +13,7 @@
 #include "memory.h"
 #include "nearest.h"
 #include "net/keys.h"
+#include "net/socket.h"
 #include "topology/schema.h"
 #include "ui/table.h"
 
@@ -19,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 typedef struct {
     bool settings;    //  --settings
@@ -32,8 +35,6 @@ typedef struct {
     tl_tokenizer_t *tokenizer; //  NULL when no client is here
     tl_table_t *table;         //  a row a thing that is in order
     size_t micro_rows;         //  rows of the largest micro of one client
-    size_t all_rows;           //  of all clients together
-    size_t longest, labels;    //  of any sequence; of all clients' micros together
     char *sets, *keys;         //  all --set, and that of keys, to be repeated in advice
 } s_check_t;
 
@@ -41,7 +42,7 @@ typedef struct {
 static bool
 s_is_here (const s_check_t *self, const char *host)
 {
-    return self->host ? strcmp (host, self->host) == 0 : tl_verb_is_here (host);
+    return tl_verb_is_at (host, self->host);
 }
 
 static void __attribute__ ((format (printf, 4, 5)))
@@ -195,9 +196,6 @@ s_check_file (s_check_t *self, const tl_client_spec_t *client, const char *path,
         tl_extent_t extent =
             tl_dataset_extent (data, (topology->train.batch_size + micros - 1) / micros);
         self->micro_rows = extent.rows > self->micro_rows ? extent.rows : self->micro_rows;
-        self->longest = extent.longest > self->longest ? extent.longest : self->longest;
-        self->all_rows += extent.rows;
-        self->labels += extent.labels;
     }
     tl_dataset_destroy (&data);
     return 0;
@@ -221,53 +219,39 @@ s_check_text (s_check_t *self, tl_error_t *err)
 //  ---------------------------------------------------------------------------------------------
 //  Memory and messages
 
-static int
-s_say_plan (s_check_t *self, const char *who, tl_part_t *part, size_t rows, size_t sequences,
-            tl_error_t *err)
+static void
+s_say_plan (void *arg, const char *role, const char *name, const tl_plan_t *plan, size_t messages)
 {
-    tl_plan_t plan;
-    if (tl_parts_fit (&part, 1, rows, self->longest, self->labels, self->topology->train.micros,
-                      self->topology->train.memory, err) != 0)
-        return tl_fail_in (err, "%s: %s", self->topology->source, who);
-    tl_part_plan (part, rows, self->longest, sequences, self->labels, self->topology->train.micros,
-                  &plan);
-    s_say (
-        self, "memory", who,
-        "%.1f MB = weights %.1f + trained %.1f + activations %.1f + workspace %.1f + saves %.1f + "
-        "process %.1f",
-        (double)tl_plan_total (&plan) / 1e6, (double)plan.weights / 1e6, (double)plan.trained / 1e6,
-        (double)plan.activations / 1e6, (double)plan.workspace / 1e6, (double)plan.state / 1e6,
-        (double)plan.process / 1e6);
-    return 0;
+    char who[80];
+    snprintf (who, sizeof who, "%s.%s", role, name);
+    s_say (arg, "memory", who,
+           "%.1f MB = weights %.1f + trained %.1f + activations %.1f + workspace %.1f + saves %.1f "
+           "+ messages %.1f + process %.1f",
+           (double)(tl_plan_total (plan) + messages) / 1e6, (double)plan->weights / 1e6,
+           (double)plan->trained / 1e6, (double)plan->activations / 1e6,
+           (double)plan->workspace / 1e6, (double)plan->state / 1e6, (double)messages / 1e6,
+           (double)plan->process / 1e6);
 }
 
-//  Making the parts is what finds out whether the LoRA targets exist.
+//  Making the parts is what finds out whether the LoRA targets exist: those of the others are made for that.
 static int
 s_check_parts (s_check_t *self, tl_error_t *err)
 {
     const tl_topology_t *topology = self->topology;
-    if (!self->model || (topology->tune.method == TL_METHOD_FULL && self->all_rows == 0))
+    if (!self->model)
         return 0;
-    tl_part_t *client = tl_part_of_client (topology, self->model, err);
-    if (!client)
-        return tl_fail_in (err, "%s", topology->source);
-    size_t micros = topology->train.micros;
-    size_t sequences = (topology->train.batch_size + micros - 1) / micros;
+    bool lora = topology->tune.method != TL_METHOD_FULL;
+    tl_part_t *client = NULL, *worker = NULL;
     int rc = 0;
-    if (self->all_rows > 0)
-        rc = s_say_plan (self, "each client", client, self->micro_rows, sequences, err);
+    if (lora && !s_any_here (self, "client"))
+        rc = (client = tl_part_of_client (topology, self->model, err)) ? 0 : -1;
+    if (rc == 0 && lora && !s_any_here (self, "worker"))
+        rc = (worker = tl_part_of_worker (topology, self->model, err)) ? 0 : -1;
     tl_part_destroy (&client);
+    tl_part_destroy (&worker);
     if (rc != 0)
-        return -1;
-    tl_part_t *trunk = tl_part_of_worker (topology, self->model, err);
-    if (!trunk)
         return tl_fail_in (err, "%s", topology->source);
-    bool batch = topology->schedule.mode != TL_MODE_SERIAL;
-    if (self->all_rows > 0)
-        rc = s_say_plan (self, "worker", trunk, batch ? self->all_rows : self->micro_rows,
-                         batch ? sequences * topology->client_count : sequences, err);
-    tl_part_destroy (&trunk);
-    return rc;
+    return tl_plan_parts (topology, self->host, s_say_plan, self, err);
 }
 
 static int
@@ -342,14 +326,46 @@ s_check_admitted (s_check_t *self, tl_error_t *err)
     return rc;
 }
 
+//  Whoever can put a file there is admitted to the run. The run itself takes it as it is.
+static void
+s_note_mode (s_check_t *self)
+{
+    const char *directory = self->topology->keys;
+    struct stat status;
+    if (stat (directory, &status) == 0 && status.st_mode & 022)
+        s_say (self, "NOTE", "keys",
+               "others can put keys in %s (mode %04o, expected 0700), and whose key is there is "
+               "admitted; run: chmod 700 %s",
+               directory, (unsigned)(status.st_mode & 07777), directory);
+}
+
+//  A port that is taken may be so by this very run: no error.
+static void
+s_note_ports (s_check_t *self)
+{
+    const tl_topology_t *t = self->topology;
+    const char *const ports[][2] = {{"broker.control", t->broker.control},
+                                    {"broker.clients", t->broker.clients},
+                                    {"broker.workers", t->broker.workers}};
+    if (self->host || !s_any_here (self, "broker"))
+        return;
+    for (size_t i = 0; i < sizeof ports / sizeof *ports; i++) {
+        tl_error_t err;
+        if (tl_socket_try (ports[i][1], ports[i][0], &err) != 0)
+            s_say (self, "NOTE", ports[i][0], "%s", err.text + strlen (ports[i][0]) + 2);
+    }
+}
+
 static int
 s_check_keys (s_check_t *self, tl_error_t *err)
 {
+    s_note_mode (self);
     for (size_t i = 0; i < s_part_count (self->topology); i++) {
         s_part_t part = s_part (self->topology, i);
         if (s_is_here (self, part.host) && s_check_pair (self, &part, err) != 0)
             return -1;
     }
+    s_note_ports (self);
     return s_any_here (self, "broker") ? s_check_admitted (self, err) : 0;
 }
 
@@ -461,7 +477,8 @@ const tl_verb_t tl_verb_check = {
     .help = "read a topology and everything it names, before a run does",
     .more =
         "Opens the model, the sites' text and the keys that parts on this host need, plans memory\n"
-        "and looks whether checkpoint.dir can be written. Parts of other hosts are listed as NOT "
+        "and looks whether checkpoint.dir can be written. What does not end a run is a NOTE. Parts "
+        "of other hosts are listed as NOT "
         "CHECKED, with the command to run there.",
     .options = s_table,
     .defaults = &s_defaults,

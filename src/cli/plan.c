@@ -1,12 +1,9 @@
-/*  plan: how much memory each actor of a topology will take, before anything runs. The same plans that the actors
-    print when they start, made from the same text; of clients on other hosts the largest micro that the
-    settings allow is taken. Maps the model, computes nothing.                                      */
+//  plan: a table of how much memory each actor of a topology will take.
 
+#include "cli/plan.h"
+
+#include "actors/footprint.h"
 #include "cli/verbs.h"
-
-#include "actors/ask.h"
-#include "actors/window.h"
-#include "fed/evaluate.h"
 #include "fed/site.h"
 #include "fed/trunk.h"
 #include "ui/table.h"
@@ -15,27 +12,11 @@
 
 typedef struct {
     const tl_topology_t *topology;
-    tl_table_t *table;
+    const char *host;
+    tl_plan_fn *fn;
+    void *arg;
     size_t rows, longest; //  of micros that a worker gets: batch: of all clients together
 } s_sum_t;
-
-//  One actor's row: all in MB.
-static void
-s_row (s_sum_t *self, const char *role, const char *name, const tl_plan_t *plan, size_t messages)
-{
-    const size_t parts[] = {tl_plan_total (plan) + messages,
-                            plan->weights,
-                            plan->trained,
-                            plan->activations,
-                            plan->workspace,
-                            plan->state,
-                            messages,
-                            plan->process};
-    tl_table_text (self->table, role);
-    tl_table_text (self->table, name);
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
-        tl_table_real (self->table, (double)parts[i] / 1e6);
-}
 
 static void
 s_add_rows (s_sum_t *self, size_t rows, size_t longest)
@@ -52,7 +33,7 @@ s_client (s_sum_t *self, size_t index, tl_error_t *err)
     const tl_client_spec_t *client = &t->clients[index];
     size_t rows = (t->train.batch_size + t->train.micros - 1) / t->train.micros;
     size_t longest = t->train.max_length;
-    if (!tl_verb_is_here (client->host)) {
+    if (!tl_verb_is_at (client->host, self->host)) {
         s_add_rows (self, rows * longest, longest);
         return 0;
     }
@@ -60,11 +41,11 @@ s_client (s_sum_t *self, size_t index, tl_error_t *err)
     tl_site_t *site = tl_site_new (t, index, true, err);
     int rc = site ? tl_site_plan (site, &plan, &rows, &longest, err) : -1;
     if (rc == 0) {
-        size_t slices = tl_site_scores (site) ? TL_ASK_AT_ONCE : 0;
-        s_row (self, "client", client->name, &plan,
-               tl_window_held (t, rows, slices, tl_site_hidden (site)));
+        self->fn (self->arg, "client", client->name, &plan,
+                  tl_footprint_client (t, tl_site_scores (site), rows, tl_site_hidden (site)));
         s_add_rows (self, rows, longest);
-    }
+    } else
+        tl_fail_in (err, "%s: client.%s", t->source, client->name);
     tl_site_destroy (&site);
     return rc;
 }
@@ -73,17 +54,49 @@ static int
 s_worker (s_sum_t *self, size_t index, tl_error_t *err)
 {
     const tl_topology_t *t = self->topology;
-    size_t slices = 0;
-    for (size_t i = 0; i < t->client_count; i++)
-        slices += t->clients[i].eval ? TL_ASK_AT_ONCE : 0;
     tl_plan_t plan;
     tl_trunk_t *trunk = tl_trunk_new (t, index, err);
     int rc = trunk ? tl_trunk_plan (trunk, self->rows, self->longest, &plan, err) : -1;
     if (rc == 0)
-        s_row (self, "worker", t->workers[index].name, &plan,
-               tl_window_held (t, self->rows, slices, tl_trunk_hidden (trunk)));
+        self->fn (self->arg, "worker", t->workers[index].name, &plan,
+                  tl_footprint_worker (t, self->rows, tl_trunk_hidden (trunk)));
+    else
+        tl_fail_in (err, "%s: worker.%s", t->source, t->workers[index].name);
     tl_trunk_destroy (&trunk);
     return rc;
+}
+
+int
+tl_plan_parts (const tl_topology_t *topology, const char *host, tl_plan_fn *fn, void *arg,
+               tl_error_t *err)
+{
+    s_sum_t self = {.topology = topology, .host = host, .fn = fn, .arg = arg};
+    int rc = tl_blas_open (topology->workers[0].threads, err);
+    for (size_t i = 0; rc == 0 && i < topology->client_count; i++)
+        rc = s_client (&self, i, err);
+    for (size_t i = 0; rc == 0 && i < topology->worker_count; i++)
+        if (tl_verb_is_at (topology->workers[i].host, host))
+            rc = s_worker (&self, i, err);
+    return rc;
+}
+
+//  One actor's row: all in MB.
+static void
+s_row (void *arg, const char *role, const char *name, const tl_plan_t *plan, size_t messages)
+{
+    tl_table_t *table = arg;
+    const size_t parts[] = {tl_plan_total (plan) + messages,
+                            plan->weights,
+                            plan->trained,
+                            plan->activations,
+                            plan->workspace,
+                            plan->state,
+                            messages,
+                            plan->process};
+    tl_table_text (table, role);
+    tl_table_text (table, name);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        tl_table_real (table, (double)parts[i] / 1e6);
 }
 
 static int
@@ -104,17 +117,11 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[0], err);
     if (!topology)
         return -1;
-    s_sum_t self = {.topology = topology,
-                    .table = tl_table_new ("actors", columns, sizeof columns / sizeof columns[0])};
-    int rc = tl_blas_open (topology->workers[0].threads, err);
-    for (size_t i = 0; rc == 0 && i < topology->client_count; i++)
-        rc = s_client (&self, i, err);
-    for (size_t i = 0; rc == 0 && i < topology->worker_count; i++)
-        if (tl_verb_is_here (topology->workers[i].host))
-            rc = s_worker (&self, i, err);
+    tl_table_t *table = tl_table_new ("actors", columns, sizeof columns / sizeof columns[0]);
+    int rc = tl_plan_parts (topology, NULL, s_row, table, err);
     if (rc == 0)
-        tl_table_print (self.table, arguments->format);
-    tl_table_destroy (&self.table);
+        tl_table_print (table, arguments->format);
+    tl_table_destroy (&table);
     tl_topology_destroy (&topology);
     return rc;
 }

@@ -66,8 +66,11 @@ s_print_text (const json_t *report, tl_error_t *err)
             err, TL_CONNECTION,
             "the broker's report lacks something: run the same trunkline on both sides, "
             "or take --format json");
-    printf ("%s: %s, step %lld, round %lld of %lld, last common save at step %lld\n", run, state,
-            (long long)step, (long long)round, (long long)rounds, (long long)saved);
+    const char *awaited = json_string_value (json_object_get (report, "waiting_for"));
+    bool waits = awaited && *awaited;
+    printf ("%s: %s%s%s, step %lld, round %lld of %lld, last common save at step %lld\n", run,
+            state, waits ? " for " : "", waits ? awaited : "", (long long)step, (long long)round,
+            (long long)rounds, (long long)saved);
     printf (
         "refused: %lld with an unknown key, %lld in the wrong role, %lld without a key, %lld with "
         "another broker's key\n",

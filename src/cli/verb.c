@@ -276,3 +276,9 @@ tl_verb_is_here (const char *host)
     gethostname (name, sizeof name - 1);
     return strcmp (host, "localhost") == 0 || strcmp (host, name) == 0;
 }
+
+bool
+tl_verb_is_at (const char *host, const char *wanted)
+{
+    return wanted ? strcmp (host, wanted) == 0 : tl_verb_is_here (host);
+}

@@ -71,6 +71,9 @@ int tl_verb_main (const tl_verb_t *verb, int argc, char **argv);
 //  The host of a topology's actor is this machine: localhost, or its name.
 bool tl_verb_is_here (const char *host);
 
+//  The host of a topology's actor is the one asked for; wanted NULL: is this machine.
+bool tl_verb_is_at (const char *host, const char *wanted);
+
 //  The --set of the command line whose key begins with prefix, as they are to be given again: " --set a.b=c", or "". For
 //  advice; the caller frees.
 char *tl_verb_again (const tl_arguments_t *arguments, const char *prefix);

@@ -187,17 +187,41 @@ s_fail_bind (const char *what, const char *endpoint, tl_error_t *err)
                     what, endpoint, zmq_strerror (reason));
 }
 
+static int
+s_fail_endpoint (const char *what, const char *endpoint, tl_error_t *err)
+{
+    return tl_fail (err, TL_BAD_INPUT,
+                    "%s: \"%s\" is no endpoint to bind; give one like tcp://127.0.0.1:5570, with a "
+                    "port of 1 to 65535, in the topology file",
+                    what, endpoint);
+}
+
+int
+tl_socket_try (const char *endpoint, const char *what, tl_error_t *err)
+{
+    if (!s_endpoint_good (endpoint, true))
+        return s_fail_endpoint (what, endpoint, err);
+    void *context = zmq_ctx_new ();
+    void *zmq = context ? zmq_socket (context, ZMQ_ROUTER) : NULL;
+    int rc = 0;
+    if (!zmq)
+        rc = s_fail_options (err);
+    else if (zmq_bind (zmq, endpoint))
+        rc = s_fail_bind (what, endpoint, err);
+    if (zmq)
+        zmq_close (zmq);
+    if (context)
+        zmq_ctx_term (context);
+    return rc;
+}
+
 tl_socket_t *
 tl_socket_bind (void *context, const char *domain, const char *endpoint, const char *what,
                 const tl_pair_t *own, size_t window_messages, tl_error_t *err)
 {
     tl_assert (*domain);
     if (!s_endpoint_good (endpoint, true)) {
-        tl_fail (
-            err, TL_BAD_INPUT,
-            "%s: \"%s\" is no endpoint to bind; give one like tcp://127.0.0.1:5570, with a port "
-            "of 1 to 65535, in the topology file",
-            what, endpoint);
+        s_fail_endpoint (what, endpoint, err);
         return NULL;
     }
     tl_socket_t *self = s_new (context, true, err);

@@ -40,6 +40,9 @@ tl_socket_t *tl_socket_bind (void *context, const char *domain, const char *endp
                              tl_error_t *err);
 tl_socket_t *tl_socket_connect (void *context, const char *endpoint, const tl_pair_t *own,
                                 const char *broker_public, size_t window_messages, tl_error_t *err);
+//  0 if that endpoint could be bound now, else -1 and the sentence that tl_socket_bind would give, which begins with
+//  "what: ". The port is free again when it returns.
+int tl_socket_try (const char *endpoint, const char *what, tl_error_t *err);
 void tl_socket_destroy (tl_socket_t **self_p);
 void *tl_socket_zmq (tl_socket_t *self);     //  the ZeroMQ socket, to poll
 void *tl_socket_monitor (tl_socket_t *self); //  PAIR of connection events, to poll

@@ -86,3 +86,45 @@ expect 2 'nothing listens at tcp://127.0.0.1:[0-9]*, so nothing is there to be s
 #   Where nothing listens that is said at once; a listener that says nothing gets time to.
 timeout 3 "$TRUNKLINE" status t.yaml $ports >out.txt 2>err.txt && fail "a status of nothing"
 grep -q "nothing listens at tcp://127.0.0.1:[0-9]*: start the run with" err.txt || fail "$(cat err.txt)"
+
+#   What does not end a run, check notes: ports that are taken, keys that others can add to.
+chmod 777 keys
+mkfifo told
+"$TRUNKLINE" run broker t.yaml $ports --replace --format jsonl >told 2>broker.txt &
+broker=$!
+exec 3<told
+grep -q '"event": *"up"' <&3 || fail "$(cat broker.txt)"
+expect 0 'NOTE *keys *others can put keys in keys (mode 0777, .*run: chmod 700 keys' "$TRUNKLINE" check t.yaml $ports
+grep -q 'NOTE *broker.clients .*is already in use; stop' out.txt || fail "busy ports aren't noted: $(cat out.txt)"
+
+#   A run that waits says for whom, and who was there is listed.
+expect 0 't: waiting for north, south and a worker, step 0' "$TRUNKLINE" status t.yaml $ports
+"$TRUNKLINE" run worker t.yaml w $ports >worker.txt 2>&1 &
+worker=$!
+grep -q '"state": *"here"' <&3
+expect 0 't: waiting for north, south, step 0' "$TRUNKLINE" status t.yaml $ports
+kill $worker
+grep -q '"state": *"left"' <&3
+wait $worker || true
+expect 0 '^w  *worker  *left' "$TRUNKLINE" status t.yaml $ports
+kill $broker
+wait $broker || true
+chmod 700 keys
+expect 0 'can be written' "$TRUNKLINE" check t.yaml $ports
+grep -q NOTE out.txt && fail "nothing is to be noted: $(cat out.txt)"
+
+#   Memory is the same figure before the run and in it: plan, check and the parts' own words.
+"$TRUNKLINE" plan t.yaml --format jsonl >plan.jsonl
+"$TRUNKLINE" check t.yaml $ports >check.txt
+expect 0 '"event": *"plan"' "$TRUNKLINE" up t.yaml $ports --format jsonl --set name=planned
+cp out.txt planned.jsonl
+for part in client.north client.south worker.w; do
+    role=${part%.*} name=${part#*.}
+    bytes=$(grep '"event": *"plan"' planned.jsonl | grep "\"part\": *\"$role/$name\"" | sed 's/.*"bytes": *\([0-9]*\).*/\1/')
+    [ -n "$bytes" ] || fail "$part told of no plan"
+    mb=$(awk -v bytes="$bytes" 'BEGIN { printf "%.1f", bytes / 1e6 }')
+    grep -q "$part  *$mb MB = " check.txt || fail "$part planned $mb MB in the run: $(grep memory check.txt)"
+    awk -v mb="$mb" -v line="$(grep "\"name\": *\"$name\"" plan.jsonl)" \
+        'BEGIN { sub (/.*"total_mb": */, "", line); sub (/,.*/, "", line); exit sprintf ("%.1f", line) != mb }' ||
+        fail "$part planned $mb MB in the run: $(grep "\"$name\"" plan.jsonl)"
+done

@@ -161,6 +161,9 @@ test_where_something_could_be_saved (void **state)
     assert_false (tl_exists (s_path ("to")));
     assert_int_equal (tl_dir_check ("", &err), -1);
     assert_int_equal (tl_file_write (s_path ("plain"), "x", 1, 0644, &err), 0);
+    //  Permissions say that it can be written; it can't.
+    assert_int_equal (tl_dir_check ("/proc/nosuch/run", &err), -1);
+    assert_non_null (strstr (err.text, "/proc can't be written"));
     assert_int_equal (tl_dir_check (s_path ("plain/below"), &err), -1);
     assert_int_equal (err.code, TL_BAD_INPUT);
     assert_non_null (strstr (err.text, "plain is not a directory, so nothing can be saved in"));
