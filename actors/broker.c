@@ -586,6 +586,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     free (self->committed);
     free (self->past);
     free (self->expected);
+    free (self->had);
     free (self);
     return code;
 }

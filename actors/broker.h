@@ -15,6 +15,7 @@ typedef struct {
     bool stay;    //  after the last step go on serving eval and generate until told to stop
     bool replace; //  a run that lies there may be replaced though it isn't over
     bool resume;  //  the run that lies there goes on from its newest common save
+    bool fresh;   //  and a client whose save of it is gone begins with a fresh adapter
     bool no_zap;  //  tests only: no ZAP handler, to show that nothing gets through then
 } tl_broker_options_t;
 

@@ -201,7 +201,8 @@ s_common (void *arg, const tl_place_t *place)
     char gone[512];
     tl_broker_missing (self, gone, sizeof gone);
     if (*gone)
-        tl_info ("all parts that are here are saved at step %llu; not here, and without it: %s",
+        tl_info ("all parts that are here are saved at step %llu; not here, with only what they "
+                 "saved themselves: %s",
                  (unsigned long long)place->step, gone);
     else
         tl_info ("all parts are saved at step %llu", (unsigned long long)place->step);

@@ -57,6 +57,7 @@ typedef struct {
     tl_ledger_t *ledger;        //  into run.db
     tl_place_t begin;           //  of a run that goes on: where
     bool *expected;             //  [clients] whom it waits for there; NULL: all
+    bool *had;                  //  [clients] who saved there; NULL: a run that begins
     bool begun;                 //  what lies on the disk is this run's
     bool ended;                 //  and it was over there
     char *chooser;              //  what the chooser had learnt there, or NULL

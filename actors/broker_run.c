@@ -253,6 +253,39 @@ s_server (tl_broker_t *self, tl_session_t *session)
     return tl_broker_worker (self, session->server);
 }
 
+//  A run that goes on, and the save that a client made with all others is gone, and all older ones: nobody but a person may
+//  decide that it begins anew. A shared adapter it gets from the others.
+static bool
+s_lost_its_save (const tl_broker_t *self, size_t client, const tl_message_t *restored)
+{
+    uint64_t saved = tl_scheduler_saved_step (self->scheduler);
+    return self->had && self->had[client] && !self->options.fresh && restored->step == 0 &&
+           restored->body.restored.good && saved > 0 && saved == self->begin.step &&
+           self->topology->federate.clients == TL_CLIENTS_PERSONAL;
+}
+
+static void
+s_on_restored (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
+{
+    const tl_topology_t *t = self->topology;
+    size_t client = (size_t)session->index;
+    tl_info ("%s is back at step %llu with %s", session->label, (unsigned long long)message->step,
+             message->body.restored.text);
+    if (s_lost_its_save (self, client, message)) {
+        char *text =
+            tl_format ("%s saved step %llu of this run, and that save is not in %s/%s/%s any more: "
+                       "put its directory back and --resume, or let it begin with a fresh adapter "
+                       "with --resume --fresh",
+                       session->name, (unsigned long long)self->begin.step, t->checkpoint.dir,
+                       t->name, session->name);
+        tl_scheduler_stop (self->scheduler, true, TL_BAD_INPUT, text);
+        free (text);
+        return;
+    }
+    tl_scheduler_client_restored (self->scheduler, client, message->step,
+                                  message->body.restored.good, message->body.restored.text);
+}
+
 //  True if it was passed on: then it is released when the receiver has released it.
 static bool
 s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, zmq_msg_t *payload)
@@ -280,10 +313,7 @@ s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
                                    message->body.saved.text);
         break;
     case TL_RESTORED:
-        tl_info ("%s is back at step %llu: %s", session->label, (unsigned long long)message->step,
-                 message->body.restored.text);
-        tl_scheduler_client_restored (self->scheduler, client, message->step,
-                                      message->body.restored.good, message->body.restored.text);
+        s_on_restored (self, session, message);
         break;
     case TL_FINISHED:
         tl_event ("finished", "{sssfsI}", "name", session->name, "nll", message->body.finished.nll,

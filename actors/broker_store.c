@@ -170,6 +170,37 @@ s_expected (const tl_topology_t *topology, tl_rundb_t *db)
     return expected;
 }
 
+//  Who saved there: all that ever were in the run, but those that the place names.
+static bool *
+s_had (const tl_topology_t *topology, tl_rundb_t *db, json_t *save)
+{
+    tl_error_t none;
+    json_error_t error;
+    bool *had = tl_alloc (topology->client_count * sizeof *had);
+    const char *text = json_string_value (json_object_get (save, "place"));
+    json_t *is = text ? json_loads (text, 0, &error) : NULL, *row;
+    json_t *rows =
+        is ? tl_rundb_ask (db, "SELECT name FROM peers WHERE role = 'client'", &none) : NULL;
+    size_t i;
+    json_array_foreach (rows, i, row)
+    {
+        const char *name = json_string_value (json_object_get (row, "name"));
+        int client = name ? tl_topology_client (topology, name) : -1;
+        if (client >= 0)
+            had[client] = true;
+    }
+    json_array_foreach (json_object_get (is, "without"), i, row)
+    {
+        const char *name = json_string_value (row);
+        int client = name ? tl_topology_client (topology, name) : -1;
+        if (client >= 0)
+            had[client] = false;
+    }
+    json_decref (rows);
+    json_decref (is);
+    return had;
+}
+
 static int
 s_resume (tl_broker_t *self, const char *path, const char *directory, tl_error_t *err)
 {
@@ -207,6 +238,7 @@ s_resume (tl_broker_t *self, const char *path, const char *directory, tl_error_t
         self->run = number;
         self->ended = ended;
         self->expected = s_expected (t, db);
+        self->had = s_had (t, db, save);
         self->db = db;
         db = NULL;
     }
@@ -416,12 +448,16 @@ void
 tl_store_common (tl_broker_t *self, const tl_place_t *place)
 {
     char *learnt = tl_choose_state (self->choose);
+    json_t *without = json_array ();
+    for (size_t i = 0; i < self->topology->client_count; i++)
+        if (!tl_scheduler_in_common (self->scheduler, i))
+            json_array_append_new (without, json_string (self->topology->clients[i].name));
     tl_ledger_add (self->ledger, "save",
-                   json_pack ("{sIsIs{sIsIsIsIsIss}}", "step", (json_int_t)place->step, "round",
+                   json_pack ("{sIsIs{sIsIsIsIsIssso}}", "step", (json_int_t)place->step, "round",
                               (json_int_t)place->round, "place", "step", (json_int_t)place->step,
                               "round", (json_int_t)place->round, "turn", (json_int_t)place->turn,
                               "begin", (json_int_t)place->begin, "inside",
-                              (json_int_t)place->inside, "chooser", learnt));
+                              (json_int_t)place->inside, "chooser", learnt, "without", without));
     free (learnt);
     tl_ledger_flush (self->ledger);
     tl_compute_submit (self->disk, s_run_prune, s_done_common, s_free, s_work (self, place));

@@ -28,6 +28,8 @@ tl_client_go (tl_client_t *self, int state, const char *event)
 
 //  --- jobs -------------------------------------------------------------------------------------
 
+static void s_fail (tl_client_t *self, uint64_t step, int code, const char *text);
+
 static void
 s_collected (void *arg)
 {
@@ -35,7 +37,7 @@ s_collected (void *arg)
     tl_client_t *self = job->owner;
     if (job->done && (job->lasting || job->epoch == self->epoch)) {
         if (job->err.code != TL_OK && !*job->text)
-            tl_client_end (self, job->err.code, job->err.text);
+            s_fail (self, job->step, (int)job->err.code, job->err.text);
         else
             job->done (job);
     }
@@ -83,9 +85,33 @@ s_on_saved (tl_site_job_t *job)
     s_answer (job, TL_SAVED);
 }
 
+//  What its adapter learnt until the run's step is not in what it goes on with: nobody may miss that. A shared adapter it
+//  gets from the others.
+static void
+s_say_lost (tl_client_t *self, uint64_t has, uint64_t step)
+{
+    if (has >= step || self->lost == step || !tl_part_tensors (tl_site_part (self->site)) ||
+        self->topology->federate.clients != TL_CLIENTS_PERSONAL)
+        return;
+    self->lost = step;
+    if (has)
+        tl_warn ("%s goes on at step %llu with the adapter that it saved at step %llu: what it "
+                 "learnt in between is lost; set checkpoint.every lower to lose less",
+                 self->name, (unsigned long long)step, (unsigned long long)has);
+    else
+        tl_warn ("%s goes on at step %llu with a fresh adapter, for no save of this run is in %s: "
+                 "what it learnt before that step, if it took part, is lost; to have it back stop "
+                 "the run, put that directory back and --resume, and set checkpoint.every lower "
+                 "to lose less",
+                 self->name, (unsigned long long)step, self->directory);
+}
+
 static void
 s_on_restored (tl_site_job_t *job)
 {
+    tl_client_t *self = job->owner;
+    if (job->err.code == TL_OK && self->site)
+        s_say_lost (self, job->step, job->asked);
     tl_event ("restored", "{sI}", "step", (json_int_t)job->step);
     s_answer (job, TL_RESTORED);
 }
@@ -107,7 +133,7 @@ s_on_restore (tl_client_t *self, const tl_message_t *message)
     tl_client_go (self, TL_CLIENT_IDLE, "RESTORE");
     self->step = message->step;
     tl_site_job_t *job = tl_client_job (self, s_on_restored);
-    job->step = message->step;
+    job->step = job->asked = message->step;
     job->directory = self->settled ? tl_strdup (self->directory) : NULL;
     tl_client_submit (self, self->work->restore, job);
 }
@@ -240,10 +266,13 @@ s_on_message (void *arg, const tl_message_t *message, const void *payload, size_
 static void
 s_on_resumed (tl_site_job_t *job)
 {
-    if (job->err.code != TL_OK)
-        tl_client_end (job->owner, job->err.code, job->text);
-    else
-        tl_info ("this process begins with %s", job->text);
+    tl_client_t *self = job->owner;
+    if (job->err.code != TL_OK) {
+        tl_client_end (self, (int)job->err.code, job->text);
+        return;
+    }
+    tl_info ("this process begins with %s", job->text);
+    s_say_lost (self, job->step, job->asked);
 }
 
 //  A session of a run we were not in yet in this process: our own saves of that run, if there are any.
@@ -260,10 +289,14 @@ s_new_run (tl_client_t *self)
         tl_client_end (self, TL_FAILED, err.text);
         return;
     }
-    if (first && !self->settled)
+    uint64_t step = tl_peer_step (self->peer); //  of the run
+    if (first && !self->settled) {
+        s_say_lost (self, 0, step);
         return; //  fresh already
+    }
     tl_site_job_t *job = tl_client_job (self, s_on_resumed);
     job->step = self->settled ? INT64_MAX : 0;
+    job->asked = step;
     job->directory = self->settled ? tl_strdup (self->directory) : NULL;
     tl_client_submit (self, self->work->restore, job);
 }
@@ -305,17 +338,47 @@ tl_client_end (tl_client_t *self, int code, const char *text)
     self->config.on_over (self->config.arg, code, text);
 }
 
-static void
-s_on_end (void *arg, int code, const char *text)
-{
-    tl_client_end (arg, code, text);
-}
+//  --- leaving ----------------------------------------------------------------------------------
 
-//  A signal: the open step is left to the others, what is committed is saved, then BYE.
 static void
 s_on_stopped (tl_site_job_t *job)
 {
-    tl_client_end (job->owner, job->err.code, job->err.code ? job->err.text : "saved and left");
+    tl_client_t *self = job->owner;
+    const tl_error_t *failed = &self->failed;
+    if (failed->code && job->err.code) {
+        char *both = tl_format ("%.450s; and what it had could not be saved: %.500s", failed->text,
+                                job->err.text);
+        tl_client_end (self, (int)failed->code, both);
+        free (both);
+        return;
+    }
+    if (failed->code)
+        tl_info ("what was committed, up to step %llu, is saved in %s",
+                 (unsigned long long)job->step, self->directory);
+    if (failed->code)
+        tl_client_end (self, (int)failed->code, failed->text);
+    else
+        tl_client_end (self, (int)job->err.code, job->err.code ? job->err.text : "saved and left");
+}
+
+//  The open step is left to the others, what is committed is saved, then BYE.
+static void
+s_leave (tl_client_t *self, uint64_t step, const char *why)
+{
+    tl_client_void (self, why);
+    tl_client_go (self, TL_CLIENT_STOPPING, why);
+    tl_site_job_t *job = tl_client_job (self, s_on_stopped);
+    job->lasting = true;
+    job->step = step;
+    job->directory = tl_strdup (self->directory);
+    tl_client_submit (self, self->work->save, job);
+}
+
+//  What lies in our directory is the run's, so we may save there.
+static bool
+s_has_begun (const tl_client_t *self)
+{
+    return self->run && (!self->site || self->settled);
 }
 
 void
@@ -323,21 +386,43 @@ tl_client_stop (tl_client_t *self)
 {
     if (self->state >= TL_CLIENT_STOPPING)
         return;
-    if (!self->run) {
-        tl_client_end (self, 0, "");
+    if (s_has_begun (self))
+        s_leave (self, self->step, "we are stopping");
+    else
+        tl_client_end (self, 0,
+                       self->run ? "left before the run began: there is nothing to save" : "");
+}
+
+//  It can't go on, a number is none, say: step are committed, and what it holds is of them.
+static void
+s_fail (tl_client_t *self, uint64_t step, int code, const char *text)
+{
+    if (self->state == TL_CLIENT_OVER || self->failed.code)
+        return;
+    if (!s_has_begun (self)) {
+        tl_client_end (self, code, text);
         return;
     }
-    if (self->site && !self->settled) {
-        tl_client_end (self, 0, "left before the run began: there is nothing to save");
-        return;
-    }
-    tl_client_void (self, "we are stopping");
-    tl_client_go (self, TL_CLIENT_STOPPING, "signal");
-    tl_site_job_t *job = tl_client_job (self, s_on_stopped);
-    job->lasting = true;
-    job->step = self->step;
-    job->directory = tl_strdup (self->directory);
-    tl_client_submit (self, self->work->save, job);
+    tl_fail (&self->failed, (tl_code_t)code, "%s", text);
+    if (self->state != TL_CLIENT_STOPPING)
+        s_leave (self, step, "it can't go on");
+}
+
+//  What asking or averaging came to.
+static void
+s_on_failed (void *arg, int code, const char *text)
+{
+    tl_client_t *self = arg;
+    s_fail (self, self->step, code, text);
+}
+
+//  From the peer. Who is saving because it can't go on has its own reason to tell.
+static void
+s_on_end (void *arg, int code, const char *text)
+{
+    tl_client_t *self = arg;
+    if (!self->failed.code)
+        tl_client_end (self, code, text);
 }
 
 static void
@@ -399,14 +484,14 @@ s_on_weights (void *arg)
                                                .compute = self->compute,
                                                .peer = self->peer,
                                                .on_scored = s_on_scored,
-                                               .on_failed = s_on_end,
+                                               .on_failed = s_on_failed,
                                                .arg = self});
     self->unison = tl_unison_new (&(tl_unison_config_t){.site = self->site,
                                                         .compute = self->compute,
                                                         .peer = self->peer,
                                                         .on_summed = tl_client_on_summed,
                                                         .on_taken = s_on_taken,
-                                                        .on_failed = s_on_end,
+                                                        .on_failed = s_on_failed,
                                                         .arg = self});
 }
 

@@ -55,6 +55,8 @@ struct tl_client {
     uint64_t labels;
     tl_ask_t *ask;       //  scores held-out text; NULL: synthetic
     tl_unison_t *unison; //  averages and sums with the other clients; NULL: synthetic
+    uint64_t lost;     //  step of the run at which we last said that our adapter is of an older one
+    tl_error_t failed; //  why it can't go on: what it holds is being saved; code TL_OK: it can
     tl_footprint_t footprint;
     tl_client_totals_t totals;
 };

@@ -142,13 +142,31 @@ s_drop (void *arg)
     tl_site_drop (job->site);
 }
 
+//  An update may have blown up the adapter itself: then what was saved before is the last good one.
+static int
+s_check_adapter (tl_site_job_t *job)
+{
+    const tl_part_t *part = tl_site_part (job->site);
+    for (size_t i = 0; i < tl_part_tensors (part); i++) {
+        const tl_tensor_t *tensor = tl_part_tensor (part, i);
+        if (!tl_kernels ()->all_finite (tensor->value, tensor->shape[0] * tensor->shape[1]))
+            return tl_fail (&job->err, TL_BAD_INPUT,
+                            "%s of the adapter is not finite after step %llu, so the save before "
+                            "stays the newest; lower train.lr or set train.clip",
+                            tensor->name, (unsigned long long)job->step);
+    }
+    return 0;
+}
+
 //  The adapter for people and the state to go on from, each whole or not at all. In this order: where a state of the run is,
 //  the adapter is of that run too.
 static void
 s_save (void *arg)
 {
     tl_site_job_t *job = arg;
-    int rc = tl_save_adapter (tl_site_part (job->site), job->directory, job->step, &job->err);
+    int rc = s_check_adapter (job);
+    if (rc == 0)
+        rc = tl_save_adapter (tl_site_part (job->site), job->directory, job->step, &job->err);
     size_t size;
     void *state = tl_site_state_get (job->site, &size);
     if (rc == 0)
@@ -169,8 +187,8 @@ s_restore (void *arg)
     job->step = newest > 0 ? (uint64_t)newest : 0;
     if (!job->step) {
         tl_site_fresh (job->site, &job->err);
-        snprintf (job->text, sizeof job->text, "at the start%s",
-                  told ? ", for there is no save of its own" : "");
+        snprintf (job->text, sizeof job->text, "a fresh adapter%s",
+                  told ? ", for it has no save of its own" : ", as at the start");
         return;
     }
     size_t size;

@@ -17,6 +17,7 @@ struct tl_site_job {
     tl_w_dtype_t dtype;                  //  of rows that go out
     uint64_t epoch; //  of the client when it was made; an old one's result is void
     uint64_t step, round, micro, micros;
+    uint64_t asked; //  restore: the step that was to be gone back to; job's step is what it came to
     tl_assembly_t *in;        //  rows that came in, or NULL; owned
     tl_packed_t *out;         //  rows to send, or NULL; owned
     tl_sequence_t *sequences; //  of out, for ACTIVATION and FORWARD; owned

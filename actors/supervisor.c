@@ -425,7 +425,7 @@ static int
 s_start (tl_part_of_run_t *part, tl_error_t *err)
 {
     tl_supervisor_t *self = part->supervisor;
-    const char **argv = tl_alloc ((20 + 2 * self->options.override_count) * sizeof *argv);
+    const char **argv = tl_alloc ((21 + 2 * self->options.override_count) * sizeof *argv);
     size_t count = 0;
     char parent[32];
     snprintf (parent, sizeof parent, "%d", (int)getpid ());
@@ -453,6 +453,8 @@ s_start (tl_part_of_run_t *part, tl_error_t *err)
         argv[count++] = "--stay";
     if (s_is_broker (part) && s_broker_option (part))
         argv[count++] = s_broker_option (part);
+    if (s_is_broker (part) && self->options.fresh)
+        argv[count++] = "--fresh";
     for (size_t i = 0; i < self->options.override_count; i++) {
         argv[count++] = "--set";
         argv[count++] = self->options.overrides[i];

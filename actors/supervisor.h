@@ -17,7 +17,7 @@ typedef struct {
     const char *topology;         //  path of the file, for the children
     const char *const *overrides; //  --set of the children
     size_t override_count;
-    bool stay, replace, resume; //  the broker's options
+    bool stay, replace, resume, fresh; //  the broker's options
     void (*on_event) (void *arg, const char *part, const json_t *event);
     void (*on_line) (void *arg, const char *line); //  something for a person
     void *arg;

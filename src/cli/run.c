@@ -24,6 +24,7 @@
 typedef struct {
     bool stay;             //  --stay
     bool replace, resume;  //  --replace, --resume
+    bool fresh;            //  --fresh
     uint64_t parent;       //  --parent
     uint64_t first, count; //  --first, --count; count 0: all the others
 } s_options_t;
@@ -144,8 +145,10 @@ s_run_role (const char *role, const char *name, const tl_topology_t *topology,
             const s_options_t *options, tl_error_t *err)
 {
     if (strcmp (role, "broker") == 0) {
-        tl_broker_options_t broker = {
-            .stay = options->stay, .replace = options->replace, .resume = options->resume};
+        tl_broker_options_t broker = {.stay = options->stay,
+                                      .replace = options->replace,
+                                      .resume = options->resume,
+                                      .fresh = options->fresh};
         return tl_broker_run (topology, &broker, err);
     }
     if (strcmp (role, "load") == 0)
@@ -169,6 +172,9 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     if (options->resume && options->replace)
         return tl_fail (err, TL_BAD_INPUT,
                         "run: --resume continues a run and --replace begins it anew; give one");
+    if (options->fresh && !options->resume)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "run: --fresh says how a run is continued; give --resume with it");
     const char *role = arguments->words[0];
     bool load = strcmp (role, "load") == 0;
     bool only = load || strcmp (role, "broker") == 0 || strcmp (role, "aggregator") == 0;
@@ -205,6 +211,8 @@ static const tl_option_t s_table[] = {
      "broker: after the last step go on serving eval and generate"},
     {"replace", TL_OPTION_FLAG, offsetof (s_options_t, replace), NULL, 0, 0,
      "broker: begin the run anew though the one that is there is not over"},
+    {"fresh", TL_OPTION_FLAG, offsetof (s_options_t, fresh), NULL, 0, 0,
+     "broker, with --resume: a client whose saves are gone begins with a fresh adapter"},
     {"resume", TL_OPTION_FLAG, offsetof (s_options_t, resume), NULL, 0, 0,
      "broker: continue the run that is there from its last common save"},
     {"parent", TL_OPTION_COUNT, offsetof (s_options_t, parent), "PID", 1, 4194304,

@@ -21,6 +21,7 @@ typedef struct {
     bool stay;    //  --stay
     bool resume;  //  --resume
     bool replace; //  --replace
+    bool fresh;   //  --fresh
 } s_options_t;
 
 static bool
@@ -178,6 +179,7 @@ s_supervise (const tl_arguments_t *arguments, const tl_topology_t *topology, tl_
                                           .stay = options->stay,
                                           .resume = options->resume,
                                           .replace = options->replace,
+                                          .fresh = options->fresh,
                                           .on_event = s_on_event,
                                           .on_line = s_on_line,
                                           .arg = &teller};
@@ -201,6 +203,9 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     if (options->resume && options->replace)
         return tl_fail (err, TL_BAD_INPUT,
                         "up: --resume continues a run and --replace begins it anew; give one");
+    if (options->fresh && !options->resume)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "up: --fresh says how a run is continued; give --resume with it");
     tl_topology_t *topology = tl_verb_topology (arguments, arguments->words[0], err);
     if (!topology)
         return -1;
@@ -224,6 +229,8 @@ static const tl_option_t s_table[] = {
      "continue the run that is there from its last common save"},
     {"replace", TL_OPTION_FLAG, offsetof (s_options_t, replace), NULL, 0, 0,
      "begin the run anew though the one that is there is not over"},
+    {"fresh", TL_OPTION_FLAG, offsetof (s_options_t, fresh), NULL, 0, 0,
+     "with --resume: a client whose saves are gone begins with a fresh adapter"},
     {NULL, 0, 0, NULL, 0, 0, NULL}};
 
 const tl_verb_t tl_verb_up = {

@@ -63,17 +63,27 @@ tl_origin_destroy (tl_origin_t **self_p)
 }
 
 int
-tl_origin_text (tl_origin_t *self, const char *site, const char *path, tl_error_t *err)
+tl_origin_hash (const char *path, uint64_t *hash, tl_error_t *err)
 {
     tl_map_t map;
     if (tl_map_open (&map, path, err) != 0)
         return -1;
+    *hash = tl_hash64 (map.data, map.size);
+    tl_map_close (&map);
+    return 0;
+}
+
+int
+tl_origin_text (tl_origin_t *self, const char *site, const char *path, tl_error_t *err)
+{
+    uint64_t number;
+    if (tl_origin_hash (path, &number, err) != 0)
+        return -1;
     char *name = tl_format ("text of %s", site);
-    char *hash = tl_format ("%016llx", (unsigned long long)tl_hash64 (map.data, map.size));
+    char *hash = tl_format ("%016llx", (unsigned long long)number);
     s_put (self, name, hash);
     free (hash);
     free (name);
-    tl_map_close (&map);
     return 0;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "fed/evaluate.h"
+#include "fed/origin.h"
 #include "fed/parts.h"
 #include "memory.h"
 
@@ -23,6 +24,7 @@ struct tl_site {
     tl_segment_t *front, *tail; //  of the part; front NULL: tail is the whole model
     tl_tokenizer_t *tokenizer;
     tl_dataset_t *data;           //  NULL for a reader
+    uint64_t text;                //  hash of its file's bytes
     const tl_dataset_t *held_out; //  NULL if there is none
     tl_dataset_t *own;            //  held_out, unless it is lent
     uint64_t client;              //  index: the site number of its sequences
@@ -86,7 +88,8 @@ s_open (tl_site_t *self, size_t client, bool data, tl_error_t *err)
         !(self->tokenizer =
               tl_tokenizer_open (self->topology->model.path, tl_model_config (self->model), err)))
         return -1;
-    if (data && !(self->data = s_data (self, spec->data, err)))
+    if (data && (!(self->data = s_data (self, spec->data, err)) ||
+                 tl_origin_hash (spec->data, &self->text, err)))
         return -1;
     return data && spec->eval ? tl_site_held_out (self, spec->eval, err) : 0;
 }
@@ -379,12 +382,12 @@ tl_site_rate (const tl_site_t *self)
 
 //  --- state ------------------------------------------------------------------------------------
 
-static const char s_magic[8] = "TLSITE2";
+static const char s_magic[8] = "TLSITE3";
 
 //  In front of the part's state.
 typedef struct {
     char magic[sizeof s_magic];
-    uint64_t cursor, learnt;
+    uint64_t cursor, learnt, text;
 } tl_head_t;
 
 void *
@@ -392,7 +395,7 @@ tl_site_state_get (const tl_site_t *self, size_t *size)
 {
     size_t part_size;
     void *part = tl_part_state_get (self->part, &part_size);
-    tl_head_t head = {.cursor = self->cursor, .learnt = self->learnt};
+    tl_head_t head = {.cursor = self->cursor, .learnt = self->learnt, .text = self->text};
     memcpy (head.magic, s_magic, sizeof s_magic);
     *size = sizeof head + part_size;
     char *state = tl_alloc (*size);
@@ -411,9 +414,16 @@ tl_site_state_set (tl_site_t *self, const void *state, size_t size, tl_error_t *
             err, TL_BAD_INPUT,
             "the saved state of %s is not one of this version: remove it and train anew",
             self->topology->clients[self->client].name);
+    memcpy (&head, state, sizeof head);
+    if (head.text != self->text)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s was another text when %s saved (hash %016llx, and now %016llx): put "
+                        "that text back to go on, or begin the run anew with --replace",
+                        self->topology->clients[self->client].data,
+                        self->topology->clients[self->client].name, (unsigned long long)head.text,
+                        (unsigned long long)self->text);
     //  The part's state is read in place, which wants it aligned.
     void *part = tl_alloc_aligned (size - sizeof head);
-    memcpy (&head, state, sizeof head);
     memcpy (part, (const char *)state + sizeof head, size - sizeof head);
     tl_site_drop (self);
     int rc = tl_part_state_set (self->part, part, size - sizeof head, err);

@@ -314,6 +314,12 @@ tl_scheduler_saved_step (const tl_scheduler_t *self)
     return self->common.step;
 }
 
+bool
+tl_scheduler_in_common (const tl_scheduler_t *self, size_t client)
+{
+    return self->seats[client].in_common;
+}
+
 size_t
 tl_scheduler_groups (const tl_scheduler_t *self)
 {

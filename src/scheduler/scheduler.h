@@ -200,6 +200,8 @@ const char *tl_scheduler_state_name (const tl_scheduler_t *self);
 tl_place_t tl_scheduler_place (const tl_scheduler_t *self); //  of the group that is furthest
 uint64_t tl_scheduler_saved_step (
     const tl_scheduler_t *self); //  newest common save, 0 if none but the start
+//  It has what that is of.
+bool tl_scheduler_in_common (const tl_scheduler_t *self, size_t client);
 size_t tl_scheduler_groups (const tl_scheduler_t *self); //  of this period; 0: none yet
 //  The worker of a client's group, TL_NOBODY if it has none.
 size_t tl_scheduler_worker_of (const tl_scheduler_t *self, size_t client);

@@ -102,6 +102,21 @@ s_nan (void)
     stage_end (&stage);
 }
 
+//  Its adapter and its state of so many steps.
+static void
+s_check_kept (const stage_t *stage, const char *site, size_t steps)
+{
+    char *adapter = tl_format ("runs/case/%s/adapter/adapter_model.safetensors", site);
+    char *state = tl_format ("runs/case/%s/save-%08zu.state", site, steps);
+    char *paths[] = {s_path (stage, adapter), s_path (stage, state)};
+    stage_check (stage, access (paths[0], R_OK) == 0, adapter);
+    stage_check (stage, access (paths[1], R_OK) == 0, state);
+    free (paths[0]);
+    free (paths[1]);
+    free (adapter);
+    free (state);
+}
+
 //  A learning rate that blows the adapter up: the gradient overflows while the loss is still a number.
 static void
 s_exploding (void)
@@ -115,6 +130,37 @@ s_exploding (void)
     stage_check (stage, strstr (part_err (up), "the gradient is not finite at step"),
                  "what and when");
     stage_check (stage, strstr (part_err (up), "lower train.lr or look at the data"), "what to do");
+    s_check_kept (stage, "site-0", part_count (up, "closed"));
+    stage_end (&stage);
+}
+
+//  Both blow up, and no save was ever due: what each committed is kept all the same, and the run goes on from there.
+static void
+s_exploding_both (void)
+{
+    case_spec_t spec = s_case (2, 100);
+    spec.model = tiny_chatglm ();
+    spec.save_every = 1000;
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, "--set", "train.lr=1000", "--set", "train.warmup=0", "--set",
+                           "train.clip=0", NULL);
+    stage_check (stage, part_wait (up) == 4, "code 4");
+    const json_t *done = part_event (up, "done", NULL, 0);
+    int64_t steps = part_int (done, "steps");
+    stage_check (stage, steps > 0 && steps < 100, "some steps, not all");
+    s_check_kept (stage, "site-0", (size_t)steps);
+    s_check_kept (stage, "site-1", (size_t)steps);
+    //  Of this step all have a save: nobody begins anew. It blows up again.
+    up = stage_up (stage, "--resume", "--set", "train.lr=1000", "--set", "train.warmup=0", "--set",
+                   "train.clip=0", NULL);
+    stage_check (stage, part_int (part_event (up, "resumed", NULL, 0), "step") == steps,
+                 "from that step");
+    stage_check (stage,
+                 part_int (part_event (up, "restored", "step", steps), "step") == steps &&
+                     part_int (part_event (up, "restored", "step", steps), "step") == steps,
+                 "each from its own save of it");
+    stage_check (stage, part_wait (up) == 4, "code 4");
+    stage_check (stage, !strstr (part_err (up), "fresh adapter"), "nobody begins anew");
     stage_end (&stage);
 }
 
@@ -168,6 +214,7 @@ main (int argc, char **argv)
 {
     static const stage_test_t tests[] = {{"nan", s_nan},
                                          {"exploding", s_exploding},
+                                         {"exploding_both", s_exploding_both},
                                          {"nan_of_one", s_nan_of_one},
                                          {"damaged", s_damaged},
                                          {NULL, NULL}};

@@ -478,6 +478,80 @@ s_refused (void)
     stage_end (&stage);
 }
 
+//  `command` in the case's directory.
+static void
+s_shell (const stage_t *stage, const char *command)
+{
+    char *whole = tl_format ("cd %s && %s", stage_case (stage)->directory, command);
+    stage_check (stage, system (whole) == 0, whole);
+    free (whole);
+}
+
+//  A site's text is another one when the run goes on: refused by name, and with the old text it goes on.
+static void
+s_other_text (void)
+{
+    case_spec_t spec = s_case (6, "batch", "");
+    stage_t *stage = stage_new (&spec);
+    stage_check (stage, part_wait (stage_up (stage, NULL)) == 0, "code 0");
+    s_shell (stage, "cp 1.jsonl kept && head -n 1 kept >> 1.jsonl");
+    part_t *up = stage_up (stage, "--resume", "--set", "train.steps=8", NULL);
+    stage_check (stage, part_wait (up) == 4, "code 4");
+    stage_check (stage, strstr (part_err (up), "1.jsonl was another text when site-1 saved"),
+                 "whose text");
+    stage_check (stage, strstr (part_err (up), "put that text back"), "what to do");
+    s_shell (stage, "mv kept 1.jsonl");
+    up = stage_up (stage, "--resume", "--set", "train.steps=8", NULL);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    s_expect (stage, "SELECT max (step) + 1 FROM steps", 8);
+    stage_end (&stage);
+}
+
+//  A client's directory is gone. The run does not go on without what it learnt, unless it is told to; then it says so.
+static void
+s_lost_directory (void)
+{
+    case_spec_t spec = s_case (6, "batch", "");
+    stage_t *stage = stage_new (&spec);
+    stage_check (stage, part_wait (stage_up (stage, NULL)) == 0, "code 0");
+    s_shell (stage, "mv runs/case/site-1 kept");
+    part_t *up = NULL;
+    for (int i = 0; i < 2; i++) { //  that it was tried changes nothing
+        up = stage_up (stage, "--resume", "--set", "train.steps=8", NULL);
+        stage_check (stage, part_wait (up) == 4, "code 4");
+        stage_check (stage, strstr (part_err (up), "site-1 saved step 6 of this run"), "who");
+        stage_check (stage, strstr (part_err (up), "put its directory back"), "what to do");
+    }
+    s_shell (stage, "rm -r runs/case/site-1 && cp -r kept runs/case/site-1");
+    up = stage_up (stage, "--resume", "--set", "train.steps=8", NULL);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_check (stage, !strstr (part_err (up), "fresh adapter"), "nobody begins anew");
+    s_shell (stage, "rm -r runs/case/site-1");
+    up = stage_up (stage, "--resume", "--fresh", "--set", "train.steps=10", NULL);
+    part_log (up, "site-1 goes on at step 8 with a fresh adapter");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    s_expect (stage, "SELECT max (step) + 1 FROM steps", 10);
+    stage_end (&stage);
+}
+
+//  A client that dies before its first save begins anew: that is said where a person sees it.
+static void
+s_unsaved (void)
+{
+    case_spec_t spec = s_case (400, "batch", "");
+    spec.save_every = 1000;
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "closed", "step", 4);
+    kill (part_child (up, "client", "site-1"), SIGKILL);
+    const char *line = part_log (up, "with a fresh adapter");
+    stage_check (stage, strstr (line, "warn  client/site-1: site-1 goes on at step"), "who");
+    stage_check (stage, strstr (line, "checkpoint.every"), "what to do");
+    part_kill (up, SIGTERM);
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_end (&stage);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -497,6 +571,9 @@ main (int argc, char **argv)
         {"both_auto", s_both_auto},
         {"stopped", s_stopped},
         {"refused", s_refused},
+        {"other_text", s_other_text},
+        {"lost_directory", s_lost_directory},
+        {"unsaved", s_unsaved},
         {NULL, NULL},
     };
     return stage_main (argc, argv, tests);
