@@ -269,8 +269,9 @@ s_on_restored (tl_broker_t *self, tl_session_t *session, const tl_message_t *mes
 {
     const tl_topology_t *t = self->topology;
     size_t client = (size_t)session->index;
-    tl_info ("%s is back at step %llu with %s", session->label, (unsigned long long)message->step,
-             message->body.restored.text);
+    tl_info (message->body.restored.good ? "%s is back at step %llu with %s"
+                                         : "%s can't go back to step %llu: %s",
+             session->label, (unsigned long long)message->step, message->body.restored.text);
     if (s_lost_its_save (self, client, message)) {
         char *text =
             tl_format ("%s saved step %llu of this run, and that save is not in %s/%s/%s any more: "

@@ -72,6 +72,8 @@ static void
 s_answer (tl_site_job_t *job, tl_type_t type)
 {
     tl_client_t *self = job->owner;
+    if (self->state == TL_CLIENT_OVER)
+        return; //  it has said why
     tl_save_answer (self->peer, type, job->step, job->round, &job->err, job->text);
 }
 
@@ -295,6 +297,7 @@ s_new_run (tl_client_t *self)
         return; //  fresh already
     }
     tl_site_job_t *job = tl_client_job (self, s_on_resumed);
+    job->lasting = true; //  RESTORE may be here before it is done
     job->step = self->settled ? INT64_MAX : 0;
     job->asked = step;
     job->directory = self->settled ? tl_strdup (self->directory) : NULL;
