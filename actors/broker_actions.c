@@ -122,7 +122,7 @@ s_leave (void *arg, const tl_step_t *step, size_t client)
 {
     tl_broker_t *self = arg;
     tl_warn ("%s left step %llu: its weight leaves the batch", self->topology->clients[client].name,
-             (unsigned long long)step->step);
+             (unsigned long long)step->step + 1);
     tl_message_t leave;
     tl_message_init (&leave, TL_LEAVE);
     leave.step = step->step;
@@ -146,7 +146,7 @@ static void
 s_abandoned (void *arg, const tl_step_t *step, const size_t *members, size_t count, const char *why)
 {
     tl_broker_t *self = arg;
-    tl_warn ("step %llu is abandoned: %s", (unsigned long long)step->step, why);
+    tl_warn ("step %llu is abandoned: %s", (unsigned long long)step->step + 1, why);
     tl_event ("abandoned", "{sIssss}", "step", (json_int_t)step->step, "why", why, "worker",
               self->topology->workers[step->worker].name);
     tl_message_t abandon;

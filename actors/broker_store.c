@@ -201,6 +201,34 @@ s_had (const tl_topology_t *topology, tl_rundb_t *db, json_t *save)
     return had;
 }
 
+//  The newest common save whose trunk is there; NULL before the first one. Who removed a broken one goes on from the one before.
+static int
+s_newest (tl_rundb_t *db, const char *directory, json_t **save, tl_error_t *err)
+{
+    json_t *rows = tl_rundb_ask (db, "SELECT step, place FROM saves ORDER BY step DESC", err), *row;
+    size_t i;
+    *save = NULL;
+    if (!rows)
+        return -1;
+    json_array_foreach (rows, i, row)
+    {
+        json_int_t step = json_integer_value (json_object_get (row, "step"));
+        if (step <= 0 || tl_save_newest (directory, (uint64_t)step) == step) {
+            *save = json_incref (row);
+            break;
+        }
+        tl_warn ("the save of step %lld isn't in %s", (long long)step, directory);
+    }
+    bool lost = !*save && json_array_size (rows) > 0;
+    json_decref (rows);
+    if (lost)
+        return tl_fail (err, TL_BAD_INPUT,
+                        "%s holds none of the saves that run.db tells of: bring them back, or "
+                        "begin the run anew with --replace",
+                        directory);
+    return 0;
+}
+
 static int
 s_resume (tl_broker_t *self, const char *path, const char *directory, tl_error_t *err)
 {
@@ -212,11 +240,10 @@ s_resume (tl_broker_t *self, const char *path, const char *directory, tl_error_t
                         t->checkpoint.dir, t->name);
     tl_rundb_t *db = tl_rundb_open (path, err);
     json_t *run = db ? s_row (db, "SELECT id, complete FROM run", err) : NULL;
-    json_t *save =
-        run ? s_row (db, "SELECT place FROM saves ORDER BY step DESC LIMIT 1", err) : NULL;
+    json_t *save = NULL;
     const char *id = json_string_value (json_object_get (run, "id"));
     unsigned long long number = 0;
-    int end = 0, rc = run ? 0 : -1;
+    int end = 0, rc = run ? s_newest (db, directory, &save, err) : -1;
     if (rc == 0 && !(id && sscanf (id, "%16llx%n", &number, &end) == 1 && !id[end] && number))
         rc = tl_fail (err, TL_BAD_INPUT,
                       "%s says nothing of a run: it is damaged; begin the run anew with --replace",
@@ -397,6 +424,12 @@ s_run_fetch (void *arg)
     tl_work_t *work = arg;
     tl_save_forget_after (work->directory, work->place.step);
     work->state = tl_save_read (work->directory, work->place.step, &work->size, &work->err);
+    //  Whoever gets it doesn't know the file.
+    if (work->state && tl_part_state_whole (work->state, work->size, &work->err)) {
+        tl_save_broken (work->directory, work->place.step, &work->err);
+        free (work->state);
+        work->state = NULL;
+    }
 }
 
 static void

@@ -212,12 +212,12 @@ tl_broker_windowed (void *arg, const tl_step_t *step, const tl_window_step_t *ho
     self->window->without += how->late > 0;
     self->window->waited_us += how->waited_us;
     snprintf (self->window->texts[step->worker], sizeof *self->window->texts, "step %llu %s",
-              (unsigned long long)step->step, text);
-    tl_debug ("step %llu of %s %s", (unsigned long long)step->step, worker, text);
+              (unsigned long long)step->step + 1, text);
+    tl_debug ("step %llu of %s %s", (unsigned long long)step->step + 1, worker, text);
     if (how->late && !self->window->clients[judged->soonest].told) {
         self->window->clients[judged->soonest].told = true;
         tl_info ("step %llu of %s %s; it joins the next one (said once for %s)",
-                 (unsigned long long)step->step, worker, text, soonest);
+                 (unsigned long long)step->step + 1, worker, text, soonest);
     }
     tl_event ("window", "{sIsIsssIsIsfsssfsfss}", "step", (json_int_t)step->step, "round",
               (json_int_t)step->round, "worker", worker, "members", (json_int_t)how->members,

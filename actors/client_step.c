@@ -32,7 +32,7 @@ void
 tl_client_void (tl_client_t *self, const char *why)
 {
     if (self->open)
-        tl_info ("step %llu is dropped: %s", (unsigned long long)self->step, why);
+        tl_info ("step %llu is dropped: %s", (unsigned long long)self->step + 1, why);
     tl_client_forget_step (self);
     self->epoch++;
     if (self->ask)
@@ -185,7 +185,7 @@ tl_client_on_rows (tl_client_t *self, const tl_message_t *message, const void *p
     int rc = *slot ? tl_assembly_add (*slot, descriptor, payload, size, &err) : -1;
     if (rc < 0) {
         tl_fail_in (&err, "%s of step %llu", tl_type_name (message->type),
-                    (unsigned long long)message->step);
+                    (unsigned long long)message->step + 1);
         tl_client_end (self, TL_CONNECTION, err.text);
     } else if (rc == 1) {
         tl_site_job_t *job = tl_client_job (self, hidden ? s_on_tail : s_on_back);

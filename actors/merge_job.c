@@ -175,10 +175,11 @@ s_set (tl_mergers_t *mergers, const char *state, size_t size, tl_error_t *err)
         at += head.sizes[i];
         left -= head.sizes[i];
     }
-    return good && left == 0 ? 0
-                             : tl_fail (err, TL_BAD_INPUT,
-                                        "the saved state of the aggregator is not one of this "
-                                        "version: remove it and train anew");
+    return good && left == 0
+               ? 0
+               : tl_fail (err, TL_BAD_INPUT,
+                          "the saved state of the aggregator is cut short, or not one "
+                          "of this version; use an earlier save");
 }
 
 void
@@ -198,7 +199,10 @@ tl_merge_job_restore (void *arg)
     }
     size_t size;
     void *state = tl_save_read (job->directory, (uint64_t)newest, &size, &job->err);
-    if (state && s_set (job->mergers, state, size, &job->err) == 0)
+    int rc = state ? s_set (job->mergers, state, size, &job->err) : -1;
+    if (state && rc)
+        tl_save_broken (job->directory, (uint64_t)newest, &job->err);
+    if (rc == 0)
         snprintf (job->text, sizeof job->text, "with its save of step %lld", (long long)newest);
     else
         snprintf (job->text, sizeof job->text, "%.500s", job->err.text);

@@ -238,6 +238,18 @@ tl_save_read (const char *directory, uint64_t step, size_t *size, tl_error_t *er
     return state;
 }
 
+int
+tl_save_broken (const char *directory, uint64_t step, tl_error_t *err)
+{
+    char *path = s_path (directory, step);
+    int64_t older = step ? tl_save_newest (directory, step - 1) : -1;
+    tl_fail_in (err, "%s", path);
+    free (path);
+    if (older < 0)
+        return tl_fail_on (err, "there is none; begin the run anew with --replace");
+    return tl_fail_on (err, "remove this file to go on from that of step %lld", (long long)older);
+}
+
 int64_t
 tl_save_newest (const char *directory, uint64_t limit)
 {

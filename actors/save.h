@@ -30,6 +30,8 @@ int tl_save_write (const char *directory, uint64_t step, const void *state, size
                    tl_error_t *err);
 //  The caller frees. NULL and a sentence if it isn't there.
 void *tl_save_read (const char *directory, uint64_t step, size_t *size, tl_error_t *err);
+//  err says what is wrong with the state of step and ends with "use an earlier save": names the file, and that save. Returns -1.
+int tl_save_broken (const char *directory, uint64_t step, tl_error_t *err);
 //  Newest saved step <= limit, or -1.
 int64_t tl_save_newest (const char *directory, uint64_t limit);
 //  The part's adapter as directory/adapter, with its step noted beside it. A part that trains nothing saves none.

@@ -51,11 +51,7 @@ s_check_finite (tl_site_job_t *job, const float *values, size_t count, const cha
 {
     if (tl_kernels ()->all_finite (values, count))
         return 0;
-    return tl_fail (
-        &job->err, TL_BAD_INPUT,
-        "%s is not finite at step %llu: the last good adapter is kept; lower train.lr or "
-        "look at the data",
-        what, (unsigned long long)job->step);
+    return tl_site_not_finite (job->site, what, &job->err);
 }
 
 static void
@@ -85,8 +81,8 @@ s_check_due (tl_site_job_t *job, size_t due)
     return tl_fail (&job->err, TL_CONNECTION,
                     "%zu rows came for micro %llu of step %llu where %zu were due; run the same "
                     "trunkline at the worker",
-                    tl_assembly_rows (job->in), (unsigned long long)job->micro,
-                    (unsigned long long)job->step, due);
+                    tl_assembly_rows (job->in), (unsigned long long)job->micro + 1,
+                    (unsigned long long)job->step + 1, due);
 }
 
 static void
@@ -193,11 +189,14 @@ s_restore (void *arg)
     }
     size_t size;
     void *state = tl_save_read (job->directory, job->step, &size, &job->err);
-    if (state && tl_site_state_set (job->site, state, size, &job->err) == 0)
+    int rc = state ? tl_site_state_set (job->site, state, size, &job->err) : -1;
+    if (state && rc)
+        tl_save_broken (job->directory, job->step, &job->err);
+    if (rc == 0)
         snprintf (job->text, sizeof job->text, "its own save of step %llu%s",
                   (unsigned long long)job->step, job->step == told ? "" : ", the newest it has");
     else
-        snprintf (job->text, sizeof job->text, "%.500s", job->err.text);
+        snprintf (job->text, sizeof job->text, "%s", job->err.text);
     free (state);
 }
 

@@ -40,7 +40,7 @@ struct tl_site_job {
     size_t example, example_count;
     tl_slice_t *slice;    //  slice, prompt, score, next: owned
     char *directory;      //  saves: of this part; owned
-    char text[512];       //  what to tell the broker about it
+    char text[1024];      //  what to tell the broker about it
     tl_error_t err;       //  code TL_OK: it worked
     tl_site_job_fn *done; //  on the loop thread
     bool lasting;         //  done is called even when the epoch is over: what it did stands

@@ -302,7 +302,7 @@ s_last_word (const tl_part_of_run_t *part, int status, const char *why, char *te
         snprintf (text, size,
                   "%.700s; it died %d times, the last at step %lld: if it is the same each time, "
                   "%.280s/%.100s/trunkline.log says what it did",
-                  why, part->restarts.count + 1, (long long)part->restarts.place - 1,
+                  why, part->restarts.count + 1, (long long)part->restarts.place,
                   part->supervisor->topology->checkpoint.dir, part->supervisor->topology->name);
     else
         snprintf (text, size, "%.1200s", why);

@@ -206,8 +206,8 @@ s_site_tail (void *arg)
         tl_fail (&job->err, TL_CONNECTION,
                  "%zu rows came for micro %llu of step %llu where %zu were due; run the same "
                  "trunkline at the worker",
-                 tl_assembly_rows (job->in), (unsigned long long)job->micro,
-                 (unsigned long long)job->step, rows);
+                 tl_assembly_rows (job->in), (unsigned long long)job->micro + 1,
+                 (unsigned long long)job->step + 1, rows);
         return;
     }
     tl_assembly_destroy (&job->in);

@@ -149,7 +149,7 @@ s_send_shares (tl_trunk_job_t *job, tl_type_t type)
                 &err, TL_CONNECTION,
                 "what it sent for micro %llu of step %llu is not made of finite numbers; lower "
                 "train.lr, look at its data, or set wire.dtype: fp32",
-                (unsigned long long)job->micro, (unsigned long long)job->step);
+                (unsigned long long)job->micro + 1, (unsigned long long)job->step + 1);
             s_expel (self, seat, &err);
         }
         if (!seat->left && job->shares[i].out)
@@ -307,7 +307,7 @@ s_on_update (tl_trunk_job_t *job)
 {
     ((tl_worker_t *)job->owner)->untold_us += (uint64_t)job->us;
     if (job->err.code) {
-        tl_warn ("step %llu changes nothing: %s", (unsigned long long)job->step, job->err.text);
+        tl_warn ("step %llu changes nothing: %s", (unsigned long long)job->step + 1, job->err.text);
         s_drop (job->owner);
         s_close (job->owner, 0, 0);
     } else
@@ -370,7 +370,8 @@ s_advance (tl_worker_t *self)
 static void
 s_expel (tl_worker_t *self, tl_seat_t *seat, const tl_error_t *err)
 {
-    tl_warn ("%s is out of step %llu: %s", seat->name, (unsigned long long)self->step, err->text);
+    tl_warn ("%s is out of step %llu: %s", seat->name, (unsigned long long)self->step + 1,
+             err->text);
     seat->left = true;
     tl_message_t message;
     tl_message_init (&message, TL_LEAVE);

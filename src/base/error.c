@@ -37,3 +37,18 @@ tl_fail_in (tl_error_t *err, const char *format, ...)
     }
     return -1;
 }
+
+int
+tl_fail_on (tl_error_t *err, const char *format, ...)
+{
+    if (err) {
+        size_t used = strlen (err->text);
+        if (used + 2 < sizeof err->text)
+            used += (size_t)snprintf (err->text + used, sizeof err->text - used, ": ");
+        va_list args;
+        va_start (args, format);
+        vsnprintf (err->text + used, sizeof err->text - used, format, args);
+        va_end (args);
+    }
+    return -1;
+}

@@ -28,4 +28,7 @@ int tl_fail (tl_error_t *err, tl_code_t code, const char *format, ...)
 //  Puts "prefix: " before the sentence already in err. Returns -1.
 int tl_fail_in (tl_error_t *err, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
 
+//  Puts ": more" behind the sentence already in err. Returns -1.
+int tl_fail_on (tl_error_t *err, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
+
 #endif

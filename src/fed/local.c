@@ -363,10 +363,14 @@ s_load (tl_local_t *self, const char *out, uint64_t number, tl_error_t *err)
         snprintf (name, sizeof name, "part-%zu.state", i);
         s_save_path (path, out, number, name);
         char *state = tl_file_read (path, MAX_STATE, &size, err);
-        int rc = state ? tl_part_state_set (self->chain->parts[i], state, size, err) : -1;
+        if (!state)
+            return -1;
+        int rc = tl_part_state_set (self->chain->parts[i], state, size, err);
         free (state);
-        if (rc != 0)
-            return tl_fail_in (err, "%s", path);
+        if (rc != 0) {
+            tl_fail_in (err, "%s", path);
+            return tl_fail_on (err, "remove its directory to go on from the one before");
+        }
     }
     self->next = step;
     self->labels = labels;

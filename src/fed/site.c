@@ -310,6 +310,19 @@ tl_site_back (tl_site_t *self, size_t micro, const float *gradient)
 }
 
 int
+tl_site_not_finite (const tl_site_t *self, const char *what, tl_error_t *err)
+{
+    const tl_client_spec_t *client = &self->topology->clients[self->client];
+    return tl_fail (
+        err, TL_BAD_INPUT,
+        "%s is not finite at step %llu of %llu of %s: the last good adapter is kept; "
+        "lower train.lr or look at the data",
+        what, (unsigned long long)self->cursor + 1,
+        (unsigned long long)(client->steps ? client->steps : self->topology->train.steps),
+        client->name);
+}
+
+int
 tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, double *nll,
                 tl_error_t *err)
 {
@@ -323,12 +336,7 @@ tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, double
     for (size_t i = 0; i < count; i++)
         finite = finite && isfinite (terms[i].square);
     if (!finite)
-        return tl_fail (err, TL_BAD_INPUT,
-                        "the %s is not finite at step %llu of %s: the last good adapter is kept; "
-                        "lower train.lr or look at the data",
-                        isfinite (self->nll) ? "gradient" : "loss",
-                        (unsigned long long)self->cursor,
-                        self->topology->clients[self->client].name);
+        return tl_site_not_finite (self, isfinite (self->nll) ? "the gradient" : "the loss", err);
     self->own_norm = tl_gradient_norm (terms, count, self->labels);
     return 0;
 }
@@ -412,7 +420,7 @@ tl_site_state_set (tl_site_t *self, const void *state, size_t size, tl_error_t *
     if (size < sizeof head || memcmp (state, s_magic, sizeof s_magic) != 0)
         return tl_fail (
             err, TL_BAD_INPUT,
-            "the saved state of %s is not one of this version: remove it and train anew",
+            "the saved state of %s is cut short, or not one of this version; use an earlier save",
             self->topology->clients[self->client].name);
     memcpy (&head, state, sizeof head);
     if (head.text != self->text)

@@ -38,6 +38,8 @@ void tl_site_back (tl_site_t *self, size_t micro, const float *gradient); //  fr
 uint64_t tl_site_learn (tl_site_t *self, size_t micro);
 //  Rows that must come in for that micro's tail (back: for its back), 0 if that isn't due now.
 size_t tl_site_due (const tl_site_t *self, size_t micro, bool back);
+//  Fills err with what of the open step is no finite number, which counts from 1 as progress does, and what to do. Returns -1.
+int tl_site_not_finite (const tl_site_t *self, const char *what, tl_error_t *err);
 //  Ends accumulation. terms [tl_part_tensors] of the client's part; labels of all micros, and the summed loss.
 //  -1 if the loss or a gradient is not a finite number.
 int tl_site_commit (tl_site_t *self, tl_norm_term_t *terms, uint64_t *labels, double *nll,

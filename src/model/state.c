@@ -239,13 +239,35 @@ s_set (tl_part_t *self, const tl_safetensors_t *blob, tl_error_t *err)
     return 0;
 }
 
+//  A file that came from somewhere can be fetched again, a state can't.
+static void
+s_advise (tl_error_t *err)
+{
+    char *advice = err ? strrchr (err->text, ';') : NULL;
+    if (advice)
+        snprintf (advice, sizeof err->text - (size_t)(advice - err->text), "; use an earlier save");
+}
+
 int
 tl_part_state_set (tl_part_t *self, const void *state, size_t size, tl_error_t *err)
 {
     tl_safetensors_t *blob = tl_safetensors_parse (s_state.what, state, size, err);
-    if (!blob)
+    if (!blob) {
+        s_advise (err);
         return -1;
+    }
     int rc = s_set (self, blob, err);
+    tl_safetensors_destroy (&blob);
+    return rc;
+}
+
+int
+tl_part_state_whole (const void *state, size_t size, tl_error_t *err)
+{
+    tl_safetensors_t *blob = tl_safetensors_parse (s_state.what, state, size, err);
+    int rc = blob ? 0 : -1;
+    if (rc)
+        s_advise (err);
     tl_safetensors_destroy (&blob);
     return rc;
 }

@@ -156,7 +156,7 @@ s_came_to_nothing (tl_scheduler_t *self, tl_group_t *group, size_t members)
                  "step %llu came to nothing %d times in a row: no client had a token to learn "
                  "from, or gradients were no finite numbers; look at the worker's log, the data "
                  "and train.lr",
-                 (unsigned long long)step.step, MOST_FUTILE);
+                 (unsigned long long)step.step + 1, MOST_FUTILE);
 }
 
 //  The place after a step that was committed.

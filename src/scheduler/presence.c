@@ -110,9 +110,9 @@ s_can_go_back (tl_scheduler_t *self, bool good, const char *why)
 {
     if (good || self->phase == TL_PHASE_DONE)
         return good;
-    tl_run_fail (self,
-                 "going back to step %llu failed: %s; what was saved is in the run's directory",
-                 (unsigned long long)self->common.step, why);
+    tl_run_fail (self, "going back to step %llu failed: %s", (unsigned long long)self->common.step,
+                 why);
+    self->code = TL_BAD_INPUT; //  as that of a part that ends by itself over its save
     tl_run_done (self);
     return false;
 }

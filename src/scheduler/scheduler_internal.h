@@ -125,7 +125,7 @@ struct tl_scheduler {
     int64_t now;            //  time, as far as it was told
     bool asked, rescore;    //  FINISHING: clients were asked; what they scored is void
     int code;               //  of done
-    char why[512];          //  of done
+    char why[1024];         //  of done
 };
 
 //  scheduler.c

@@ -71,6 +71,7 @@ static const struct {
     {"restore", false, "DELETE FROM saves WHERE step > :step"},
     {"resumed", false, "DELETE FROM steps WHERE step >= :step"},
     {"resumed", false, "DELETE FROM periods WHERE step >= :step"},
+    {"resumed", false, "DELETE FROM saves WHERE step > :step"},
     {"peer", false,
      "INSERT INTO peers SELECT :role, :name, :state, :time, :time, :state = 'here', coalesce "
      "(:bytes, 0), :why WHERE :role <> 'admin' ON CONFLICT DO UPDATE SET state = :state, "

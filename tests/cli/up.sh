@@ -47,6 +47,24 @@ for verb in eval 'generate --prompt x'; do
         "$TRUNKLINE" $verb t.yaml --saved --site north --set name=nosuch
 done
 
+#   A save that is cut short is named, whoever's it is, with the one before it; without it the run goes on from there.
+cp -r runs/t whole
+for part in broker north; do
+    state=runs/t/$part/save-00000006.state
+    truncate -s 3000 $state
+    expect 4 "$state: the saved state: .*truncated; use an earlier save: remove this file to go on from that of step 4" \
+        "$TRUNKLINE" up t.yaml $ports --resume --set train.steps=8
+    rm $state
+    expect 0 'adapters and summary.json are in runs/t' "$TRUNKLINE" up t.yaml $ports --resume --set train.steps=8
+    rm -r runs/t
+    cp -r whole runs/t
+done
+rm runs/t/broker/save-*
+expect 4 'runs/t/broker holds none of the saves that run.db tells of: bring them back, or' \
+    "$TRUNKLINE" up t.yaml $ports --resume --set train.steps=8
+rm -r runs/t
+mv whole runs/t
+
 #   A run that does not come to its first step leaves all of the one before: saves, adapters, run.db, which can be gone on with.
 files () {
     find runs/t -type f ! -name trunkline.log ! -name lock | sort | xargs sha256sum
