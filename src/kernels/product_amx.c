@@ -26,14 +26,15 @@ enum {
     S_STEP = 32,   //  values along k in a tile
     S_SIDE = 32,   //  rows and columns of a block: two tiles of each side
     S_PARTS = 3,   //  that a real has
-    S_DEEP = 384,  //  values along k packed at a time: a strip of them fits the first cache
-    S_SLIVERS = 16 //  of S_SIDE columns that a piece packs, at most: they fit the second cache
+    S_DEEP = 576,  //  values along k packed at a time
+    S_SLIVERS = 10 //  of S_SIDE columns that a piece packs, at most: with a strip they fit the second cache
 };
 enum {
     S_TILE_SIZE = S_TILE * S_STEP,
     S_PAIR_SIZE = 2 * S_TILE_SIZE,       //  both tiles of a part
     S_STEP_SIZE = S_PARTS * S_PAIR_SIZE, //  all parts of a step
-    S_STRIP_SIZE = S_DEEP / S_STEP * S_STEP_SIZE
+    S_STRIP_SIZE = S_DEEP / S_STEP * S_STEP_SIZE,
+    S_LINE = 64 / sizeof (uint16_t) //  values of a line of the cache
 };
 
 //  ---------------------------------------------------------------------------------------------
@@ -47,44 +48,61 @@ enum {
 #define S_LOAD_RIGHT(part)                                                                         \
     _tile_loadd (6, right + (part)*S_PAIR_SIZE, 64);                                               \
     _tile_loadd (7, right + (part)*S_PAIR_SIZE + S_TILE_SIZE, 64)
-#define S_MULTIPLY()                                                                               \
+#define S_MULTIPLY(soon)                                                                           \
     _tile_dpbf16ps (0, 4, 6);                                                                      \
+    s_expect_lines (soon);                                                                         \
     _tile_dpbf16ps (1, 4, 7);                                                                      \
+    s_expect_lines (soon + S_PAIR_SIZE / 4);                                                       \
     _tile_dpbf16ps (2, 5, 6);                                                                      \
-    _tile_dpbf16ps (3, 5, 7)
-#define S_SUM(rows, weights)                                                                       \
+    s_expect_lines (soon + S_PAIR_SIZE / 2);                                                       \
+    _tile_dpbf16ps (3, 5, 7);                                                                      \
+    s_expect_lines (soon + 3 * S_PAIR_SIZE / 4)
+#define S_SUM(rows, next_rows, weights, next_weights)                                              \
     for (; steps > 0; steps--, left += S_STEP_SIZE, right += S_STEP_SIZE) {                        \
+        const uint16_t *next_left = steps > 1 ? left + S_STEP_SIZE : strip;                        \
+        const uint16_t *next_right = right + S_STEP_SIZE;                                          \
         weights (0);                                                                               \
         rows (2);                                                                                  \
-        S_MULTIPLY ();                                                                             \
+        S_MULTIPLY (next_rows + 2 * S_PAIR_SIZE);                                                  \
         rows (1);                                                                                  \
-        S_MULTIPLY ();                                                                             \
+        S_MULTIPLY (next_rows + S_PAIR_SIZE);                                                      \
         rows (0);                                                                                  \
-        S_MULTIPLY ();                                                                             \
+        S_MULTIPLY (next_rows);                                                                    \
         if (parts > 2) {                                                                           \
             weights (2);                                                                           \
-            S_MULTIPLY ();                                                                         \
+            S_MULTIPLY (next_weights + 2 * S_PAIR_SIZE);                                           \
         }                                                                                          \
         if (parts > 1) {                                                                           \
             weights (1);                                                                           \
-            S_MULTIPLY ();                                                                         \
+            S_MULTIPLY (next_weights + S_PAIR_SIZE);                                               \
             rows (1);                                                                              \
-            S_MULTIPLY ();                                                                         \
+            S_MULTIPLY (next_weights);                                                             \
         }                                                                                          \
     }
+
+//  A quarter of a pair of tiles is on its way from the second cache into the first. A product takes as long as that does;
+//  tiles that had to wait for the second cache cost a fifth of the time where a core's other hyperthread is busy.
+static inline void
+s_expect_lines (const uint16_t *from)
+{
+#pragma GCC unroll 8
+    for (size_t line = 0; line < S_PAIR_SIZE / 4 / S_LINE; line++)
+        _mm_prefetch (from + line * S_LINE, _MM_HINT_T0);
+}
 
 static inline void
 s_block (float *c, const uint16_t *left, const uint16_t *right, size_t steps, size_t parts,
          bool turned)
 {
+    const uint16_t *strip = left; //  whose start the next sliver needs
     _tile_zero (0);
     _tile_zero (1);
     _tile_zero (2);
     _tile_zero (3);
     if (turned)
-        S_SUM (S_LOAD_RIGHT, S_LOAD_LEFT)
+        S_SUM (S_LOAD_RIGHT, next_right, S_LOAD_LEFT, next_left)
     else
-        S_SUM (S_LOAD_LEFT, S_LOAD_RIGHT)
+        S_SUM (S_LOAD_LEFT, next_left, S_LOAD_RIGHT, next_right)
     _tile_stored (0, c, S_SIDE * 4);
     _tile_stored (1, c + S_TILE, S_SIDE * 4);
     _tile_stored (2, c + S_TILE * S_SIDE, S_SIDE * 4);
