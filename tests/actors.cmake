@@ -25,7 +25,7 @@ chaos_test (lost client_batch client_serial client_alone worker_before_a_step wo
             worker_after_a_save worker_again worker_scoring served_without_save
             stop_without_worker broker worker_crashes broker_again supervisor)
 chaos_test (resume all_batch all_serial all_early broker_batch broker_serial broker_half_a_step broker_slow_up broker_serving
-            both_fanout both_average both_avgm both_sync both_auto stopped refused other_text lost_directory unsaved)
+            both_fanout both_average both_avgm both_sync both_auto both_window stopped refused other_text lost_directory unsaved)
 chaos_test (stop moments keep served twice alone down client worker all_clients worker_saves)
 chaos_test (disk broker run_db client directory)
 chaos_test (links cut_client cut_worker cut_short stall_client stall_worker asleep broker_asleep order name_taken)

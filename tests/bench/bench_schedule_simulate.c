@@ -1,6 +1,6 @@
 /*  What `trunkline simulate` takes and how right it is: topology/simulate/ten-thousand.yaml on one core, and six settings that
-    are also played by synthetic parts over real processes and sockets. Two runs of parts that compute nothing say before
-    what a message and a byte cost on this machine; of the six the simulation knows nothing but the settings. The error is
+    are also played by synthetic parts over real processes and sockets. Four runs of parts that compute nothing say before
+    what a message and a byte cost on this machine, of one client and of many at a time; of the six the simulation knows nothing but the settings. The error is
     of a period's time.                                                                            */
 
 #include "bench/bench_schedule.h"
@@ -45,10 +45,12 @@ s_large (bench_t *self)
     crew_destroy (&crew);
 }
 
-//  A message's way over one link, and MB/s of one tensor after another. Of a byte's time half is the broker's, who decrypts
-//  and encrypts, and a quarter each peer's: several peers' bytes are under way at a time, the broker's one after another.
+//  What messages and bytes cost where all parts share one machine's cores: whatever is done for several peers at a time
+//  is the broker's here, the rest the links'.
 typedef struct {
-    double latency_ms, mb_s;
+    double latency_ms; //  a message's way over one link
+    double link_mb_s;  //  0: nothing is left of a byte's time for it
+    double broker_us, broker_mb_s;
 } s_machine_t;
 
 //  Seconds of a period as simulated, the second one; 0 if that failed.
@@ -56,19 +58,20 @@ static double
 s_simulated (const bench_t *self, const s_machine_t *machine, const s_setting_t *it)
 {
     tl_error_t err;
-    double peer = 4 * 8 * machine->mb_s; //  Mbit/s
+    double peer = 8 * machine->link_mb_s; //  Mbit/s
     char *path = tl_format ("%s/simulate.yaml", self->stage.dir);
     char *text = tl_format (
         "version: 1\nname: s\nmodel: {hidden: %d, trunk_mb: 0.001}\ntrain: {steps: %d}\n"
         "schedule: {mode: %s}\nfederate: {every: %d}\ncheckpoint: {every: 1000000}\n"
-        "broker: {mb_s: %g}\n"
+        "broker: {mb_s: %g, us_per_message: %g}\n"
         "workers:\n  - {name: w, count: %zu, compute: {base_ms: %g, us_per_row: %g}, link: "
         "{latency_ms: %g, mbit_s: %g}}\n"
         "clients:\n  - {name: c, count: %zu, rows: %zu, compute: {base_ms: %g}, link: {latency_ms: "
         "%g, mbit_s: %g}}\n",
-        HIDDEN, ROUNDS, it->mode, EVERY, 2 * machine->mb_s, it->workers, it->base_ms,
-        it->us_per_row, machine->latency_ms, peer, it->clients, it->rows, it->think_ms,
-        machine->latency_ms + it->rtt_ms / 2, it->rtt_ms > 0 ? 1 / (0.01 + 1 / peer) : peer);
+        HIDDEN, ROUNDS, it->mode, EVERY, machine->broker_mb_s, machine->broker_us, it->workers,
+        it->base_ms, it->us_per_row, machine->latency_ms, peer, it->clients, it->rows, it->think_ms,
+        machine->latency_ms + it->rtt_ms / 2,
+        it->rtt_ms > 0 ? 1 / (0.01 + (peer > 0 ? 1 / peer : 0)) : peer);
     char *command = tl_format ("'%s' simulate '%s' --format json 2>> '%s'", self->stage.trunkline,
                                path, self->stage.log);
     FILE *output =
@@ -124,29 +127,42 @@ s_measured (const bench_t *self, const s_setting_t *it)
     return s_played (self, &spec);
 }
 
-//  Steps of one client without compute: with hardly a row, and with four tensors of 256 KiB. A step is 12 messages over a
-//  link each.
+//  Seconds of a round of so many clients without compute.
+static double
+s_round (const bench_t *self, size_t clients, size_t rows)
+{
+    play_t spec = {.name = "calibrate",
+                   .mode = clients > 1 ? "batch" : "serial",
+                   .workers = 1,
+                   .clients = clients,
+                   .rounds = ROUNDS,
+                   .every = EVERY,
+                   .rows = rows,
+                   .hidden = HIDDEN,
+                   .loads = clients > 1 ? 2 : 1};
+    return s_played (self, &spec) / EVERY;
+}
+
+//  A step of one client is 12 messages over a link each, 6 of them through the broker, and four tensors. Of one client with
+//  hardly a row and with 512, and of eight.
 static int
 s_machine (const bench_t *self, s_machine_t *machine)
 {
-    play_t spec = {.name = "calibrate",
-                   .mode = "serial",
-                   .workers = 1,
-                   .clients = 1,
-                   .rounds = ROUNDS,
-                   .every = EVERY,
-                   .rows = 8,
-                   .hidden = HIDDEN,
-                   .loads = 1};
-    double message = s_played (self, &spec) / EVERY;
-    spec.rows = 512;
-    double bytes = s_played (self, &spec) / EVERY;
-    if (message <= 0 || bytes <= message)
+    enum { CLIENTS = 8, FEW = 8, MANY = 512, LINKS = 12, MESSAGES = 6 };
+    double mb = 4.0 * (MANY - FEW) * HIDDEN * 2 / 1e6;
+    double one = s_round (self, 1, FEW), one_large = s_round (self, 1, MANY);
+    double all = s_round (self, CLIENTS, FEW), all_large = s_round (self, CLIENTS, MANY);
+    if (one <= 0 || one_large <= one || all <= one || all_large <= all)
         return -1;
-    machine->latency_ms = message * 1e3 / 12;
-    machine->mb_s = 4 * 512.0 * HIDDEN * 2 / 1e6 / (bytes - message);
-    fprintf (stderr, "simulate: %.3f ms a message and link, %.0f MB/s\n", machine->latency_ms,
-             machine->mb_s);
+    double byte = (one_large - one) / mb, byte_at_once = (all_large - all) / mb / CLIENTS;
+    machine->broker_us = (all - one) * 1e6 / (CLIENTS - 1) / MESSAGES;
+    machine->latency_ms = fmax (0, (one * 1e3 - MESSAGES * machine->broker_us / 1e3) / LINKS);
+    machine->broker_mb_s = 1 / byte_at_once;
+    machine->link_mb_s = byte > byte_at_once ? 2 / (byte - byte_at_once) : 0;
+    fprintf (stderr,
+             "simulate: %.3f ms a message and link, %.0f us at the broker; %.0f MB/s of one tensor "
+             "after another, %.0f of several at a time\n",
+             machine->latency_ms, machine->broker_us, 1 / byte, machine->broker_mb_s);
     return 0;
 }
 
@@ -181,8 +197,9 @@ bench_schedule_simulate (bench_t *self)
         good++;
     }
     json_object_set_new (self->detail, "simulate",
-                         json_pack ("{sfsfso}", "latency_ms", machine.latency_ms, "mb_s",
-                                    machine.mb_s, "settings", detail));
+                         json_pack ("{sfsfsfsfso}", "latency_ms", machine.latency_ms, "link_mb_s",
+                                    machine.link_mb_s, "broker_us", machine.broker_us,
+                                    "broker_mb_s", machine.broker_mb_s, "settings", detail));
     if (good == SETTINGS)
         bench_put (self, "simulate_error", worst);
     else

@@ -378,6 +378,13 @@ s_both_auto (void)
     s_both ("auto", "{every: 5}", 2, false);
 }
 
+//  A step has whoever is ready, so no two runs are alike; each site learns each of its rounds' text once all the same.
+static void
+s_both_window (void)
+{
+    s_both ("batch, join: window", "{every: 5}", 1, false);
+}
+
 //  --- stopped, and continued
 
 //  Ctrl-C in the middle, then on; and a run that is over, made longer.
@@ -568,7 +575,7 @@ main (int argc, char **argv)
         {"both_average", s_both_average},
         {"both_avgm", s_both_avgm},
         {"both_sync", s_both_sync},
-        {"both_auto", s_both_auto},
+        {"both_auto", s_both_auto}, {"both_window", s_both_window},
         {"stopped", s_stopped},
         {"refused", s_refused},
         {"other_text", s_other_text},
