@@ -17,8 +17,6 @@ libzmq3-dev         ZeroMQ: sockets and CURVE encryption
 libczmq-dev         CZMQ: actors, poller and certificates over ZeroMQ
 libsodium-dev       fingerprints and key generation
 libmsgpack-dev      envelopes of messages
-libopenblas-dev     the interface of matrix multiplication
-libopenblas0-pthread  matrix multiplication itself
 libsentencepiece-dev  tokenizer
 libpcre2-dev        regular expressions of tokenizers
 libunistring-dev    composed Unicode text, which some tokenizers want
@@ -30,6 +28,9 @@ libsqlite3-dev      run.db, what a run keeps of itself
 '
 packages_demo='
 wordnet-base        the definitions that play the private text
+'
+packages_bench='
+libopenblas0-pthread  the matrix products that ours are measured against
 '
 packages_test='
 libcmocka-dev       unit tests

@@ -9,15 +9,10 @@ set_tests_properties (test_kernels_bf16_avx512 PROPERTIES ENVIRONMENT TL_BF16=av
 #  Linears as they are computed where there is no AMX.
 add_test (NAME test_kernels_linear_no_amx COMMAND test_kernels_linear)
 set_tests_properties (test_kernels_linear_no_amx PROPERTIES ENVIRONMENT TL_BF16=none TIMEOUT 60)
-#  The same with the choice of a table pinned (to less where the CPU hasn't that much), and with the
-#  referee in place of the library.
+#  The same with the choice of a table pinned (to less where the CPU hasn't that much).
 foreach (isa base v3 v4)
     add_test (NAME test_kernels_small_${isa} COMMAND test_kernels_small)
     set_tests_properties (test_kernels_small_${isa} PROPERTIES ENVIRONMENT TL_ISA=${isa})
-endforeach ()
-foreach (part attention gradients)
-    add_test (NAME test_kernels_${part}_naive COMMAND test_kernels_${part})
-    set_tests_properties (test_kernels_${part}_naive PROPERTIES ENVIRONMENT TL_BLAS=naive)
 endforeach ()
 #  Timings of one block, run by hand: build/release/tests/bench_kernels
 add_executable (bench_kernels bench/bench_kernels.c)

@@ -38,7 +38,7 @@ typedef struct {
 typedef struct {
     char *name;  //  unique among all peers; letters, digits, - and _
     char *host;  //  "localhost" is started by up; others are only expected
-    int threads; //  BLAS threads
+    int threads; //  threads
     tl_synthetic_t synthetic;
     size_t count; //  how many the file's entry stands for
     size_t entry; //  which of the file's list it is

@@ -34,8 +34,8 @@ tl_engine_open (tl_engine_t *self, const tl_site_options_t *of, const tl_topolog
     if (threads == 0)
         threads = topology ? (size_t)topology->workers[0].threads : 1;
     //  Through the worker nothing computes but the site, which opens itself.
-    if (!of->live && tl_blas_open ((int)threads, err))
-        return -1;
+    if (!of->live)
+        tl_kernels_use ((int)threads);
     if (!(self->model = topology ? tl_model_of (topology, err) : tl_model_open (path, err)))
         return -1;
     self->config = tl_model_config (self->model);

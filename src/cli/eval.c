@@ -13,7 +13,7 @@
 typedef struct {
     tl_site_options_t of;
     const char *model, *data;     //  a directory, a file
-    uint64_t threads, max_length; //  BLAS threads; tokens, 0: the topology's or the model's
+    uint64_t threads, max_length; //  threads; tokens, 0: the topology's or the model's
     uint64_t limit, positive, max_new, at_once;
     const char *per, *metrics, *examples;
     tl_texts_t stops;

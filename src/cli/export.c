@@ -240,8 +240,9 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
 {
     s_export_t self = {.options = arguments->options};
     bool named = arguments->word_count > 0;
-    if (s_check_options (self.options, named, err) != 0 || tl_blas_open (1, err) != 0)
+    if (s_check_options (self.options, named, err) != 0)
         return -1;
+    tl_kernels_use (1);
     tl_topology_t *topology = NULL;
     if (named && !(topology = tl_verb_topology (arguments, arguments->words[0], err)))
         return -1;

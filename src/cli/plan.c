@@ -71,7 +71,8 @@ tl_plan_parts (const tl_topology_t *topology, const char *host, tl_plan_fn *fn, 
                tl_error_t *err)
 {
     s_sum_t self = {.topology = topology, .host = host, .fn = fn, .arg = arg};
-    int rc = tl_blas_open (topology->workers[0].threads, err);
+    int rc = 0;
+    tl_kernels_use (topology->workers[0].threads);
     for (size_t i = 0; rc == 0 && i < topology->client_count; i++)
         rc = s_client (&self, i, err);
     for (size_t i = 0; rc == 0 && i < topology->worker_count; i++)

@@ -202,8 +202,7 @@ s_begin (s_run_t *self, tl_error_t *err)
 {
     const s_options_t *options = self->options;
     int threads = options->threads ? (int)options->threads : self->topology->workers[0].threads;
-    if (tl_blas_open (threads, err) != 0)
-        return -1;
+    tl_kernels_use (threads);
     self->before = tl_memory_now ();
     self->local = tl_local_new (self->topology, options->site, options->label_tokens, err);
     if (!self->local)

@@ -26,7 +26,7 @@ typedef struct {
 
 //  Opens model, tokenizer and the data of all sites, or of site (a client's name). The topology must
 //  outlive it. label_tokens > 0: train.steps gives way to as many steps as spend exactly so many label
-//  tokens, the last one shortened. NULL on failure. tl_blas_open comes before.
+//  tokens, the last one shortened. NULL on failure. tl_kernels_use comes before.
 tl_local_t *tl_local_new (const tl_topology_t *topology, const char *site, uint64_t label_tokens,
                           tl_error_t *err);
 void tl_local_destroy (tl_local_t **self_p);

@@ -36,8 +36,8 @@ tl_trunk_new (const tl_topology_t *topology, size_t worker, tl_error_t *err)
 {
     tl_trunk_t *self = tl_alloc (sizeof *self);
     self->topology = topology;
-    if (tl_blas_open (topology->workers[worker].threads, err) ||
-        !(self->model = tl_model_of (topology, err)) || s_part (self, err))
+    tl_kernels_use (topology->workers[worker].threads);
+    if (!(self->model = tl_model_of (topology, err)) || s_part (self, err))
         tl_trunk_destroy (&self);
     return self;
 }

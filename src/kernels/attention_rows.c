@@ -1,4 +1,4 @@
-//  attention_rows: attention forward for the few rows of decoding, where a gemm of one row would pack
+//  attention_rows: attention forward for the few rows of decoding, where a product of one row would pack
 //  all of k and v for a single use.
 
 #include "kernels/loops.h"

@@ -2,6 +2,7 @@
 
 #include "kernels/kernels.h"
 #include "kernels/blocks.h"
+#include "kernels/pool.h"
 #include "kernels/sizes.h"
 #include "assert.h"
 #include "log.h"
@@ -177,4 +178,16 @@ tl_attention_scratch (const tl_attention_t *shape, bool backward)
         half += rows * columns + rows * (d + pad) + 2 * d * columns;
     }
     return tl_attention_heads_at_once (shape) * (packed + 2 * half);
+}
+
+void
+tl_kernels_use (int threads)
+{
+    tl_pool_open (threads);
+}
+
+int
+tl_kernels_threads (void)
+{
+    return tl_pool_threads ();
 }

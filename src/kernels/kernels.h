@@ -53,13 +53,9 @@ typedef struct {
     double scale;                  //  1 / sqrt (d)
 } tl_attention_t;
 
-//  BLAS seam: loads OpenBLAS at first use (dlopen), so actors that never compute never load it.
-//  Sets OPENBLAS_NUM_THREADS and OPENBLAS_THREAD_TIMEOUT before loading. Call once, before any linear.
-//  Returns -1 with a sentence naming the package when the library is missing.
-//  TL_BLAS=naive takes a plain triple loop instead of the library. Calling again only changes threads.
-int tl_blas_open (int threads, tl_error_t *err);
-int tl_blas_threads (void);      //  as last asked for; 0 before tl_blas_open
-const char *tl_blas_name (void); //  the library's own name of its kernels, e.g. "SkylakeX"
+//  From now on kernels use so many threads, the caller among them; 1 to 64, and 1 before the first call.
+void tl_kernels_use (int threads);
+int tl_kernels_threads (void);
 
 #define TL_REAL float
 #define TL_TABLE tl_kernels_t

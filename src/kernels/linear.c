@@ -1,4 +1,4 @@
-/*  linear: y = x W^T and its gradients, over gemm, which widens stored weights as it packs them.       */
+/*  linear: y = x W^T and its gradients, over product, which widens stored weights as it packs them.       */
 
 #include "kernels/product.h"
 

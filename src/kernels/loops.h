@@ -6,7 +6,6 @@
 #define TL_KERNELS_LOOPS_H
 
 #include "kernels/kernels.h"
-#include "kernels/blas.h"
 #include "kernels/sizes.h"
 #include "assert.h"
 
@@ -20,11 +19,9 @@
 #ifdef TL_IN_DOUBLE
 typedef double real_t;
 typedef tl_kernels_f64_t tl_loops_t;
-#define tl_gemm tl_gemm_f64
 #else
 typedef float real_t;
 typedef tl_kernels_t tl_loops_t;
-#define tl_gemm tl_gemm_f32
 #endif
 
 //  The kernels of the table, in its order.
@@ -87,7 +84,7 @@ void TL_KERNEL (linear_few_rows) (real_t *y, const real_t *x, const void *w, tl_
                                   const real_t *bias, size_t n, size_t in, size_t out, real_t alpha,
                                   real_t beta_y);
 
-//  attention_forward for the few rows of decoding: one pass over k and v, no gemm.
+//  attention_forward for the few rows of decoding: one pass over k and v, nothing packed.
 void TL_KERNEL (attention_few_rows) (real_t *o, real_t *lse, const real_t *q, const real_t *k,
                                      const real_t *v, const tl_attention_t *shape, real_t *scratch);
 

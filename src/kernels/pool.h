@@ -12,7 +12,7 @@
 
 typedef void (tl_pool_fn) (void *arg, size_t index);
 
-//  From now on runs use so many threads, the caller among them; at most 64. Called by tl_blas_open.
+//  From now on runs use so many threads, the caller among them; at most 64. Called by tl_kernels_use.
 void tl_pool_open (int threads);
 int tl_pool_threads (void); //  1 before tl_pool_open
 //  fn (arg, 0) ... fn (arg, count - 1); returns when all are done. What they wrote is visible then.

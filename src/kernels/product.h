@@ -1,5 +1,5 @@
 /*  product: the matrix product behind linear and attention, compiled with the loops for every instruction set. Threaded by
-    the pool. No BLAS: a result's bits depend on its row, its column and k alone.                     */
+    the pool. A result's bits depend on its row, its column and k alone.                     */
 
 #ifndef TL_KERNELS_PRODUCT_H
 #define TL_KERNELS_PRODUCT_H

@@ -287,7 +287,7 @@ typedef struct {
     size_t activations; //  tapes
     size_t workspace;   //  scratch, widened panels, logits chunk
     size_t state;       //  a save's copy of what is trained and of AdamW's state
-    size_t process;     //  BLAS's code and buffers, libraries, sockets, the heap's unused ends
+    size_t process;     //  what threads pack, libraries, sockets, the heap's unused ends
 } tl_plan_t;
 
 void tl_part_plan (const tl_part_t *self, size_t rows, size_t longest, size_t sequences,

@@ -9,9 +9,9 @@
 
 #include <stdlib.h>
 
-//  Measured: OpenBLAS's code and tables and, for every thread, what it touches of its packing buffer; pages of
-//  the other libraries that a run is the first to touch, sockets, small blocks.
-enum { S_BLAS_BYTES = 2 << 20, S_BLAS_THREAD_BYTES = 1 << 20, S_LIBRARIES_BYTES = 4 << 20 };
+//  Measured: what every thread touches of its stack, where products are packed; pages of the libraries that a run is the first
+//  to touch, sockets, small blocks.
+enum { S_THREAD_BYTES = 1 << 20, S_LIBRARIES_BYTES = 4 << 20 };
 //  A tensor's value, gradient and two moments are stored; a state holds all but the gradient.
 enum { S_STORED = 4, S_SAVED = 3 };
 
@@ -198,8 +198,7 @@ s_plan (const tl_part_t *self, size_t tapes, size_t workspace, tl_plan_t *plan)
     plan->activations = tapes * sizeof (float);
     plan->workspace = workspace * sizeof (float);
     plan->state = plan->trained / S_STORED * S_SAVED;
-    plan->process =
-        S_LIBRARIES_BYTES + S_BLAS_BYTES + (size_t)tl_blas_threads () * S_BLAS_THREAD_BYTES;
+    plan->process = S_LIBRARIES_BYTES + (size_t)tl_kernels_threads () * S_THREAD_BYTES;
 }
 
 void

@@ -440,9 +440,7 @@ main (int argc, char **argv)
     if (at >= argc || self.threads < 1 || self.threads > 64 || self.repeats < 1 ||
         self.repeats > MOST_REPEATS)
         run_fail ("which case? train, eval, generate, block, linears, open or part");
-    tl_error_t err;
-    if (tl_blas_open (self.threads, &err) != 0)
-        run_fail (err.text);
+    tl_kernels_use (self.threads);
     self.words = argv + at + 1;
     self.word_count = argc - at - 1;
     self.result = json_pack ("{s:s}", "case", argv[at]);

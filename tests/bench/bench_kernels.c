@@ -121,11 +121,7 @@ s_beside (const tl_kernels_t *k, float **b)
 int
 main (int argc, char **argv)
 {
-    tl_error_t err = {0};
-    if (tl_blas_open (argc > 1 ? atoi (argv[1]) : 1, &err) != 0) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (argc > 1 ? atoi (argv[1]) : 1);
     tl_stream_t stream = {.seed = 1, .purpose = TL_DRAW_INIT};
     for (size_t i = 0; i < BUFFERS; i++) {
         s_buffers[i] = tl_alloc_aligned (2 * BIG * sizeof (float));
@@ -135,7 +131,7 @@ main (int argc, char **argv)
     float **b = s_buffers;
     tl_narrow (b[7], b[6], TL_BF16, 2 * BIG);
     const tl_kernels_t *k = tl_kernels ();
-    printf ("kernels %s, blas %s\n", tl_kernels_name (), tl_blas_name ());
+    printf ("kernels %s\n", tl_kernels_name ());
     s_linears (k, b, TL_BF16);
     tl_attention_t shape = {ROWS, ROWS,   HEADS, KV,   HEAD, QKV, QKV,
                             QKV,  HIDDEN, HEAD,  HEAD, HEAD, 0,   1 / sqrt (HEAD)};

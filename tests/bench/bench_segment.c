@@ -113,8 +113,8 @@ main (int argc, char **argv)
     tl_error_t err;
     size_t before = tl_memory_now ();
     tl_model_t *model = NULL;
-    if (tl_blas_open (atoi (argv[1]), &err) == 0)
-        model = tl_model_open (argv[2], &err);
+    tl_kernels_use (atoi (argv[1]));
+    model = tl_model_open (argv[2], &err);
     if (!model) {
         fprintf (stderr, "%s\n", err.text);
         return err.code;

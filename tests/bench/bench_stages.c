@@ -94,7 +94,8 @@ main (int argc, char **argv)
 {
     tl_error_t err;
     tl_model_t *model = NULL;
-    if (argc == 4 && tl_blas_open (1, &err) == 0)
+    tl_kernels_use (1);
+    if (argc == 4)
         model = tl_model_open (argv[1], &err);
     if (!model) {
         fprintf (stderr, "%s\n", argc == 4 ? err.text : "usage: bench_stages MODEL_DIR FRONT TAIL");

@@ -10,7 +10,6 @@
 #include "fed/server.h"
 #include "fed/site.h"
 #include "fed/trunk.h"
-#include "kernels/blas.h"
 #include "memory.h"
 
 #include <stdio.h>
@@ -123,7 +122,7 @@ s_run (run_t *self)
 {
     tl_error_t err;
     const tl_topology_t *t = self->on->topology;
-    s_must (self, tl_blas_open (1, &err) == 0, &err);
+    tl_kernels_use (1);
     for (size_t s = 0; s < SITES; s++)
         s_must (self, (self->sites[s] = tl_site_new (t, s, true, &err)) != NULL, &err);
     s_must (self, (self->trunk = tl_trunk_new (t, 0, &err)) != NULL, &err);

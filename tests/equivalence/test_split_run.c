@@ -468,7 +468,6 @@ main (void)
         cmocka_unit_test (test_no_blocks_at_the_client),
         cmocka_unit_test (test_no_split),
     };
-    tl_error_t err;
-    s_must (tl_blas_open (1, &err) == 0, &err);
+    tl_kernels_use (1);
     return cmocka_run_group_tests_name ("split_run", tests, NULL, NULL);
 }

@@ -253,7 +253,8 @@ s_open (s_check_t *self, const char *file, const char *golden, tl_error_t *err)
     if (!mkdtemp (where))
         return tl_fail (err, TL_FAILED, "no directory can be made; look at /tmp");
     self->directory = tl_strdup (where);
-    return tl_blas_open (2, err) || !(self->model = tl_model_open (file, err)) ||
+    tl_kernels_use (2);
+    return !(self->model = tl_model_open (file, err)) ||
                    !(self->tokenizer =
                          tl_tokenizer_open (file, tl_model_config (self->model), err)) ||
                    !(self->chain = tl_chain_plain (self->model, NULL, err))

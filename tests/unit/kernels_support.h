@@ -91,14 +91,4 @@ tests_close_f32 (const char *what, const float *got, const double *expected, siz
     free (wide);
 }
 
-static inline int
-tests_open_blas (void **state)
-{
-    tl_error_t err = {0};
-    int rc = tl_blas_open (1, &err);
-    if (rc != 0)
-        fprintf (stderr, "%s\n", err.text);
-    return rc;
-}
-
 #endif

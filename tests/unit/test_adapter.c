@@ -580,11 +580,7 @@ test_tensors_that_would_be_ignored (void **state)
 int
 main (void)
 {
-    tl_error_t err = {.text = ""};
-    if (tl_blas_open (1, &err) != 0) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (1);
 #define CASE(name) cmocka_unit_test_setup_teardown (name, s_setup, s_teardown)
     const struct CMUnitTest tests[] = {
         CASE (test_lora_round_trip),

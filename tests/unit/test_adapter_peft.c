@@ -155,8 +155,7 @@ int
 main (void)
 {
     tl_error_t err = {.text = ""};
-    if (tl_blas_open (1, &err) != 0)
-        return s_fail (&err);
+    tl_kernels_use (1);
     const s_case_t cases[] = {
         {"llama", tiny_llama (false), {"q_proj", "o_proj", "down_proj"}, false, NULL},
         {"llama tied, rsLoRA, two blocks left out",

@@ -367,11 +367,7 @@ test_shapes_are_told_apart (void **state)
 int
 main (void)
 {
-    tl_error_t err;
-    if (tl_blas_open (1, &err)) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_choices_score_as_direct_logits_say),
         cmocka_unit_test (test_answers_of_one_token_share_their_prompt),

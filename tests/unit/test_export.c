@@ -421,11 +421,7 @@ test_values_that_dont_fit (void **state)
 int
 main (void)
 {
-    tl_error_t err = {.text = ""};
-    if (tl_blas_open (1, &err) != 0) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (1);
 #define CASE(name) cmocka_unit_test_setup_teardown (name, s_setup, s_teardown)
     const struct CMUnitTest tests[] = {
         CASE (test_parts_joined_are_the_whole), CASE (test_a_merged_model_says_the_same),

@@ -89,5 +89,5 @@ main (void)
         cmocka_unit_test (test_layernorm),
         cmocka_unit_test (test_rmsnorm),
     };
-    return cmocka_run_group_tests (tests, tests_open_blas, NULL);
+    return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -389,5 +389,5 @@ main (void)
         cmocka_unit_test (test_swiglu),
         cmocka_unit_test (test_cross_entropy),
     };
-    return cmocka_run_group_tests (tests, tests_open_blas, NULL);
+    return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -103,5 +103,5 @@ main (void)
         cmocka_unit_test (test_float_follows_double),
         cmocka_unit_test (test_same_call_same_bits),
     };
-    return cmocka_run_group_tests (tests, tests_open_blas, NULL);
+    return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -128,13 +128,12 @@ test_the_table_is_the_pinned_one (void **state)
 }
 
 static void
-test_blas_opens_once (void **state)
+test_threads_are_at_least_one (void **state)
 {
-    tl_error_t err = {0};
-    assert_int_equal (tl_blas_open (1, &err), 0);
-    assert_int_equal (tl_blas_open (2, &err), 0);
-    assert_int_equal (tl_blas_open (0, &err), 0);
-    assert_string_not_equal (tl_blas_name (), "not loaded");
+    tl_kernels_use (2);
+    assert_int_equal (tl_kernels_threads (), 2);
+    tl_kernels_use (0);
+    assert_int_equal (tl_kernels_threads (), 1);
 }
 
 int
@@ -148,7 +147,7 @@ main (void)
         cmocka_unit_test (test_cross_entropy_of_extremes),
         cmocka_unit_test (test_rmsnorm_with_a_massive_activation),
         cmocka_unit_test (test_the_table_is_the_pinned_one),
-        cmocka_unit_test (test_blas_opens_once),
+        cmocka_unit_test (test_threads_are_at_least_one),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -87,15 +87,11 @@ test_plan_counts_the_copies (void **state)
 int
 main (void)
 {
-    tl_error_t err;
     if (!tl_bf16_name ()) {
         fprintf (stderr, "skipped: this processor has no instructions for bf16\n");
         return 77;
     }
-    if (tl_blas_open (2, &err)) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (2);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_losses_follow_fp32),
         cmocka_unit_test (test_plan_counts_the_copies),

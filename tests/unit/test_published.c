@@ -328,13 +328,9 @@ test_stories_200_greedy_tokens (void **state)
 int
 main (void)
 {
-    tl_error_t err;
     if (s_absent (TINY) && s_absent (STORIES))
         return 77;
-    if (tl_blas_open (1, &err)) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_blocks_in_three_calls),
         cmocka_unit_test (test_stories_logits),

@@ -369,11 +369,7 @@ test_what_gguf_cannot_hold_is_refused (void **state)
 int
 main (void)
 {
-    tl_error_t err;
-    if (tl_blas_open (1, &err) != 0) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (1);
 #define TEST(name) cmocka_unit_test_setup_teardown (name, s_setup, s_teardown)
     const struct CMUnitTest tests[] = {
         TEST (test_the_same_model_in_fp32),

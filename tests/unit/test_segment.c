@@ -441,11 +441,7 @@ test_nothing_is_allocated_once_warm (void **state)
 int
 main (void)
 {
-    tl_error_t err;
-    if (tl_blas_open (1, &err)) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_tensors_come_in_the_models_order),
         cmocka_unit_test (test_a_prefix_is_one_tensor_a_block),

@@ -228,11 +228,7 @@ test_bad_extensions_get_a_sentence (void **state)
 int
 main (void)
 {
-    tl_error_t err;
-    if (tl_blas_open (1, &err)) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_pieces_give_what_the_whole_gives),
         cmocka_unit_test (test_several_sequences_grow_together_and_go_back),

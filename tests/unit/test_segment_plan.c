@@ -155,11 +155,7 @@ test_budgets_change_no_bit (void **state)
 int
 main (void)
 {
-    tl_error_t err;
-    if (tl_blas_open (1, &err)) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_plan_is_what_a_step_takes),
         cmocka_unit_test (test_weights_are_the_parts_own),

@@ -188,11 +188,7 @@ test_fp32_weights_train_in_place_of_nothing (void **state)
 int
 main (void)
 {
-    tl_error_t err;
-    if (tl_blas_open (1, &err)) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_chatglm_lora),
         cmocka_unit_test (test_chatglm_lora_on_every_linear),

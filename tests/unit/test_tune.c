@@ -194,11 +194,7 @@ test_accumulation_is_one_batch (void **state)
 int
 main (void)
 {
-    tl_error_t err = {.text = ""};
-    if (tl_blas_open (1, &err) != 0) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_what_is_left_learns_the_same),
         cmocka_unit_test (test_patterns_that_are_none),

@@ -312,11 +312,7 @@ test_logits_that_are_no_numbers_are_refused (void **state)
 int
 main (void)
 {
-    tl_error_t err;
-    if (tl_blas_open (1, &err)) {
-        fprintf (stderr, "%s\n", err.text);
-        return 1;
-    }
+    tl_kernels_use (1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_stop_strings_span_tokens_and_are_never_shown),
         cmocka_unit_test (test_characters_come_whole),
