@@ -222,7 +222,7 @@ static const tl_setting_t s_keys[] = {
      "none: the mean itself (FedAvg); else momentum or Adam over what the period changed",
      s_servers},
     {"federate.server.lr", TL_SETTING_REAL, OF (federate.server.lr), 0, 1e3, "0",
-     "a number from 0 to 1000", NULL, "its learning rate; 0: 1 with avgm, 0.01 with adam", NULL},
+     "a number from 0 to 1000", NULL, "its learning rate; 0: 1 - momentum with avgm, 0.01 with adam", NULL},
     {"federate.server.momentum", TL_SETTING_REAL, OF (federate.server.momentum), 0, BELOW_ONE,
      "0.9", "a number from 0 to below 1", NULL, "its average of changes", NULL},
     {"federate.server.beta2", TL_SETTING_REAL, OF (federate.server.beta2), 0, BELOW_ONE, "0.99",

@@ -249,7 +249,8 @@ s_check_train (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err
                            self->train.lr_min, self->train.lr);
     if (self->liveness.expire_ms <= self->liveness.ping_ms)
         return s_complain (self, root, "liveness.expire_ms", err,
-                           "%lld ms is not after the PING at %lld ms; use at least twice as much",
+                           "%lld ms is not after the PING at %lld ms (liveness.ping_ms); set it to at "
+                           "least twice that",
                            (long long)self->liveness.expire_ms, (long long)self->liveness.ping_ms);
     return 0;
 }
@@ -317,6 +318,14 @@ s_check_federation (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t
                            "nothing is averaged with these settings; remove it, or set "
                            "federate.clients: average");
     }
+    if (self->federate.deadline > 0 && !tl_topology_aggregates (self))
+        return s_complain (self, root, "federate.deadline_s", err,
+                           "nothing is gathered with these settings that could be late; remove it, "
+                           "or set federate.clients: average");
+    if (self->federate.server.lr > 0 && self->federate.server.optimizer == TL_SERVER_NONE)
+        return s_complain (self, root, "federate.server.lr", err,
+                           "the mean itself takes no learning rate; remove it, or set "
+                           "federate.server.optimizer to avgm or adam");
     if (self->schedule.start > self->client_count)
         return s_complain (self, root, "schedule.start", err,
                            "%zu clients can't come where there %s %zu; use at most that",
@@ -335,8 +344,9 @@ static void
 s_settle (tl_topology_t *self)
 {
     tl_server_spec_t *server = &self->federate.server;
-    if (server->lr == 0)
-        server->lr = server->optimizer == TL_SERVER_ADAM ? 0.01 : 1;
+    //  A change that stays the same is then made once, not 1 / (1 - momentum) times
+    if (server->lr == 0 && server->optimizer != TL_SERVER_NONE)
+        server->lr = server->optimizer == TL_SERVER_ADAM ? 0.01 : 1 - server->momentum;
 }
 
 static int

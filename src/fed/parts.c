@@ -71,6 +71,10 @@ tl_model_of (const tl_topology_t *topology, tl_error_t *err)
         return NULL;
     }
     tl_model_t *model = tl_model_open (topology->model.path, err);
+    if (topology->model.dtype == TL_MODEL_BF16 && topology->tune.method == TL_METHOD_FULL &&
+        topology->tune.freeze_count == 0)
+        tl_warn ("model.dtype bf16 is the type of frozen weights; tune.method full leaves none, so all "
+                 "is computed in fp32");
     if (model && topology->model.dtype == TL_MODEL_F32)
         tl_model_hold (model, TL_F32);
     if (model && topology->model.dtype == TL_MODEL_BF16) {

@@ -120,9 +120,10 @@ s_check_targets (const tl_part_t *self, const tl_config_t *config, tl_error_t *e
         tl_layout_linears (config, linears, sizeof linears);
         if (!found)
             return tl_fail (err, TL_BAD_INPUT,
-                            "tune.targets: the model has no linear layer called '%s'; name some of "
-                            "its own: %s",
-                            self->tune.targets[t], linears);
+                            "tune.targets, or the adapter's target_modules: %.300s has no linear layer "
+                            "called '%s'; name some of its own (%s), or take the model that the "
+                            "adapter was made for",
+                            tl_model_path (self->model), self->tune.targets[t], linears);
     }
     return 0;
 }

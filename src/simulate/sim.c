@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STUCK = 20000000 }; //  events without any progress
+enum { STUCK = 1000000, STUCK_A_MICRO = 1000 }; //  events without any progress: in all, and for each client's micro
 #define LONGEST 1e18 //  ns, 30 years: what a simulated run may take, and any single time in it
 
 const char *const tl_sim_state_names[TL_SIM_STATES] = {"busy", "input", "credit", "commit",
@@ -478,10 +478,11 @@ static int
 s_go (tl_sim_t *self, tl_error_t *err)
 {
     tl_sim_event_t event;
+    int64_t stuck = STUCK + STUCK_A_MICRO * (int64_t)(self->spec->client_count * self->spec->micros);
     if (self->spec->average || self->spec->worker_count > 1)
         tl_scheduler_aggregator_join (self->scheduler);
     while (!self->done) {
-        if (!tl_sim_queue_take (&self->queue, &event) || self->progress > STUCK)
+        if (!tl_sim_queue_take (&self->queue, &event) || self->progress > stuck)
             return tl_fail (err, TL_FAILED,
                             "%s: the run stands still at %.1f s in state %s after %llu steps: "
                             "whoever it waits for doesn't come; look at arrives and fails",
@@ -492,7 +493,7 @@ s_go (tl_sim_t *self, tl_error_t *err)
             return tl_fail (
                 err, TL_BAD_INPUT,
                 "%s: the run would take more than 30 years; look at the times and rates "
-                "of compute and link",
+                "of compute and link, and at fails",
                 self->spec->source);
         self->now = event.at;
         self->progress++;

@@ -129,7 +129,8 @@ typedef struct {
     } merge;
     size_t merged_parts; //  groups whose trunks came together at this line; 0: nothing was merged
     uint64_t save_step;
-    int64_t progress; //  events since a step closed or a part came
+    uint64_t furthest; //  step that was ever closed, and one
+    int64_t progress;  //  events since a further one was
 } tl_sim_t;
 
 //  --- sim.c

@@ -222,7 +222,6 @@ void
 tl_sim_line_event (tl_sim_t *self, const tl_sim_event_t *event)
 {
     tl_scheduler_t *to = self->scheduler;
-    self->progress = 0;
     switch ((tl_sim_kind_t)event->kind) {
     case EV_GATHERED:
         s_gathered (self, event);

@@ -275,7 +275,10 @@ s_closed (tl_sim_t *self, size_t worker)
     self->result->rows += w->rows;
     self->result->workers[worker].rows += w->rows;
     self->result->steps += w->rows > 0;
-    self->progress = 0;
+    if (w->rows && w->step >= self->furthest) {
+        self->furthest = w->step + 1;
+        self->progress = 0;
+    }
     tl_sim_worker_state (self, worker);
     tl_scheduler_closed (self->scheduler, worker, w->step, w->rows);
 }

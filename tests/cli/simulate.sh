@@ -28,6 +28,8 @@ expect 0 '^fanout ' "$TRUNKLINE" simulate "$file" --compare
 expect 0 'far took part in [1-9][0-9]* % of the rounds' "$TRUNKLINE" simulate "$root/topology/simulate/straggler.yaml"
 expect 0 'mode serial' "$TRUNKLINE" simulate "$file" --set schedule.mode=serial
 expect 4 'expected auto, serial, batch or fanout' "$TRUNKLINE" simulate "$file" --set schedule.mode=quick
+#   Workers that fail before any of them is done with a step
+expect 1 'stands still .*look at arrives and fails' "$TRUNKLINE" simulate "$file" --set workers.0.fails.every_s=0.01 --set workers.0.fails.back_s=100
 expect 4 'leave out one of them' "$TRUNKLINE" simulate "$file" --compare --svg run.svg
 expect 4 'is not a key of model; use one of hidden' "$TRUNKLINE" simulate "$root/topology/one-site.yaml"
 expect 4 'nothing.yaml' "$TRUNKLINE" simulate nothing.yaml

@@ -290,6 +290,12 @@ test_federation (void **state)
     s_refused (GOOD "federate: {server: {optimizer: avgm}}\nschedule: {mode: batch}\n", NULL,
                ":6:32: federate.server.optimizer: nothing is averaged with these settings; remove "
                "it, or set federate.clients: average");
+    s_refused (GOOD "federate: {deadline_s: 5}\nschedule: {mode: batch}\n", NULL,
+               ":6:24: federate.deadline_s: nothing is gathered with these settings that could be "
+               "late; remove it, or set federate.clients: average");
+    s_refused (GOOD "federate: {clients: average, server: {lr: 0.1}}\n", NULL,
+               ":6:43: federate.server.lr: the mean itself takes no learning rate; remove it, or "
+               "set federate.server.optimizer to avgm or adam");
     s_refused (GOOD "federate: {clients: sync, proximal: 1}\nschedule: {mode: batch}\n", NULL,
                ":6:37: federate.proximal: with federate.clients sync nobody drifts apart, so there "
                "is nothing to hold; remove it");
@@ -383,8 +389,8 @@ test_contradictions (void **state)
                "give each its own");
     s_refused (
         GOOD "liveness: {ping_ms: 50, expire_ms: 40}\n", NULL,
-        ":6:36: liveness.expire_ms: 40 ms is not after the PING at 50 ms; use at least twice "
-        "as much");
+        ":6:36: liveness.expire_ms: 40 ms is not after the PING at 50 ms (liveness.ping_ms); "
+        "set it to at least twice that");
     s_refused (
         GOOD, "clients.0.host=elsewhere",
         ":1:1: broker.control: tcp://127.0.0.1:5569 can't be reached from another host, yet a "
