@@ -321,8 +321,9 @@ s_first_token (bench_t *self)
     if (!s_wanted (self, "first_token_s") || !self->gguf)
         return;
     double seconds[MOST_PAIRS];
-    const char *argv[] = {self->trunkline,    "generate",     self->gguf, "--prompt",
-                          "Once upon a time", "--max-tokens", "1",        NULL};
+    const char *argv[] = {self->trunkline, "generate",         "--model",      self->gguf,
+                          "--prompt",      "Once upon a time", "--max-tokens", "1",
+                          NULL};
     for (size_t i = 0; i <= self->pairs; i++) {
         bench_usage_t usage;
         double first = 0;
