@@ -7,6 +7,7 @@ endforeach ()
 
 #  Figures of a model that learns: nothing for sanitizers, which have the same code in smaller tests.
 tl_script_test (cli_federate TIMEOUT 300 COMMAND sh tests/cli/federate.sh LABELS figures)
+tl_script_test (cli_memory TIMEOUT 60 COMMAND sh tests/cli/memory.sh LABELS figures)
 
 tl_test (test_split_run TIMEOUT 240 LABELS equivalence
          SOURCES equivalence/test_split_run.c tiny_tokenizer.c LIBRARIES tests_rig tl_fed tl_data)

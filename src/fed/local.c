@@ -184,6 +184,8 @@ tl_local_plan (tl_local_t *self, tl_plan_t *plan, tl_error_t *err)
                       all.labels, 1, self->topology->train.memory, err) != 0)
         return -1;
     tl_chain_plan (self->chain, all.rows, all.longest, each * self->site_count, all.labels, plan);
+    for (size_t i = 0; i < self->chain->part_count; i++)
+        tl_part_reserve (self->chain->parts[i], all.rows, all.longest, all.labels, 1);
     return 0;
 }
 
