@@ -431,26 +431,17 @@ s_on_restore (tl_aggregator_t *self, const tl_message_t *message)
 
 //  --- the conversation -------------------------------------------------------------------------
 
-//  The run begins or goes on, so what lies there of another one goes. Before that it stays.
-static int
-s_settle (tl_aggregator_t *self, const tl_message_t *message)
-{
-    tl_error_t err;
-    if (self->settled || (message->type == TL_RESTORE && !message->step))
-        return 0;
-    self->settled = true;
-    if (tl_save_settle (self->directory, self->run, &err) == 0)
-        return 0;
-    s_end (self, TL_FAILED, err.text);
-    return -1;
-}
-
 static void
 s_on_message (void *arg, const tl_message_t *message, const void *payload, size_t size)
 {
     tl_aggregator_t *self = arg;
-    if (tl_actor_state (self->actor) != SERVING || s_settle (self, message))
+    tl_error_t err;
+    if (tl_actor_state (self->actor) != SERVING)
         return;
+    if (tl_save_settle_at (self->directory, self->run, message, &self->settled, &err)) {
+        s_end (self, TL_FAILED, err.text);
+        return;
+    }
     switch (message->type) {
     case TL_MERGE:
         s_on_merge (self, message);

@@ -199,27 +199,17 @@ s_on_finish (tl_client_t *self)
 
 //  --- the conversation -------------------------------------------------------------------------
 
-//  The run begins or goes on, so what lies there of another one goes. Before that it stays.
-static int
-s_settle (tl_client_t *self, const tl_message_t *message)
-{
-    tl_error_t err;
-    bool waits = message->type == TL_FORWARDED || (message->type == TL_RESTORE && !message->step);
-    if (self->settled || !self->site || waits)
-        return 0;
-    self->settled = true;
-    if (tl_save_settle (self->directory, self->run, &err) == 0)
-        return 0;
-    tl_client_end (self, TL_FAILED, err.text);
-    return -1;
-}
-
 static void
 s_on_message (void *arg, const tl_message_t *message, const void *payload, size_t size)
 {
     tl_client_t *self = arg;
-    if (self->state >= TL_CLIENT_STOPPING || s_settle (self, message))
+    tl_error_t err;
+    if (self->state >= TL_CLIENT_STOPPING)
         return;
+    if (self->site && tl_save_settle_at (self->directory, self->run, message, &self->settled, &err)) {
+        tl_client_end (self, TL_FAILED, err.text);
+        return;
+    }
     switch (message->type) {
     case TL_PLAN:
         tl_client_on_plan (self, message);

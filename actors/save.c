@@ -213,6 +213,17 @@ tl_save_settle (const char *directory, uint64_t run, tl_error_t *err)
     return rc;
 }
 
+int
+tl_save_settle_at (const char *directory, uint64_t run, const tl_message_t *message, bool *settled,
+                   tl_error_t *err)
+{
+    bool asks = message->type == TL_FORWARD || message->type == TL_FORWARDED;
+    if (*settled || asks || (message->type == TL_RESTORE && !message->step))
+        return 0;
+    *settled = true;
+    return tl_save_settle (directory, run, err);
+}
+
 bool
 tl_save_has (const char *directory, uint64_t run)
 {

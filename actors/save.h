@@ -24,6 +24,10 @@ bool tl_save_is_of (const char *directory, uint64_t run);
 //  The directory is that run's from now on: states of another one are removed. Called when the run begins, not before: until
 //  then the one before it can be gone on with.
 int tl_save_settle (const char *directory, uint64_t run, tl_error_t *err);
+//  The same, once, at the first message by which the run begins or goes on: what is asked of the trunk by forwarding doesn't
+//  begin it, nor does going back to nothing. settled: whether it has been done.
+int tl_save_settle_at (const char *directory, uint64_t run, const tl_message_t *message,
+                       bool *settled, tl_error_t *err);
 //  True if that run has saved something there. Changes nothing.
 bool tl_save_has (const char *directory, uint64_t run);
 int tl_save_write (const char *directory, uint64_t step, const void *state, size_t size,

@@ -244,27 +244,17 @@ s_on_forward_only (tl_worker_t *self, const tl_message_t *message, const void *p
 
 //  --- the conversation -------------------------------------------------------------------------
 
-//  The run begins or goes on, so what lies there of another one goes. Before that it stays.
-static int
-s_settle (tl_worker_t *self, const tl_message_t *message)
-{
-    tl_error_t err;
-    bool waits = message->type == TL_FORWARD || (message->type == TL_RESTORE && !message->step);
-    if (self->settled || waits)
-        return 0;
-    self->settled = true;
-    if (tl_save_settle (self->directory, self->run, &err) == 0)
-        return 0;
-    tl_worker_end (self, TL_FAILED, err.text);
-    return -1;
-}
-
 static void
 s_on_message (void *arg, const tl_message_t *message, const void *payload, size_t size)
 {
     tl_worker_t *self = arg;
-    if (tl_actor_state (self->actor) >= TL_WORKER_STOPPING || s_settle (self, message))
+    tl_error_t err;
+    if (tl_actor_state (self->actor) >= TL_WORKER_STOPPING)
         return;
+    if (tl_save_settle_at (self->directory, self->run, message, &self->settled, &err)) {
+        tl_worker_end (self, TL_FAILED, err.text);
+        return;
+    }
     switch (message->type) {
     case TL_PLAN:
         tl_worker_on_plan (self, message);
