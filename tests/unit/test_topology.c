@@ -290,6 +290,10 @@ test_federation (void **state)
     s_refused (GOOD "federate: {server: {optimizer: avgm}}\nschedule: {mode: batch}\n", NULL,
                ":6:32: federate.server.optimizer: nothing is averaged with these settings; remove "
                "it, or set federate.clients: average");
+    self = s_good (GOOD "federate: {clients: average, server: {optimizer: avgm, momentum: 0.75}}\n",
+                   NULL, 0);
+    assert_true (self->federate.server.lr == 0.25); //  a steady change counts once
+    tl_topology_destroy (&self);
     s_refused (GOOD "federate: {deadline_s: 5}\nschedule: {mode: batch}\n", NULL,
                ":6:24: federate.deadline_s: nothing is gathered with these settings that could be "
                "late; remove it, or set federate.clients: average");
