@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MAX_OPTIONS = 48, FIRST_OWN = 1000 };
@@ -244,6 +245,16 @@ tl_verb_main (const tl_verb_t *verb, int argc, char **argv)
 tl_topology_t *
 tl_verb_topology (const tl_arguments_t *arguments, const char *path, tl_error_t *err)
 {
+    size_t size = strlen (path);
+    struct stat is;
+    if ((size > 5 && strcmp (path + size - 5, ".gguf") == 0) ||
+        (stat (path, &is) == 0 && S_ISDIR (is.st_mode))) {
+        tl_fail (err, TL_BAD_INPUT,
+                 "%s is no topology, a YAML file; a model is given with --model where a command "
+                 "takes one",
+                 path);
+        return NULL;
+    }
     return tl_topology_read (path, arguments->overrides, arguments->override_count, err);
 }
 

@@ -44,3 +44,10 @@ if [ -c /dev/full ]; then
     "$TRUNKLINE" check --settings >/dev/full 2>err.txt || got=$?
     [ $got -eq 1 ] || fail "a full disk ended with $got, expected 1"
 fi
+
+#   A model where a topology belongs.
+mkdir model
+touch model.gguf
+for model in model model.gguf; do
+    expect 4 "$model is no topology.*--model" "$TRUNKLINE" generate $model --prompt ab
+done
