@@ -13,21 +13,24 @@
 #include "kernels/tile.h"
 
 enum {
+//  values of the sum, and columns, that are packed at a time, at most
 #if defined __AVX512F__
-    S_DEEP = 640, //  values of the sum that are packed at a time, at most
+    S_DEEP = 640,
+    S_ACROSS = 288,
 #elif defined __AVX2__
-    S_DEEP = 384,
+    S_DEEP = 640,
+    S_ACROSS = 192,
 #else
     S_DEEP = 320,
+    S_ACROSS = 288,
 #endif
     S_TALL = TL_WIDE_TALL,
     S_WIDE = TL_WIDE,
-    S_SLIVERS = 288 / S_WIDE,        //  that a piece packs at most
     S_PADDED = (S_TALL + 3) / 4 * 4, //  rows of a tile that is turned
     S_GRAIN = 96,                    //  columns: whole slivers and, in blocks of 32, whole blocks
     S_BLOCK = 256                    //  the most values a block of weights has
 };
-_Static_assert(S_GRAIN % S_WIDE == 0 && 288 % S_GRAIN == 0 && S_WIDE % 4 == 0,
+_Static_assert(S_GRAIN % S_WIDE == 0 && S_ACROSS % S_GRAIN == 0 && S_WIDE % 4 == 0,
                "slivers fill a piece");
 
 TL_DEFINE_TILE (s_tile, S_TALL, TL_WIDE_VECTORS)
@@ -103,7 +106,7 @@ s_pack_columns (real_t *to, const tl_side_t *side, size_t column, size_t count, 
                 size_t depth)
 {
     enum { S_AHEAD = 8 };
-    real_t room[S_SLIVERS * S_WIDE + 2 * S_BLOCK];
+    real_t room[S_ACROSS + 2 * S_BLOCK];
     for (size_t step = 0; step < depth; step++) {
         const real_t *from = s_values (side, k + step, column, count, room);
         if (s_plain (side) && step + S_AHEAD < depth)
@@ -169,16 +172,32 @@ s_store_row (real_t *restrict to, const real_t *restrict from, size_t count, rea
 }
 
 static inline void
+s_store_vector (real_t *restrict to, const real_t *restrict from, real_t alpha, real_t beta,
+                const real_t *restrict bias)
+{
+    tl_vector_t sum = alpha * *(const tl_vector_t *)from;
+    if (beta != 0)
+        sum += beta * *(const tl_vector_t *)to;
+    if (bias)
+        sum += *(const tl_vector_t *)bias;
+    *(tl_vector_t *)to = sum;
+}
+
+static inline void
 s_store (const s_product_t *self, size_t row, size_t rows, size_t column, size_t columns,
          const real_t *tile, real_t beta, bool last)
 {
     real_t *c = self->c + row * self->ldc + column;
     const real_t *bias = last && self->bias ? self->bias + column : NULL;
-    for (size_t i = 0; i < rows; i++)
-        if (columns < S_WIDE || beta != 0 || bias)
+    if (columns < S_WIDE) {
+        for (size_t i = 0; i < rows; i++)
             s_store_row (c + i * self->ldc, tile + i * S_WIDE, columns, self->alpha, beta, bias);
-        else
-            s_store_row (c + i * self->ldc, tile + i * S_WIDE, S_WIDE, self->alpha, 0, NULL);
+        return;
+    }
+    for (size_t i = 0; i < rows; i++)
+        for (size_t v = 0; v < S_WIDE; v += TL_LANES)
+            s_store_vector (c + i * self->ldc + v, tile + i * S_WIDE + v, self->alpha, beta,
+                            bias ? bias + v : NULL);
 }
 
 static inline void
@@ -257,7 +276,7 @@ static void
 s_piece (void *arg, size_t index)
 {
     const s_product_t *self = arg;
-    _Alignas(64) real_t packed[S_DEEP * S_SLIVERS * S_WIDE];
+    _Alignas(64) real_t packed[S_DEEP * S_ACROSS];
     tl_range_t range = tl_cut_range (&self->cut, index);
     size_t step = s_depth (self->k);
     for (size_t k = 0; k < self->k; k += step) {
@@ -295,10 +314,9 @@ TL_KERNEL (product) (size_t m, size_t n, size_t k, double alpha, const tl_side_t
     }
     //  Pieces of whole blocks, where weights come in blocks and lie side by side
     bool plain = s_plain (&self.right) || self.right.transposed;
-    self.cut = tl_cut (&(tl_grain_t){.tall = S_TALL,
-                                     .wide = plain ? S_WIDE : S_GRAIN,
-                                     .most = S_SLIVERS * S_WIDE,
-                                     .pack_right = 2},
-                       self.m, self.n);
+    self.cut = tl_cut (
+        &(tl_grain_t){
+            .tall = S_TALL, .wide = plain ? S_WIDE : S_GRAIN, .most = S_ACROSS, .pack_right = 2},
+        self.m, self.n);
     tl_pool_run (self.cut.pieces, s_piece, &self);
 }

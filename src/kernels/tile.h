@@ -30,6 +30,7 @@ enum {
     TL_NARROW_VECTORS = 2
 };
 #elif !defined __AVX512F__
+#define TL_SIXTEEN //  registers, which a tile fills
 enum {
     TL_VECTOR = 32,
     TL_WIDE_TALL = 6,
@@ -58,16 +59,49 @@ typedef real_t tl_vector_t
 enum { TL_RUN = 192 };
 
 //  Rows of the right side that are on their way from the second cache: where a core's other hyperthread is busy that
-//  is 5 % of the time.
+//  is 5 % of the time. AVX2 multiplies for longer on each row, and there the instructions cost more than they save.
 enum { TL_AHEAD = 8 };
-
-//  Nothing is read through pointer before the sum is made. gcc would read all rows' values first where there are 16 registers,
-//  and keep sums in memory.
-#if defined __AVX2__ && !defined __AVX512F__ && !defined TL_IN_DOUBLE
-#define TL_AFTER(pointer, sum) __asm__("" : "+r"(pointer) : "x"(sum))
+#ifdef TL_SIXTEEN
+#define TL_EXPECT(at) (void)0
 #else
-#define TL_AFTER(pointer, sum) (void)0
+#define TL_EXPECT(at) __builtin_prefetch (at)
 #endif
+
+//  sum += left * right. With 16 registers, and more of k in one turn of the loop, gcc would move sums about and keep some
+//  in memory: the instruction that adds in place leaves it no choice.
+#ifdef TL_SIXTEEN
+enum { TL_TURN = 4 };
+#define TL_ADD_PRODUCT(sum, left, right)                                                           \
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(left), "x"(right))
+#else
+enum { TL_TURN = 1 };
+#define TL_ADD_PRODUCT(sum, left, right) (sum) += (left) * (right)
+#endif
+
+//  The compiler forgets how these two came about, and doesn't make every row a pointer of its own again.
+#define TL_OPAQUE(pointer, count) __asm__("" : "+r"(pointer), "+r"(count))
+
+//  The k that is u further: sums [tall, vectors] += a's column times b's row. Rows are reached from two of them, so that
+//  few registers say where they are.
+#define TL_STEP_OF_TILE(tall, vectors, u)                                                          \
+    do {                                                                                           \
+        tl_vector_t right[vectors];                                                                \
+        _Pragma ("GCC unroll 4") for (size_t v = 0; v < (vectors); v++)                            \
+        {                                                                                          \
+            const real_t *from = b_at + (u)*b_stride + v * TL_LANES;                               \
+            right[v] = *(const tl_vector_t *)from;                                                 \
+            TL_EXPECT (from + TL_AHEAD * b_stride);                                                \
+        }                                                                                          \
+        _Pragma ("GCC unroll 16") for (size_t i = 0; i < (tall); i++)                              \
+        {                                                                                          \
+            const real_t *row = i < (tall) / 2 ? a_at : a_far;                                     \
+            tl_vector_t left = row[i % ((tall) / 2) * step + (u)] - (tl_vector_t){0};              \
+            _Pragma ("GCC unroll 4") for (size_t v = 0; v < (vectors); v++)                        \
+            {                                                                                      \
+                TL_ADD_PRODUCT (sums[i][v], left, right[v]);                                       \
+            }                                                                                      \
+        }                                                                                          \
+    } while (0)
 
 //  out [tall, vectors * TL_LANES] = rows of a (a_stride apart) times b [depth rows, b_stride apart]. The sums are never
 //  inlined: they need every register. They are TL_UNCHECKED: what they read and write is looked at before, as a whole.
@@ -76,27 +110,24 @@ enum { TL_AHEAD = 8 };
         real_t *restrict out, const real_t *a, size_t a_stride, const real_t *b, size_t b_stride,  \
         size_t depth)                                                                              \
     {                                                                                              \
+        const real_t *a_at = a, *a_far = a + (tall) / 2 * a_stride, *b_at = b;                     \
+        size_t step = a_stride;                                                                    \
+        TL_OPAQUE (a_far, step);                                                                   \
         for (size_t first = 0; first < depth; first += TL_RUN) {                                   \
             const size_t end = depth - first < TL_RUN ? depth : first + TL_RUN;                    \
             tl_vector_t sums[tall][vectors] = {{{0}}};                                             \
-            for (size_t k = first; k < end; k++) {                                                 \
-                tl_vector_t right[vectors];                                                        \
-                _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++)                      \
+            size_t k = first;                                                                      \
+            for (; k + TL_TURN <= end; k += TL_TURN) {                                             \
+                _Pragma ("GCC unroll 4") for (size_t u = 0; u < TL_TURN; u++)                      \
                 {                                                                                  \
-                    right[v] = *(const tl_vector_t *)(b + k * b_stride + v * TL_LANES);            \
-                    __builtin_prefetch (b + (k + TL_AHEAD) * b_stride + v * TL_LANES);             \
+                    TL_STEP_OF_TILE (tall, vectors, u);                                            \
                 }                                                                                  \
-                const real_t *at = a + k;                                                          \
-                _Pragma ("GCC unroll 16") for (size_t i = 0; i < tall; i++)                        \
-                {                                                                                  \
-                    if (i > 0)                                                                     \
-                        TL_AFTER (at, sums[i - 1][(vectors)-1]);                                   \
-                    tl_vector_t left = at[i * a_stride] - (tl_vector_t){0};                        \
-                    _Pragma ("GCC unroll 4") for (size_t v = 0; v < vectors; v++)                  \
-                    {                                                                              \
-                        sums[i][v] += left * right[v];                                             \
-                    }                                                                              \
-                }                                                                                  \
+                a_at += TL_TURN;                                                                   \
+                a_far += TL_TURN;                                                                  \
+                b_at += TL_TURN * b_stride;                                                        \
+            }                                                                                      \
+            for (; k < end; k++, a_at++, a_far++, b_at += b_stride) {                              \
+                TL_STEP_OF_TILE (tall, vectors, 0);                                                \
             }                                                                                      \
             _Pragma ("GCC unroll 16") for (size_t i = 0; i < tall; i++)                            \
             {                                                                                      \
