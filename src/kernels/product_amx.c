@@ -22,12 +22,13 @@
 #include <immintrin.h>
 
 enum {
-    S_TILE = 16,   //  rows, or columns, of a tile
-    S_STEP = 32,   //  values along k in a tile
-    S_SIDE = 32,   //  rows and columns of a block: two tiles of each side
-    S_PARTS = 3,   //  that a real has
-    S_DEEP = 576,  //  values along k packed at a time
-    S_SLIVERS = 10 //  of S_SIDE columns that a piece packs, at most: with a strip they fit the second cache
+    S_TILE = 16,    //  rows, or columns, of a tile
+    S_STEP = 32,    //  values along k in a tile
+    S_SIDE = 32,    //  rows and columns of a block: two tiles of each side
+    S_PARTS = 3,    //  that a real has
+    S_DEEP = 576,   //  values along k packed at a time
+    S_SLIVERS = 10, //  of S_SIDE columns, packed at a time: with a strip they fit the second cache
+    S_AHEAD = 2     //  pairs of rows that packing fetches ahead
 };
 enum {
     S_TILE_SIZE = S_TILE * S_STEP,
@@ -39,6 +40,12 @@ enum {
 
 //  ---------------------------------------------------------------------------------------------
 //  Blocks
+
+//  Stored rows that are packed next: where they begin, bytes between them, how many, and in how many pairs of lines each.
+typedef struct {
+    const char *at;
+    size_t stride, rows, pairs;
+} s_stored_t;
 
 //  c [32, 32] = a strip times a sliver. Whichever side has the rows of activations and which the weights, whose parts are
 //  counted, a result's terms are added in the same order.
@@ -59,6 +66,7 @@ enum {
     s_expect_lines (soon + 3 * S_PAIR_SIZE / 4)
 #define S_SUM(rows, next_rows, weights, next_weights)                                              \
     for (; steps > 0; steps--, left += S_STEP_SIZE, right += S_STEP_SIZE) {                        \
+        s_expect_stored (&soon);                                                                   \
         const uint16_t *next_left = steps > 1 ? left + S_STEP_SIZE : strip;                        \
         const uint16_t *next_right = right + S_STEP_SIZE;                                          \
         weights (0);                                                                               \
@@ -90,9 +98,23 @@ s_expect_lines (const uint16_t *from)
         _mm_prefetch (from + line * S_LINE, _MM_HINT_T0);
 }
 
+//  A pair of lines of each row is on its way into the second cache. Packing would wait for memory, where blocks don't use it.
 static inline void
-s_block (float *c, const uint16_t *left, const uint16_t *right, size_t steps, size_t parts,
-         bool turned)
+s_expect_stored (s_stored_t *self)
+{
+    if (self->pairs == 0)
+        return;
+    for (size_t i = 0; i < self->rows; i++) {
+        _mm_prefetch (self->at + i * self->stride, _MM_HINT_T1);
+        _mm_prefetch (self->at + i * self->stride + 64, _MM_HINT_T1);
+    }
+    self->at += 128;
+    self->pairs--;
+}
+
+static inline void
+s_block (float *c, const uint16_t *left, const uint16_t *right, size_t steps, s_stored_t soon,
+         size_t parts, bool turned)
 {
     const uint16_t *strip = left; //  whose start the next sliver needs
     _tile_zero (0);
@@ -110,9 +132,10 @@ s_block (float *c, const uint16_t *left, const uint16_t *right, size_t steps, si
 }
 
 #define S_DEFINE_BLOCK(name, parts, turned)                                                        \
-    static void name (float *c, const uint16_t *left, const uint16_t *right, size_t steps)         \
+    static void name (float *c, const uint16_t *left, const uint16_t *right, size_t steps,         \
+                      s_stored_t soon)                                                             \
     {                                                                                              \
-        s_block (c, left, right, steps, parts, turned);                                            \
+        s_block (c, left, right, steps, soon, parts, turned);                                      \
     }
 S_DEFINE_BLOCK (s_block_1, 1, false)
 S_DEFINE_BLOCK (s_block_2, 2, false)
@@ -120,7 +143,8 @@ S_DEFINE_BLOCK (s_block_3, 3, false)
 S_DEFINE_BLOCK (s_turned_1, 1, true)
 S_DEFINE_BLOCK (s_turned_2, 2, true)
 S_DEFINE_BLOCK (s_turned_3, 3, true)
-typedef void (s_block_fn) (float *c, const uint16_t *left, const uint16_t *right, size_t steps);
+typedef void (s_block_fn) (float *c, const uint16_t *left, const uint16_t *right, size_t steps,
+                           s_stored_t soon);
 
 //  The product as it is computed, which may be the transposed one.
 typedef struct {
@@ -261,6 +285,13 @@ s_pack_across (uint16_t *to, const float *low, const float *high, size_t width, 
     }
 }
 
+//  The two values along k that are a pair: of row i of all steps' tiles.
+static size_t
+s_step_of (size_t i, size_t half)
+{
+    return i / S_TILE * S_STEP + i % S_TILE + half * S_TILE;
+}
+
 //  Rows of the left side or columns of the right one, first to end, as strips. A strip's second tile that has no row is
 //  left as it is: what comes of it is not stored.
 static void
@@ -268,15 +299,18 @@ s_pack (uint16_t *to, const tl_side_t *side, bool right, size_t first, size_t en
         size_t depth, size_t parts)
 {
     //  Left and not transposed, or right and transposed: k runs along the stored rows
-    bool along = side->transposed == right;
+    bool along = side->transposed == right, plain = side->dtype == TL_F32;
     size_t steps = (depth + S_STEP - 1) / S_STEP;
     for (size_t i = 0; !along && i < steps * S_TILE; i++) {
         float room[2][S_WIDEST + 2 * S_VALUES];
         const float *rows[2];
         for (size_t half = 0; half < 2; half++) {
-            size_t step = i / S_TILE * S_STEP + i % S_TILE + half * S_TILE;
+            size_t step = s_step_of (i, half), later = s_step_of (i + S_AHEAD, half);
             rows[half] =
                 step < depth ? s_values (side, k + step, first, end - first, room[half]) : NULL;
+            for (size_t at = first; later < depth && plain && at < end; at += S_TILE)
+                _mm_prefetch ((const float *)side->data + (k + later) * side->stride + at,
+                              _MM_HINT_T0);
         }
         s_pack_across (to + i / S_TILE * S_STEP_SIZE + i % S_TILE * S_STEP, rows[0], rows[1],
                        end - first, parts);
@@ -358,17 +392,36 @@ s_expect (const s_product_t *self, size_t row, size_t column)
 //  ---------------------------------------------------------------------------------------------
 //  Pieces
 
+//  Of the left side's strip that begins at row, what is going to be read while block at of so many is computed.
+static s_stored_t
+s_share (const s_product_t *self, const tl_range_t *range, size_t row, size_t k, size_t depth,
+         size_t at, size_t blocks)
+{
+    const tl_side_t *side = &self->left;
+    if (row >= range->row_end || side->transposed || tl_dtype_block (side->dtype) > 1)
+        return (s_stored_t){0};
+    size_t rows = range->row_end - row < S_SIDE ? range->row_end - row : S_SIDE;
+    size_t first = rows * at / blocks;
+    return (s_stored_t){.at = (const char *)side->data +
+                              tl_dtype_bytes (side->dtype, (row + first) * side->stride + k),
+                        .stride = tl_dtype_bytes (side->dtype, side->stride),
+                        .rows = rows * (at + 1) / blocks - first,
+                        .pairs = tl_divide_up (tl_dtype_bytes (side->dtype, depth), 2 * 64)};
+}
+
 //  All blocks of a strip for one step of k.
 static void
 s_strip (const s_product_t *self, const tl_range_t *range, const uint16_t *left,
          const uint16_t *packed, size_t row, size_t k, size_t depth)
 {
     _Alignas(64) float c[S_SIDE * S_SIDE];
-    size_t steps = (depth + S_STEP - 1) / S_STEP;
-    for (size_t column = range->column; column < range->column_end; column += S_SIDE) {
-        const uint16_t *right = packed + (column - range->column) / S_SIDE * S_STRIP_SIZE;
+    size_t steps = tl_divide_up (depth, S_STEP);
+    size_t blocks = tl_divide_up (range->column_end - range->column, S_SIDE);
+    for (size_t at = 0; at < blocks; at++) {
+        size_t column = range->column + at * S_SIDE;
         s_expect (self, row, column);
-        self->block (c, left, right, steps);
+        self->block (c, left, packed + at * S_STRIP_SIZE, steps,
+                     s_share (self, range, row + S_SIDE, k, depth, at, blocks));
         s_store (self, c, row, column, k ? 1 : self->beta, k + depth == self->k);
     }
 }
