@@ -176,90 +176,90 @@ run_linears (run_t *self)
 
 //  --- share ------------------------------------------------------------------------------------
 
-//  Seconds of all linears of a step, forward and backward: the blocks' with their LoRA, and the head in its chunks.
-static double
-s_linear_seconds (tl_part_t *part, const tl_config_t *config, const tl_rows_t *rows, float *x,
-                  float *y)
+//  This program is linked so that tl_kernels () is the one below: a step's calls are timed where they are made.
+static struct {
+    const tl_kernels_t *real;
+    double linears, attention; //  seconds since they were zeroed
+} s_timed;
+
+#define S_TIMED(seconds, call)                                                                     \
+    do {                                                                                           \
+        double start = run_now ();                                                                 \
+        s_timed.real->call;                                                                        \
+        s_timed.seconds += run_now () - start;                                                     \
+    } while (0)
+
+static void
+s_linear_forward (float *y, const float *x, const void *w, tl_dtype_t dtype, const float *bias,
+                  size_t n, size_t in, size_t out, double alpha, double beta_y)
 {
-    tl_segment_t *segment = tl_part_segment (part, 0);
-    tl_workspace_t *workspace = segment->context.workspace;
-    float *low = run_floats (rows->rows * 64);
-    double start = run_now ();
-    for (size_t b = 0; b < config->blocks; b++)
-        for (size_t l = 0; l < TL_LINEARS; l++) {
-            const tl_linear_t *linear = &segment->blocks[b].linear[l];
-            if (!linear->out)
-                continue;
-            bool lowest = b == 0 && l <= TL_V; //  nothing needs the gradient below them
-            tl_linear_forward (linear, rows, y, x, 0, low, workspace);
-            tl_linear_backward (linear, rows, lowest ? NULL : x, y, x, 0, low, workspace);
-            memset (x, 0, rows->rows * linear->in * sizeof *x);
-        }
-    size_t step = tl_head_chunk (config, rows->rows);
-    for (size_t first = 0; first < rows->rows; first += step) {
-        size_t rest = rows->rows - first;
-        tl_rows_t chunk = {.rows = rest < step ? rest : step};
-        float *logits = tl_workspace_take (workspace, chunk.rows * config->vocab);
-        size_t mark = tl_workspace_mark (workspace);
-        tl_linear_forward (&segment->head, &chunk, logits, x, 0, NULL, workspace);
-        tl_linear_backward (&segment->head, &chunk, x, logits, x, 0, NULL, workspace);
-        tl_workspace_release (workspace, mark);
-        tl_workspace_release (workspace, 0);
-    }
-    double seconds = run_now () - start;
-    free (low);
-    return seconds;
+    S_TIMED (linears, linear_forward (y, x, w, dtype, bias, n, in, out, alpha, beta_y));
 }
 
-//  Seconds of all attention products of a step, forward and backward; softmax, which is in them, is timed apart and
-//  taken out.
-static double
-s_attention_seconds (const tl_config_t *config, size_t sequences, size_t length)
+static void
+s_linear_backward_input (float *dx, const float *dy, const void *w, tl_dtype_t dtype, size_t n,
+                         size_t in, size_t out, double alpha, double beta_x)
 {
-    const tl_kernels_t *k = tl_kernels ();
-    size_t q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim;
-    tl_attention_t shape = {.rows = length,
-                            .columns = length,
-                            .heads = config->heads,
-                            .kv_heads = config->kv_heads,
-                            .d = config->head_dim,
-                            .q_stride = q,
-                            .k_stride = kv,
-                            .v_stride = kv,
-                            .o_stride = q,
-                            .q_head = config->head_dim,
-                            .k_head = config->head_dim,
-                            .v_head = config->head_dim,
-                            .scale = 0.125};
-    float *rows[8], *lse = run_floats (config->heads * length);
-    float *scratch = run_floats (tl_attention_scratch (&shape, true));
-    for (size_t i = 0; i < 8; i++)
-        rows[i] = run_floats (length * q);
-    size_t calls = config->blocks * sequences;
-    double start = run_now ();
-    for (size_t i = 0; i < calls; i++) {
-        k->attention_forward (rows[0], lse, rows[1], rows[2], rows[3], &shape, scratch);
-        k->attention_backward (rows[4], rows[5], rows[6], rows[7], rows[1], rows[2], rows[3],
-                               rows[0], lse, &shape, scratch);
+    S_TIMED (linears, linear_backward_input (dx, dy, w, dtype, n, in, out, alpha, beta_x));
+}
+
+static void
+s_linear_backward_weight (float *dw, float *db, const float *dy, const float *x, size_t n,
+                          size_t in, size_t out, double alpha)
+{
+    S_TIMED (linears, linear_backward_weight (dw, db, dy, x, n, in, out, alpha));
+}
+
+static void
+s_attention_forward (float *o, float *lse, const float *q, const float *k, const float *v,
+                     const tl_attention_t *shape, float *scratch)
+{
+    S_TIMED (attention, attention_forward (o, lse, q, k, v, shape, scratch));
+}
+
+static void
+s_attention_backward (float *dq, float *dk, float *dv, const float *d_o, const float *q,
+                      const float *k, const float *v, const float *o, const float *lse,
+                      const tl_attention_t *shape, float *scratch)
+{
+    S_TIMED (attention, attention_backward (dq, dk, dv, d_o, q, k, v, o, lse, shape, scratch));
+}
+
+const tl_kernels_t *__real_tl_kernels (void);
+const tl_kernels_t *__wrap_tl_kernels (void);
+
+const tl_kernels_t *
+__wrap_tl_kernels (void)
+{
+    static tl_kernels_t timed;
+    if (!s_timed.real) {
+        s_timed.real = __real_tl_kernels ();
+        timed = *s_timed.real;
+        timed.linear_forward = s_linear_forward;
+        timed.linear_backward_input = s_linear_backward_input;
+        timed.linear_backward_weight = s_linear_backward_weight;
+        timed.attention_forward = s_attention_forward;
+        timed.attention_backward = s_attention_backward;
     }
-    double all = run_now () - start;
-    //  Half of the scores are seen; exponentials of them are made once forward and once backward.
-    size_t columns = length / 2 + 1;
-    int32_t *targets = tl_alloc (length * config->heads * sizeof *targets);
-    float *scores = run_floats (config->heads * length * columns);
-    float *nll = run_floats (config->heads * length);
-    start = run_now ();
-    for (size_t i = 0; i < 2 * calls; i++)
-        k->cross_entropy (scores, nll, targets, config->heads * length, columns, true);
-    double softmax = run_now () - start;
-    for (size_t i = 0; i < 8; i++)
-        free (rows[i]);
-    free (lse);
-    free (scratch);
+    return &timed;
+}
+
+//  Seconds of a step's softmax, which attention's calls contain: half of the scores are seen, and exponentials of them
+//  are made once forward and once backward.
+static double
+s_softmax_seconds (const tl_config_t *config, size_t sequences, size_t length)
+{
+    size_t columns = length / 2 + 1, count = config->heads * length;
+    int32_t *targets = tl_alloc (count * sizeof *targets);
+    float *scores = run_floats (count * columns), *nll = run_floats (count);
+    double start = run_now ();
+    for (size_t i = 0; i < 2 * config->blocks * sequences; i++)
+        tl_kernels ()->cross_entropy (scores, nll, targets, count, columns, true);
+    double seconds = run_now () - start;
     free (targets);
     free (scores);
     free (nll);
-    return all > softmax ? all - softmax : 0;
+    return seconds;
 }
 
 void
@@ -275,22 +275,15 @@ run_share (run_t *self)
         run_fail (err.text);
     micro_t micro;
     size_t sequences = run_count (self, 1), length = run_count (self, 2);
-    size_t n = sequences * length,
-           wide = config->inner > config->hidden ? config->inner : config->hidden;
     micro_make (&micro, config, sequences, length);
-    tl_rows_t rows = {.rows = n,
-                      .sequences = sequences,
-                      .length = micro.length,
-                      .context = micro.context,
-                      .number = micro.number,
-                      .train = true};
-    float *x = run_floats (n * wide), *y = run_floats (n * wide);
     tl_segment_t *segment = tl_part_segment (part, 0);
-    double step[MOST_REPEATS], linears[MOST_REPEATS], attention[MOST_REPEATS], other[MOST_REPEATS];
+    double step[MOST_REPEATS], linears[MOST_REPEATS], attention[MOST_REPEATS];
+    double softmax[MOST_REPEATS], other[MOST_REPEATS];
     for (size_t i = 0; i <= self->repeats; i++) {
         uint64_t labels;
         double nll, start = run_now ();
-        size_t at = i ? i - 1 : 0;
+        size_t at = i ? i - 1 : 0; //  the first one warms up
+        s_timed.linears = s_timed.attention = 0;
         tl_tape_t *tape = tl_segment_forward (segment, &micro.batch, i, NULL, true);
         tl_segment_loss (segment, tape, &nll, &labels);
         tl_segment_backward (segment, tape, NULL, NULL);
@@ -301,17 +294,17 @@ run_share (run_t *self)
             run_fail (err.text);
         free (squares);
         step[at] = run_now () - start;
-        linears[at] = s_linear_seconds (part, config, &rows, x, y);
-        attention[at] = s_attention_seconds (config, sequences, length);
-        other[at] = 1 - (linears[at] + attention[at]) / step[at];
+        linears[at] = s_timed.linears;
+        attention[at] = s_timed.attention;
+        softmax[at] = s_softmax_seconds (config, sequences, length);
+        other[at] = 1 - (linears[at] + attention[at] - softmax[at]) / step[at];
         tl_part_zero_gradient (part);
     }
     run_times (self, "seconds", step, self->repeats);
     run_times (self, "linear_seconds", linears, self->repeats);
     run_times (self, "attention_seconds", attention, self->repeats);
+    run_times (self, "softmax_seconds", softmax, self->repeats);
     run_times (self, "other", other, self->repeats);
-    free (x);
-    free (y);
     micro_clear (&micro);
     tl_part_destroy (&part);
     tl_model_destroy (&model);
