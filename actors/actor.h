@@ -8,6 +8,7 @@
 #define TL_ACTOR_H
 
 #include "error.h"
+#include "net/socket.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -21,10 +22,14 @@ tl_actor_t *tl_actor_new (const char *name, const char *const *state_names, tl_a
                           void *arg);
 void tl_actor_destroy (tl_actor_t **self_p);
 
-//  Calls fn whenever the ZeroMQ socket, or the descriptor, can be read.
-void tl_actor_watch_socket (tl_actor_t *self, void *socket, tl_actor_fn *fn, void *arg);
+//  Calls on_message whenever the socket can be read, on_event whenever it has a connection event.
+void tl_actor_watch_socket (tl_actor_t *self, tl_socket_t *socket, tl_actor_fn *on_message,
+                            tl_actor_fn *on_event, void *arg);
+//  Calls fn whenever the ZeroMQ socket, which nobody but fn uses, or the descriptor, can be read.
+void tl_actor_watch_zmq (tl_actor_t *self, void *zmq, tl_actor_fn *fn, void *arg);
 void tl_actor_watch_fd (tl_actor_t *self, int fd, tl_actor_fn *fn, void *arg);
-void tl_actor_forget_socket (tl_actor_t *self, void *socket);
+//  Before it is closed.
+void tl_actor_forget_socket (tl_actor_t *self, tl_socket_t *socket);
 void tl_actor_forget_fd (tl_actor_t *self, int fd);
 //  Calls fn after ms, times times (0: for ever). Returns an id for tl_actor_cancel, never 0.
 int tl_actor_timer (tl_actor_t *self, size_t ms, size_t times, tl_actor_fn *fn, void *arg);

@@ -499,20 +499,11 @@ s_open (tl_broker_t *self, tl_error_t *err)
 static void
 s_watch (tl_broker_t *self)
 {
-    struct {
-        tl_socket_t *socket;
-        tl_actor_fn *message, *event;
-    } sockets[] = {{self->control, s_on_control, s_on_control_event},
-                   {self->clients, s_on_clients, s_on_clients_event},
-                   {self->workers, s_on_workers, s_on_workers_event}};
-    for (size_t i = 0; i < 3; i++) {
-        tl_actor_watch_socket (self->actor, tl_socket_zmq (sockets[i].socket), sockets[i].message,
-                               self);
-        tl_actor_watch_socket (self->actor, tl_socket_monitor (sockets[i].socket), sockets[i].event,
-                               self);
-    }
+    tl_actor_watch_socket (self->actor, self->control, s_on_control, s_on_control_event, self);
+    tl_actor_watch_socket (self->actor, self->clients, s_on_clients, s_on_clients_event, self);
+    tl_actor_watch_socket (self->actor, self->workers, s_on_workers, s_on_workers_event, self);
     if (self->zap)
-        tl_actor_watch_socket (self->actor, tl_zap_socket (self->zap), s_on_zap, self);
+        tl_actor_watch_zmq (self->actor, tl_zap_socket (self->zap), s_on_zap, self);
     tl_actor_watch_fd (self->actor, tl_compute_fd (self->disk), s_on_disk, self);
     tl_actor_timer (self->actor, TICK_MS, 0, s_on_tick, self);
 }

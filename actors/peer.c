@@ -254,12 +254,9 @@ tl_peer_new (tl_actor_t *actor, const tl_topology_t *topology, const tl_peer_con
         tl_peer_destroy (&self);
         return NULL;
     }
-    tl_actor_watch_socket (actor, tl_socket_zmq (self->control), s_on_control, self);
-    tl_actor_watch_socket (actor, tl_socket_monitor (self->control), s_on_control_event, self);
-    if (self->data) {
-        tl_actor_watch_socket (actor, tl_socket_zmq (self->data), s_on_data, self);
-        tl_actor_watch_socket (actor, tl_socket_monitor (self->data), s_on_data_event, self);
-    }
+    tl_actor_watch_socket (actor, self->control, s_on_control, s_on_control_event, self);
+    if (self->data)
+        tl_actor_watch_socket (actor, self->data, s_on_data, s_on_data_event, self);
     self->timer = tl_actor_timer (actor, TL_PEER_RETRY_MS, 0, tl_peer_on_timer, self);
     return self;
 }
@@ -268,8 +265,7 @@ static void
 s_close (tl_peer_t *self, tl_socket_t **socket)
 {
     if (*socket) {
-        tl_actor_forget_socket (self->actor, tl_socket_zmq (*socket));
-        tl_actor_forget_socket (self->actor, tl_socket_monitor (*socket));
+        tl_actor_forget_socket (self->actor, *socket);
         tl_socket_destroy (socket);
     }
 }

@@ -296,6 +296,20 @@ tl_socket_destroy (tl_socket_t **self_p)
     *self_p = NULL;
 }
 
+void
+tl_socket_on_use (tl_socket_t *self, void (*fn) (void *arg), void *arg)
+{
+    self->on_use = fn;
+    self->on_use_arg = arg;
+}
+
+void
+tl_socket_used (tl_socket_t *self)
+{
+    if (self->on_use)
+        self->on_use (self->on_use_arg);
+}
+
 void *
 tl_socket_zmq (tl_socket_t *self)
 {
@@ -429,11 +443,10 @@ s_send_first (void *zmq, zmq_msg_t *frame, bool more)
     return rc;
 }
 
-int
-tl_socket_send (tl_socket_t *self, const zmq_msg_t *routing, const void *envelope, size_t size,
-                zmq_msg_t *payload)
+static int
+s_send (tl_socket_t *self, const zmq_msg_t *routing, const void *envelope, size_t size,
+        zmq_msg_t *payload)
 {
-    tl_assert (self->router == (routing != NULL));
     zmq_msg_t frame;
     if (routing) {
         zmq_msg_init (&frame);
@@ -446,4 +459,15 @@ tl_socket_send (tl_socket_t *self, const zmq_msg_t *routing, const void *envelop
     if (s_send_first (self->zmq, &frame, payload != NULL))
         return -1;
     return payload ? s_send_frame (self->zmq, payload, false) : 0;
+}
+
+int
+tl_socket_send (tl_socket_t *self, const zmq_msg_t *routing, const void *envelope, size_t size,
+                zmq_msg_t *payload)
+{
+    tl_assert (self->router == (routing != NULL));
+    int rc = s_send (self, routing, envelope, size, payload), reason = errno;
+    tl_socket_used (self);
+    errno = reason;
+    return rc;
 }

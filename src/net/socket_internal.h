@@ -37,7 +37,12 @@ struct tl_socket {
     int watched;    //  DEALER: a second descriptor of it during the handshake, -1 if none
     bool up;        //  DEALER: handshake done
     bool lost;      //  DEALER: the connection ended and libzmq hasn't begun another one
+    void (*on_use) (void *arg); //  NULL: nobody wants to know
+    void *on_use_arg;
 };
+
+//  After anything but receiving that may take in what ZMQ_FD has told of.
+void tl_socket_used (tl_socket_t *self);
 
 //  Takes in the LISTENING event, which waits since zmq_bind, so that peers' addresses are kept from now on.
 void tl_socket_watch (tl_socket_t *self);

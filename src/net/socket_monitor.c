@@ -161,7 +161,9 @@ tl_socket_redial (tl_socket_t *self)
     self->lost = false;
     //  connect alone does nothing while libzmq remembers the endpoint, even if its session has ended
     zmq_disconnect (self->zmq, self->endpoint);
-    return zmq_connect (self->zmq, self->endpoint) ? -1 : 1;
+    int rc = zmq_connect (self->zmq, self->endpoint);
+    tl_socket_used (self);
+    return rc ? -1 : 1;
 }
 
 //  --- connection events
