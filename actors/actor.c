@@ -231,8 +231,7 @@ int
 tl_actor_timer (tl_actor_t *self, size_t ms, size_t times, tl_actor_fn *fn, void *arg)
 {
     tl_timer_t *timer = tl_alloc (sizeof *timer);
-    *timer =
-        (tl_timer_t){.id = ++self->timer_ids, .ms = ms, .left = times, .fn = fn, .arg = arg};
+    *timer = (tl_timer_t){.id = ++self->timer_ids, .ms = ms, .left = times, .fn = fn, .arg = arg};
     s_set (self, timer);
     return timer->id;
 }

@@ -14,7 +14,7 @@ cmake               describes the build
 ninja-build         runs the build
 pkg-config          finds the libraries below
 libzmq3-dev         ZeroMQ: sockets and CURVE encryption
-libczmq-dev         CZMQ: actors, poller and certificates over ZeroMQ
+libczmq-dev         CZMQ: hash tables of sessions
 libsodium-dev       fingerprints and key generation
 libmsgpack-dev      envelopes of messages
 libsentencepiece-dev  tokenizer

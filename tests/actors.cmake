@@ -54,4 +54,5 @@ set_tests_properties (chaos_seeds PROPERTIES TIMEOUT 400 LABELS "chaos;processes
                       ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline_faults>;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
 #  What the broker holds is measured there: memory that AddressSanitizer keeps back is not meant.
 set_property (TEST chaos_hostile-deaf APPEND PROPERTY ENVIRONMENT "ASAN_OPTIONS=quarantine_size_mb=1")
+tl_test (test_actor SOURCES unit/test_actor.c LIBRARIES tl_actors)
 tl_test (test_timed SOURCES unit/test_timed.c slow_link.c LIBRARIES tl_actors pthread)

@@ -1,5 +1,5 @@
 /*  socket_fixture: several sockets of src/net and a ZAP handler on one loop, as an actor has them. Events
-    and packets are kept per socket until a test asks for them. Included by tests of src/net only.  */
+    and packets are kept per socket until a test asks for them. Included by tests of src/net, and of what waits for its sockets.  */
 
 #ifndef TL_TESTS_SOCKET_FIXTURE_H
 #define TL_TESTS_SOCKET_FIXTURE_H
