@@ -314,7 +314,7 @@ s_on_merged (tl_merge_job_t *job)
     bool good = job->err.code == TL_OK;
     if (*job->text)
         tl_warn ("%s of step %llu: %s", tl_merge_kind_names[job->kind],
-                 (unsigned long long)job->step, job->text);
+                 (unsigned long long)job->step + (job->kind == TL_MERGE_KIND_SUM), job->text);
     tl_debug ("%s of step %llu: %zu parts in %llu us", tl_merge_kind_names[job->kind],
               (unsigned long long)job->step, job->used, (unsigned long long)job->us);
     tl_message_t message;

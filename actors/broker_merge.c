@@ -232,9 +232,10 @@ s_on_outcome (tl_broker_t *self, int kind, const tl_message_t *message)
         tl_event ("merged", "{sssIsbsssf}", "kind", s_kinds[kind], "step",
                   (json_int_t)message->step, "good", outcome->good, "text", outcome->text, "ms",
                   (double)outcome->compute_us / 1000);
+    //  A sum is made inside its step, the others after theirs.
     if (*outcome->text)
-        tl_warn ("%s of step %llu: %s", s_kinds[kind], (unsigned long long)message->step,
-                 outcome->text);
+        tl_warn ("%s of step %llu: %s", s_kinds[kind],
+                 (unsigned long long)message->step + (kind == SUM), outcome->text);
     if (!outcome->good && kind == SUM)
         s_no_sum (self, message);
     else if (!outcome->good)

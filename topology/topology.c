@@ -248,10 +248,11 @@ s_check_train (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err
                            "%g is above train.lr %g, from which the rate falls; use at most that",
                            self->train.lr_min, self->train.lr);
     if (self->liveness.expire_ms <= self->liveness.ping_ms)
-        return s_complain (self, root, "liveness.expire_ms", err,
-                           "%lld ms is not after the PING at %lld ms (liveness.ping_ms); set it to at "
-                           "least twice that",
-                           (long long)self->liveness.expire_ms, (long long)self->liveness.ping_ms);
+        return s_complain (
+            self, root, "liveness.expire_ms", err,
+            "%lld ms is not after the PING at %lld ms (liveness.ping_ms); set it to at "
+            "least twice that",
+            (long long)self->liveness.expire_ms, (long long)self->liveness.ping_ms);
     return 0;
 }
 
@@ -259,6 +260,11 @@ s_check_train (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err
 static int
 s_check_window (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t *err)
 {
+    enum { USUAL_MS = 1000 }; //  also in a file that has every setting
+    if (!self->schedule.window && self->schedule.window_ms != USUAL_MS)
+        return s_complain (self, root, "schedule.window_ms", err,
+                           "a step waits for all its clients unless schedule.join is window; "
+                           "remove it, or set that");
     if (!self->schedule.window)
         return 0;
     if (self->schedule.mode == TL_MODE_SERIAL)

@@ -341,6 +341,10 @@ test_window (void **state)
     s_refused (GOOD "schedule: {join: some}\n", NULL,
                ":6:18: schedule.join: expected all or window, found 'some'; write for example "
                "'join: all'");
+    s_refused (
+        GOOD "schedule: {window_ms: 250}\n", NULL,
+        ":6:23: schedule.window_ms: a step waits for all its clients unless schedule.join is "
+        "window; remove it, or set that");
     s_refused (GOOD "schedule: {join: window}\nfederate: {clients: sync}\n", NULL,
                ":6:18: schedule.join: federate.clients sync sums the gradients of all clients in "
                "every step, which window would begin without some of them; use all");
