@@ -104,13 +104,11 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     tl_gguf_writer_t *writer = tl_gguf_writer_new ();
     tl_quantise_report_t report;
     tl_error_t reason;
-    bool tokenizer = true;
-    if (!tl_model_gguf (model) &&
-        tl_tokenizer_write_gguf (path, tl_model_config (model), writer, &reason) != 0) {
-        tokenizer = false;
-        tl_warn ("%s gets no tokenizer: %s", out, reason.text);
-    }
+    bool tokenizer = tl_model_gguf (model) ||
+                     tl_tokenizer_write_gguf (path, tl_model_config (model), writer, &reason) == 0;
     int rc = tl_model_quantise (model, writer, out, s_types[at].type, &report, err);
+    if (rc == 0 && !tokenizer)
+        tl_warn ("%s has no tokenizer: %s", out, reason.text);
     if (rc == 0 && report.requantised)
         tl_warn ("%zu tensors were quantised before and are now rounded twice; quantize from the "
                  "original for the best file",
@@ -140,7 +138,8 @@ const tl_verb_t tl_verb_quantize = {
     .help = "write a model as a GGUF file, quantised or not",
     .more = "MODEL is a model directory or a GGUF file. Norms and biases stay in fp32; embedding "
             "and head are q8_0\n"
-            "where the matrices have 4 bits. llama.cpp's programs read the file, too.",
+            "where the matrices have 4 bits. llama.cpp's programs read the file, too. A file that "
+            "is there is replaced.",
     .options = s_table,
     .defaults = &s_defaults,
     .options_size = sizeof (s_options_t),
