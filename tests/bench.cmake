@@ -16,7 +16,7 @@ target_link_libraries (bench_engine PRIVATE tl_base PkgConfig::JANSSON)
 target_include_directories (bench_engine PRIVATE ${CMAKE_SOURCE_DIR}/tests)
 set_target_properties (bench_engine PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 
-add_executable (bench_schedule bench/bench_schedule.c bench/bench_schedule_modes.c bench/bench_schedule_load.c
+add_executable (bench_schedule bench/bench_schedule.c bench/bench_schedule_auto.c bench/bench_schedule_modes.c bench/bench_schedule_load.c
                 bench/bench_schedule_links.c bench/bench_schedule_engine.c bench/bench_schedule_simulate.c bench/bench_material.c bench/bench_play.c bench/bench_crew.c bench/bench_run.c slow_link.c)
 target_link_libraries (bench_schedule PRIVATE tl_base PkgConfig::JANSSON pthread m)
 add_executable (bench_ping bench/bench_ping.c bench/bench_run.c)

@@ -28,12 +28,37 @@ bench_skip (bench_t *self, const char *key, const char *why)
     fprintf (stderr, "%s: skipped: %s\n", key, why);
 }
 
+char *
+bench_words (const bench_t *self)
+{
+    enum { EXAMPLES = 256, WORDS = 64 };
+    static const char *const words[] = {"animal", "plant", "water", "tree",  "with", "long",
+                                        "leaf",   "genus", "small", "green", "of",   "that"};
+    char *path = tl_format ("%s/words.jsonl", self->stage.dir);
+    FILE *file = fopen (path, "we");
+    unsigned state = 1;
+    for (int i = 0; file && i < EXAMPLES; i++) {
+        fprintf (file, "{\"text\": \"");
+        for (int k = 0; k < WORDS; k++) {
+            state = state * 1664525u + 1013904223u;
+            fprintf (file, "%s ", words[(state >> 16) % 12]);
+        }
+        fprintf (file, "\"}\n");
+    }
+    if (!file || fclose (file)) {
+        fprintf (stderr, "%s can't be written\n", path);
+        exit (1);
+    }
+    return path;
+}
+
 static const struct {
     const char *name;
     void (*run) (bench_t *self);
 } s_groups[] = {{"modes", bench_schedule_modes},       {"links", bench_schedule_links},
                 {"load", bench_schedule_load},         {"engine", bench_schedule_engine},
-                {"simulate", bench_schedule_simulate}, {"auto", bench_schedule_auto}};
+                {"simulate", bench_schedule_simulate}, {"auto", bench_schedule_auto},
+                {"tiny", bench_schedule_tiny}};
 
 enum { GROUPS = sizeof s_groups / sizeof *s_groups };
 
@@ -41,7 +66,7 @@ static int
 s_usage (void)
 {
     fprintf (stderr, "usage: bench_schedule TRUNKLINE BENCH_PING BENCH_STAGES DIR\n"
-                     "       [--only modes|links|load|engine|simulate|auto] "
+                     "       [--only modes|links|load|engine|simulate|auto|tiny] "
                      "[--quick yes] [--clients N] [--format json]\n");
     return TL_BAD_INPUT;
 }

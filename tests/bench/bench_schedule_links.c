@@ -16,30 +16,6 @@ enum { CLIENTS = 8, MICROS = 8, ROWS = 32, LENGTH = 32, HIDDEN = 256, BYTES = 2 
 //  ROWS: of a client in a micro, one sequence.
 static const double s_rtt_ms = 20, s_mbit_s = 100;
 
-//  Examples longer than a sequence, which are cut to it.
-static char *
-s_data (const bench_t *self)
-{
-    static const char *const words[] = {"animal", "plant", "water", "tree",  "with", "long",
-                                        "leaf",   "genus", "small", "green", "of",   "that"};
-    char *path = tl_format ("%s/links.jsonl", self->stage.dir);
-    FILE *file = fopen (path, "we");
-    unsigned state = 1;
-    for (int i = 0; file && i < 256; i++) {
-        fprintf (file, "{\"text\": \"");
-        for (int k = 0; k < 2 * LENGTH; k++) {
-            state = state * 1664525u + 1013904223u;
-            fprintf (file, "%s ", words[(state >> 16) % 12]);
-        }
-        fprintf (file, "\"}\n");
-    }
-    if (!file || fclose (file)) {
-        fprintf (stderr, "%s can't be written\n", path);
-        exit (1);
-    }
-    return path;
-}
-
 //  Seconds a round of all clients; 0 if the run failed.
 static double
 s_round (bench_t *self, const char *mode, bool far, const char *data)
@@ -75,7 +51,7 @@ bench_schedule_links (bench_t *self)
         bench_skip (self, "linked_batch_over_serial", "models/tiny-glm has no weights");
         return;
     }
-    char *data = s_data (self);
+    char *data = bench_words (self);
     double compute = s_round (self, "batch", false, data);
     double batch = s_round (self, "batch", true, data);
     double serial = s_round (self, "serial", true, data);
