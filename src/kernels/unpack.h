@@ -132,9 +132,10 @@ tl_fours (s_sink_t *sink, size_t place, __m128i bytes, unsigned shift, int less,
 //  Scales of so many blocks are made floats at a time: one by one they took longer than the values.
 enum { TL_SCALES = 64 };
 
-//  out [TL_SCALES] from the fp16 at first and every stride bytes on, count of them. Blocks are longer than 4 bytes.
+//  d [TL_SCALES] from the fp16 at first and every stride bytes on, count of them; m, unless NULL, from the fp16 behind each. Blocks are
+//  longer than 4 bytes.
 static TL_INLINE void
-tl_scales (float *out, const uint8_t *first, size_t stride, size_t count)
+tl_scales (float *d, float *m, const uint8_t *first, size_t stride, size_t count)
 {
 #ifdef __AVX512F__
     const __m512i lane = _mm512_set_epi32 (15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -143,13 +144,21 @@ tl_scales (float *out, const uint8_t *first, size_t stride, size_t count)
         __mmask16 mask = (__mmask16)(count - b < 16 ? (1u << (count - b)) - 1 : 0xffff);
         __m512i words =
             _mm512_mask_i32gather_epi32 (_mm512_setzero_si512 (), mask, at, first + b * stride, 1);
-        _mm512_storeu_ps (out + b, _mm512_cvtph_ps (_mm512_cvtepi32_epi16 (words)));
+        _mm512_storeu_ps (d + b, _mm512_cvtph_ps (_mm512_cvtepi32_epi16 (words)));
+        words = _mm512_srli_epi32 (words, 16);
+        if (m)
+            _mm512_storeu_ps (m + b, _mm512_cvtph_ps (_mm512_cvtepi32_epi16 (words)));
     }
 #else
-    uint16_t halves[TL_SCALES];
-    for (size_t b = 0; b < count; b++)
-        memcpy (&halves[b], first + b * stride, sizeof halves[b]);
-    TL_KERNEL (widen) (out, halves, TL_F16, count);
+    uint16_t halves[2][TL_SCALES];
+    for (size_t b = 0; b < count; b++) {
+        memcpy (&halves[0][b], first + b * stride, sizeof halves[0][b]);
+        if (m)
+            memcpy (&halves[1][b], first + b * stride + 2, sizeof halves[1][b]);
+    }
+    TL_KERNEL (widen) (d, halves[0], TL_F16, count);
+    if (m)
+        TL_KERNEL (widen) (m, halves[1], TL_F16, count);
 #endif
 }
 
@@ -159,7 +168,7 @@ tl_unpack_q8_0 (s_sink_t *sink, const tl_q8_0_t *restrict in, size_t blocks)
     float d[TL_SCALES];
     for (size_t count; blocks; in += count, blocks -= count) {
         count = blocks < TL_SCALES ? blocks : TL_SCALES;
-        tl_scales (d, in->d, sizeof *in, count);
+        tl_scales (d, NULL, in->d, sizeof *in, count);
         for (size_t b = 0; b < count; b++) {
             tl_times (sink, 0, tl_bytes (in[b].q), d[b]);
             tl_times (sink, 1, tl_bytes (in[b].q + 16), d[b]);
@@ -173,7 +182,7 @@ tl_unpack_q4_0 (s_sink_t *sink, const tl_q4_0_t *restrict in, size_t blocks)
     float d[TL_SCALES];
     for (size_t count; blocks; in += count, blocks -= count) {
         count = blocks < TL_SCALES ? blocks : TL_SCALES;
-        tl_scales (d, in->d, sizeof *in, count);
+        tl_scales (d, NULL, in->d, sizeof *in, count);
         for (size_t b = 0; b < count; b++) {
             const __m128i q = tl_bytes (in[b].q);
             tl_fours (sink, 0, q, 0, 8, d[b], false, 0);
@@ -188,8 +197,7 @@ tl_unpack_q4_1 (s_sink_t *sink, const tl_q4_1_t *restrict in, size_t blocks)
     float d[TL_SCALES], m[TL_SCALES];
     for (size_t count; blocks; in += count, blocks -= count) {
         count = blocks < TL_SCALES ? blocks : TL_SCALES;
-        tl_scales (d, in->d, sizeof *in, count);
-        tl_scales (m, in->m, sizeof *in, count);
+        tl_scales (d, m, in->d, sizeof *in, count);
         for (size_t b = 0; b < count; b++) {
             const __m128i q = tl_bytes (in[b].q);
             tl_fours (sink, 0, q, 0, 0, d[b], true, m[b]);
