@@ -49,7 +49,7 @@ struct tl_actor {
     tl_timer_t *timers;
     int timer_ids;
     //  libzmq's descriptor fires once for a change, and any call on its socket may take that in: a socket that fired, was read
-    //  or sent on is asked what it has before the next sleep. [queue_count], NULL where its watch is gone
+    //  or sent on is asked what it has before the next sleep. [queue_count], NULL where its watch is gone or was just asked
     tl_watch_t **queue;
     size_t queue_count, queue_room;
     struct epoll_event events[EVENTS]; //  of this turn; data.ptr is NULL where its watch is gone
@@ -99,6 +99,7 @@ tl_actor_new (const char *name, const char *const *state_names, tl_actor_fn *on_
         sigaddset (&set, SIGHUP);
     sigprocmask (SIG_BLOCK, &set, NULL);
     signal (SIGPIPE, SIG_IGN);
+    signal (SIGCHLD, SIG_DFL); //  who starts us may ignore it, and then no child's end could be waited for
     self->epoll = epoll_create1 (EPOLL_CLOEXEC);
     tl_assert (self->epoll >= 0);
     self->signals = signalfd (-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -124,7 +125,7 @@ s_watch (tl_actor_t *self, void *zmq, int fd, tl_actor_fn *fn, void *arg)
 
 //  The socket is asked before the next sleep whether it can be read.
 static void
-s_ask (void *arg)
+s_queue (void *arg)
 {
     tl_watch_t *watch = arg;
     tl_actor_t *self = watch->actor;
@@ -147,7 +148,7 @@ s_watch_zmq (tl_actor_t *self, void *zmq, tl_actor_fn *fn, void *arg)
     int rc = zmq_getsockopt (zmq, ZMQ_FD, &fd, &size);
     tl_assert (rc == 0);
     tl_watch_t *watch = s_watch (self, zmq, fd, fn, arg);
-    s_ask (watch); //  what it has already won't fire any more
+    s_queue (watch); //  what it has already won't fire any more
     return watch;
 }
 
@@ -162,7 +163,7 @@ tl_actor_watch_socket (tl_actor_t *self, tl_socket_t *socket, tl_actor_fn *on_me
                        tl_actor_fn *on_event, void *arg)
 {
     tl_watch_t *watch = s_watch_zmq (self, tl_socket_zmq (socket), on_message, arg);
-    tl_socket_on_use (socket, s_ask, watch);
+    tl_socket_on_use (socket, s_queue, watch);
     s_watch_zmq (self, tl_socket_monitor (socket), on_event, arg);
 }
 
@@ -310,9 +311,11 @@ tl_actor_state_name (const tl_actor_t *self)
 static bool
 s_readable (const tl_watch_t *watch)
 {
-    int events = 0;
+    int events = 0, rc;
     size_t size = sizeof events;
-    zmq_getsockopt (watch->zmq, ZMQ_EVENTS, &events, &size);
+    do
+        rc = zmq_getsockopt (watch->zmq, ZMQ_EVENTS, &events, &size);
+    while (rc == -1 && errno == EINTR); //  it may have taken in before what fired
     return events & ZMQ_POLLIN;
 }
 
@@ -321,6 +324,8 @@ static void
 s_call_queued (tl_actor_t *self)
 {
     size_t count = self->queue_count;
+    if (!count)
+        return;
     for (size_t i = 0; i < count && !self->ended; i++) {
         tl_watch_t *watch = self->queue[i];
         if (!watch)
@@ -328,7 +333,7 @@ s_call_queued (tl_actor_t *self)
         self->queue[i] = NULL;
         watch->queued = false;
         if (s_readable (watch)) {
-            s_ask (watch);
+            s_queue (watch);
             watch->fn (watch->arg);
         }
     }
@@ -352,7 +357,7 @@ s_wait (tl_actor_t *self)
     for (int i = 0; i < self->event_count && !self->ended; i++) {
         tl_watch_t *watch = self->events[i].data.ptr;
         if (watch && watch->zmq)
-            s_ask (watch);
+            s_queue (watch);
         else if (watch)
             watch->fn (watch->arg);
     }

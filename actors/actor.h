@@ -28,7 +28,7 @@ void tl_actor_watch_socket (tl_actor_t *self, tl_socket_t *socket, tl_actor_fn *
 //  Calls fn whenever the ZeroMQ socket, which nobody but fn uses, or the descriptor, can be read.
 void tl_actor_watch_zmq (tl_actor_t *self, void *zmq, tl_actor_fn *fn, void *arg);
 void tl_actor_watch_fd (tl_actor_t *self, int fd, tl_actor_fn *fn, void *arg);
-//  Before it is closed.
+//  What is watched is forgotten before it is closed, unless the actor never runs again.
 void tl_actor_forget_socket (tl_actor_t *self, tl_socket_t *socket);
 void tl_actor_forget_fd (tl_actor_t *self, int fd);
 //  Calls fn after ms, times times (0: for ever). Returns an id for tl_actor_cancel, never 0.

@@ -34,6 +34,10 @@ tl_peer_over (tl_peer_t *self, int code, const char *text)
     if (self->phase == TL_PEER_OVER)
         return;
     tl_peer_phase (self, TL_PEER_OVER, "end");
+    //  What still comes is left unread, and would keep the loop busy.
+    tl_actor_forget_socket (self->actor, self->control);
+    if (self->data)
+        tl_actor_forget_socket (self->actor, self->data);
     self->config.on_end (self->config.arg, code, text);
 }
 

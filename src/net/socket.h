@@ -47,7 +47,8 @@ void tl_socket_destroy (tl_socket_t **self_p);
 void *tl_socket_zmq (tl_socket_t *self);     //  the ZeroMQ socket, to poll
 void *tl_socket_monitor (tl_socket_t *self); //  PAIR of connection events, to poll
 //  Calls fn (NULL: nothing) after each call that sent or dialled: libzmq may have taken in there what its descriptor (ZMQ_FD)
-//  told of, so that whoever waits for that has to ask for ZMQ_EVENTS. Not after tl_socket_receive.
+//  told of, so that whoever waits for that has to ask for ZMQ_EVENTS. Not after tl_socket_receive and tl_socket_event: call
+//  these until they give 0, or in answer to the descriptor.
 void tl_socket_on_use (tl_socket_t *self, void (*fn) (void *arg), void *arg);
 const char *tl_socket_endpoint (const tl_socket_t *self);
 //  Next connection event; 0 if none waits, 1 if one was stored.

@@ -41,7 +41,7 @@ struct tl_socket {
     void *on_use_arg;
 };
 
-//  After anything but receiving that may take in what ZMQ_FD has told of.
+//  After anything that may take in what ZMQ_FD has told of, but for messages and events, which are read until there are no more.
 void tl_socket_used (tl_socket_t *self);
 
 //  Takes in the LISTENING event, which waits since zmq_bind, so that peers' addresses are kept from now on.

@@ -96,9 +96,9 @@ test_timers_come_in_order_and_as_often_as_asked (void **state)
 {
     s_test_t test = {0};
     s_begin (&test);
-    tl_actor_timer (test.actor, 20, 1, s_on_second, &test);
+    tl_actor_timer (test.actor, 200, 1, s_on_second, &test);
     tl_actor_timer (test.actor, 1, 2, s_on_first, &test);
-    test.timer = tl_actor_timer (test.actor, 21, 0, s_on_cancelled, &test);
+    test.timer = tl_actor_timer (test.actor, 201, 0, s_on_cancelled, &test);
     s_run (&test);
     tl_actor_destroy (&test.actor);
     static const int expected[] = {1, 1, 2, 3};
