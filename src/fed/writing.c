@@ -64,6 +64,7 @@ s_open (tl_writing_t *self, const tl_config_t *config, tl_error_t *err)
         self->first = prompt.count;
         room = longest - prompt.count;
         self->most = prompt.count + (options->max_new < room ? options->max_new : room);
+        self->reason = options->max_new <= room ? "length" : "end of context";
         self->text = prompt;
         self->text.ids = tl_alloc (self->most * sizeof *self->text.ids);
         memcpy (self->text.ids, prompt.ids, prompt.count * sizeof *self->text.ids);
@@ -80,7 +81,6 @@ tl_writing_new (const tl_tokenizer_t *tokenizer, const tl_config_t *config,
     self->tokenizer = tokenizer;
     self->config = *config;
     self->options = *options;
-    self->reason = "length";
     if (s_open (self, config, err)) {
         tl_writing_destroy (&self);
         return NULL;

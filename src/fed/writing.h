@@ -35,8 +35,9 @@ typedef struct {
     size_t size;
     int32_t *ids; //  [count] chosen, without prompt and end; those of a stop string are among them
     size_t count;
-    size_t prompt;      //  ids of the prompt
-    const char *reason; //  "end of text", "stop string", "length" or "interrupted"; static
+    size_t prompt; //  ids of the prompt
+    //  "end of text", "stop string", "length" (max_new), "end of context" (the model has no more positions) or "interrupted"; static
+    const char *reason;
 } tl_written_t;
 
 typedef struct tl_writing tl_writing_t;

@@ -108,6 +108,9 @@ test_stop_strings_span_tokens_and_are_never_shown (void **state)
     s_expect (&with, tricky, 2, "zaaab", "za", "stop string", "z|a|");
     s_expect (&with, tricky, 2, "zxaabq", "zx", "stop string", NULL);
     s_expect (&with, NULL, 0, "END", "END", "end of text", "E|N|D|");
+    //  Twenty letters are wanted; beside the prompt (its beginning, a space and six letters) there is room for twelve.
+    with.config.max_positions = 20;
+    s_expect (&with, NULL, 0, "abcdefghijklmnopqrst", "abcdefghijkl", "end of context", NULL);
     text_fixture_end (&with);
 }
 
