@@ -197,10 +197,11 @@ typedef struct {
 static json_t *
 s_spread (double *values, size_t count)
 {
-    return json_pack ("{s:f, s:f, s:f, s:f, s:f}", "median", bench_quantile (values, count, 0.5),
-                      "least", values[0], "quarter", bench_quantile (values, count, 0.25),
-                      "three_quarters", bench_quantile (values, count, 0.75), "most",
-                      values[count - 1]);
+    return json_pack (
+        "{s:f, s:f, s:f, s:f, s:f}", "median", bench_quantile (values, count, 0.5), "least",
+        bench_quantile (values, count, 0), "quarter", bench_quantile (values, count, 0.25),
+        "three_quarters", bench_quantile (values, count, 0.75), "most",
+        bench_quantile (values, count, 1));
 }
 
 //  One pair, in turns which goes first. False when it was disturbed.

@@ -66,7 +66,7 @@ run_block (run_t *self)
                          .vocab = 64,
                          .hidden = h,
                          .inner = f,
-                         .blocks = 3,
+                         .blocks = 1,
                          .heads = 32,
                          .kv_heads = 32,
                          .head_dim = 128,
@@ -75,7 +75,7 @@ run_block (run_t *self)
                          .seed = 1};
     tl_error_t err;
     tl_model_t *model = tiny_model_open (&spec);
-    tl_range_t range = {false, 1, 2, false};
+    tl_range_t range = {false, 0, 1, false};
     tl_tune_t tune = run_lora ();
     tl_part_t *part = tl_part_new (model, &range, 1, &tune, &err);
     if (!part)
