@@ -77,6 +77,7 @@ s_on_sequenced (tl_peer_t *self, const tl_message_t *message, tl_packet_t *packe
     if (self->phase != TL_PEER_LIVE || (message->type != TL_CREDIT && message->run != self->run))
         return;
     size_t size = packet->has_payload ? zmq_msg_size (&packet->payload) : 0;
+    bool stalled = tl_link_stalled (self->link);
     switch (tl_link_receive (self->link, message, size)) {
     case TL_LINK_NEW:
         if (message->type != TL_CREDIT) {
@@ -101,6 +102,8 @@ s_on_sequenced (tl_peer_t *self, const tl_message_t *message, tl_packet_t *packe
         tl_peer_lost (self, "the broker sent more than we granted");
         break;
     }
+    if (stalled && self->link && !tl_link_stalled (self->link) && self->config.on_flowing)
+        self->config.on_flowing (self->config.arg);
 }
 
 static void

@@ -292,6 +292,12 @@ s_on_message (void *arg, const tl_message_t *message, const void *payload, size_
 }
 
 static void
+s_on_flowing (void *arg)
+{
+    s_mark_time (arg);
+}
+
+static void
 s_on_ready (void *arg)
 {
     tl_worker_t *self = arg;
@@ -390,6 +396,7 @@ s_join (tl_worker_t *self)
         .window_messages = messages < TL_WINDOW_MESSAGES ? messages : TL_WINDOW_MESSAGES,
         .on_ready = s_on_ready,
         .on_lost = s_on_lost,
+        .on_flowing = s_on_flowing,
         .on_message = s_on_message,
         .on_end = s_on_end,
         .arg = self,

@@ -455,13 +455,23 @@ s_on_gradient (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message, 
 static void
 s_on_commit (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message)
 {
+    const tl_topology_t *t = self->topology;
+    uint64_t labels = message->body.commit.labels, most = t->train.batch_size * t->train.max_length;
     if (seat->committed)
         return;
+    if (t->split.none && labels > most) {
+        tl_error_t err = {0};
+        tl_fail (&err, TL_CONNECTION,
+                 "its COMMIT counts %llu label tokens, a step has at most %llu",
+                 (unsigned long long)labels, (unsigned long long)most);
+        s_expel (self, seat, &err);
+        return;
+    }
     seat->committed = true;
-    if (self->topology->split.none)
-        seat->labels = message->body.commit.labels;
+    if (t->split.none)
+        seat->labels = labels;
     //  Where each clips by its own norm a member's squares are not the others' business.
-    seat->term_count = tl_norm_is_joint (self->topology) ? message->body.commit.squares_count : 0;
+    seat->term_count = tl_norm_is_joint (t) ? message->body.commit.squares_count : 0;
     seat->terms = tl_alloc ((seat->term_count + 1) * sizeof *seat->terms);
     for (size_t i = 0; i < seat->term_count; i++)
         seat->terms[i] = (tl_norm_term_t){message->body.commit.squares[i].order,

@@ -206,7 +206,8 @@ static const tl_setting_t s_keys[] = {
      "a whole number of at least 1", NULL,
      "rounds of a period, at whose end what is apart is averaged", NULL},
     {"federate.quorum", TL_SETTING_COUNT, OF (federate.quorum), 1, 65536, "1",
-     "a whole number from 1 to 65536", NULL, "parts that an average needs at least", NULL},
+     "a whole number from 1 to 65536", NULL,
+     "parts that an average needs at least; all, where fewer are in the run", NULL},
     {"federate.deadline_s", TL_SETTING_REAL, OF (federate.deadline), 0, 1e6, "0",
      "a number of seconds from 0 to 1e6", NULL,
      "an average goes on after so long without those that are missing; 0: it waits for all that "

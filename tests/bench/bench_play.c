@@ -36,12 +36,14 @@ s_add_synthetic (char **text, const play_t *spec)
     s_add (text, "model: {synthetic: {hidden: %zu}}\n", spec->hidden);
     s_add (text, "workers:\n");
     for (size_t i = 0; i < spec->workers; i++) {
-        double times = spec->last_is > 0 && i + 1 == spec->workers ? spec->last_is : 1;
+        bool last = i + 1 == spec->workers;
+        double times = spec->last_is > 0 && last ? spec->last_is : 1;
         s_add (text,
                "  - {name: w-%zu, compute: {synthetic: {base_ms: %.6g, us_per_row: %.6g, "
                "changes_at: %llu, changes_by: %.6g}}}\n",
                i + 1, times * spec->base_ms, times * spec->us_per_row,
-               (unsigned long long)spec->changes_at, spec->changes_by > 0 ? spec->changes_by : 1);
+               (unsigned long long)(last ? spec->changes_at : 0),
+               spec->changes_by > 0 ? spec->changes_by : 1);
     }
     s_add (text,
            "clients: [{name: c, count: %zu, compute: {synthetic: {rows: %zu, base_ms: %.6g}}}]\n",

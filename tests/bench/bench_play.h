@@ -26,7 +26,7 @@ typedef struct {
     size_t hidden;
     double base_ms, us_per_row; //  a worker's
     double last_is;             //  the last worker takes so many times as long; 0: as the others
-    uint64_t changes_at;        //  round from which on workers take changes_by times as long
+    uint64_t changes_at; //  round from which on the last worker takes changes_by times as long
     double changes_by;
     double think_ms; //  of a client, for each of its three parts of a micro
     size_t loads;    //  processes of clients

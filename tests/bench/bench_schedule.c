@@ -1,5 +1,5 @@
 /*  bench_schedule TRUNKLINE BENCH_PING BENCH_STAGES DIR [--only GROUP] [--quick yes] [--clients N]: what schedules are worth, over real
-    processes and sockets. Groups: modes, links, load, engine, simulate, auto. Prints one JSON object; docs/performance.md says
+    processes and sockets. Groups: modes, links, load, engine, simulate, auto, tiny, naive. Prints one JSON object; docs/performance.md says
     what each figure means.                                                                         */
 
 #include "bench/bench_schedule.h"
@@ -58,7 +58,7 @@ static const struct {
 } s_groups[] = {{"modes", bench_schedule_modes},       {"links", bench_schedule_links},
                 {"load", bench_schedule_load},         {"engine", bench_schedule_engine},
                 {"simulate", bench_schedule_simulate}, {"auto", bench_schedule_auto},
-                {"tiny", bench_schedule_tiny}};
+                {"tiny", bench_schedule_tiny},         {"naive", bench_schedule_naive}};
 
 enum { GROUPS = sizeof s_groups / sizeof *s_groups };
 
@@ -66,7 +66,7 @@ static int
 s_usage (void)
 {
     fprintf (stderr, "usage: bench_schedule TRUNKLINE BENCH_PING BENCH_STAGES DIR\n"
-                     "       [--only modes|links|load|engine|simulate|auto|tiny] "
+                     "       [--only modes|links|load|engine|simulate|auto|tiny|naive] "
                      "[--quick yes] [--clients N] [--format json]\n");
     return TL_BAD_INPUT;
 }

@@ -11,7 +11,7 @@
 typedef struct {
     stage_dir_t stage;
     const char *stages; //  the program bench_stages
-    const char *peers;  //  the folder of zmq_curve.c's build, or NULL
+    const char *peers;  //  the peers' folder, with build/zmq_curve and naive_split.py, or NULL
     bool quick;         //  shorter runs: for a look, not for figures
     size_t clients;     //  of the load; 0: 1000
     json_t *result, *detail, *skipped;
@@ -36,6 +36,8 @@ void bench_schedule_load (bench_t *self);
 void bench_schedule_links (bench_t *self);
 //  The real engine at equal threads, and on two machines of one thread.
 void bench_schedule_engine (bench_t *self);
+//  Four clients in batch against the peers' split over plain TCP.
+void bench_schedule_naive (bench_t *self);
 //  `trunkline simulate`: how long, and how far from what is measured.
 void bench_schedule_simulate (bench_t *self);
 

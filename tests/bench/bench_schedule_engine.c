@@ -3,7 +3,7 @@
     One client in serial against one process; a client-step of four clients in serial against that of one; four clients
     in batch against one process on the same rows, and against serial: medians of rounds in which all five run in turns.
     And two machines of one thread each, 4 micros, split {front: 3, tail: 6}, against the best they could do by the
-    stages' own times.                                                                              */
+    stages' own times. And four clients in batch against PyTorch's plainest split of the same shape, one after the other. */
 
 #include "bench/bench_schedule.h"
 
@@ -37,6 +37,24 @@ typedef struct {
     char *model, *data;
     int threads;
 } s_engine_t;
+
+static void
+s_open (s_engine_t *self, bench_t *bench)
+{
+    const stage_dir_t *stage = &bench->stage;
+    long processors = sysconf (_SC_NPROCESSORS_ONLN);
+    *self = (s_engine_t){.bench = bench,
+                         .model = bench_large (stage->trunkline, stage->dir, stage->log),
+                         .data = bench_rows (stage->dir, LENGTH),
+                         .threads = processors < 4 ? (int)processors : 4};
+}
+
+static void
+s_close (s_engine_t *self)
+{
+    free (self->model);
+    free (self->data);
+}
 
 //  When lines with a loss came.
 typedef struct {
@@ -141,6 +159,83 @@ s_rounds (const s_engine_t *self, json_t *detail)
     for (int k = 0; k < KINDS && good; k++)
         json_object_set_new (detail, s_kinds[k], json_real (bench_quantile (times[k], good, 0.5)));
     json_object_set_new (detail, "rounds", json_integer ((json_int_t)good));
+}
+
+//  --- the plainest split -----------------------------------------------------------------------
+
+static void
+s_on_naive (void *arg, const char *line, double at)
+{
+    double *seconds = arg;
+    json_t *object = json_loads (line, 0, NULL);
+    *seconds = object ? json_number_value (json_object_get (object, "median_s")) : *seconds;
+    json_decref (object);
+}
+
+//  Seconds a round of four clients in the peers' split over TCP, plain text, every client asked at once; 0 if it failed.
+static double
+s_naive (const s_engine_t *self, const char *python, const char *hf)
+{
+    char *script = tl_format ("%s/naive_split.py", self->bench->peers);
+    char threads[16], clients[16], batch[16], length[16];
+    snprintf (threads, sizeof threads, "%d", self->threads);
+    snprintf (clients, sizeof clients, "%d", SOME);
+    snprintf (batch, sizeof batch, "%d", ROWS / LENGTH);
+    snprintf (length, sizeof length, "%d", LENGTH);
+    const char *argv[] = {python,  script,
+                          "batch", "--model",
+                          hf,      "--clients",
+                          clients, "--batch",
+                          batch,   "--seq",
+                          length,  "--server-threads",
+                          threads, "--client-threads",
+                          threads, "--repeats",
+                          "4",     "--overlap",
+                          NULL};
+    double seconds = 0;
+    bench_usage_t usage;
+    if (bench_run (argv, self->bench->stage.log, s_on_naive, &seconds, &usage))
+        seconds = 0;
+    fprintf (stderr, "engine: the plainest split: %.3f s a round\n", seconds);
+    free (script);
+    return seconds;
+}
+
+void
+bench_schedule_naive (bench_t *self)
+{
+    const char *python = getenv ("TL_PYTHON"), *hf = getenv ("TL_SMOLLM2_HF");
+    s_engine_t engine;
+    double ours[MOST_ROUNDS], theirs[MOST_ROUNDS], ratio[MOST_ROUNDS];
+    size_t rounds = self->quick ? 1 : 7, good = 0;
+    if (!python || !hf || !self->peers) {
+        bench_skip (self, "batch4_over_naive", "set TL_PYTHON, TL_SMOLLM2_HF and TL_PEERS");
+        return;
+    }
+    s_open (&engine, self);
+    for (size_t i = 0; i < rounds; i++) {
+        for (size_t turn = 0; turn < 2; turn++)
+            if ((turn + i) % 2)
+                theirs[good] = s_naive (&engine, python, hf);
+            else
+                ours[good] = s_measure (&engine, BATCH_4);
+        if (ours[good] <= 0 || theirs[good] <= 0)
+            continue;
+        ratio[good] = theirs[good] / ours[good];
+        good++;
+    }
+    s_close (&engine);
+    if (!good) {
+        bench_skip (self, "batch4_over_naive", "no pair was whole; look into the log");
+        return;
+    }
+    bench_put (self, "batch4_over_naive", bench_quantile (ratio, good, 0.5));
+    json_object_set_new (self->detail, "naive",
+                         json_pack ("{sIsfsfsfsf}", "pairs", (json_int_t)good, "least",
+                                    bench_quantile (ratio, good, 0), "most",
+                                    bench_quantile (ratio, good, 1), "ours_s",
+                                    bench_quantile (ours, good, 0.5), "theirs_s",
+                                    bench_quantile (theirs, good, 0.5)));
 }
 
 //  --- two machines -----------------------------------------------------------------------------
@@ -266,16 +361,11 @@ s_two_machines (const s_engine_t *self, json_t *detail)
 void
 bench_schedule_engine (bench_t *self)
 {
-    long processors = sysconf (_SC_NPROCESSORS_ONLN);
-    s_engine_t engine = {.bench = self,
-                         .model =
-                             bench_large (self->stage.trunkline, self->stage.dir, self->stage.log),
-                         .data = bench_rows (self->stage.dir, LENGTH),
-                         .threads = processors < 4 ? (int)processors : 4};
+    s_engine_t engine;
+    s_open (&engine, self);
     json_t *detail = json_object ();
     s_two_machines (&engine, detail);
     s_rounds (&engine, detail);
     json_object_set_new (self->detail, "engine", detail);
-    free (engine.model);
-    free (engine.data);
+    s_close (&engine);
 }

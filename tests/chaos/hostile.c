@@ -15,7 +15,8 @@
 
 enum { HIDDEN = 32, ROWS = PEER_ROWS, MICROS = 2, BATCH = 4 };
 
-static pid_t s_worker; //  of the run, to be stopped for a moment
+static pid_t s_worker;   //  of the run, to be stopped for a moment
+static part_t *s_honest; //  of the run, whose own label tokens are known
 
 //  --- what it sends
 
@@ -79,7 +80,7 @@ s_send_commit (peer_t *self, uint64_t step, bool squares)
     tl_message_t message;
     tl_message_init (&message, TL_COMMIT);
     message.step = step;
-    message.body.commit.labels = 2 * MICROS;
+    message.body.commit.labels = 1000; //  contradicts its GRADIENTs, which are what counts
     message.body.commit.squares = &square;
     message.body.commit.squares_count = squares ? 1 : 0;
     peer_send (self, &message, NULL, 0);
@@ -174,14 +175,18 @@ s_whole_step (stage_t *stage)
         peer_wait (peer, TL_HIDDEN);
         s_send_activation (peer, &good);
         s_send_gradient (peer, micro, ROWS, 2);
-        s_send_gradient (peer, micro, ROWS, 2);
+        s_send_gradient (peer, micro, ROWS, 3); //  contradicts the first: ignored
     }
     //  Squares where the norm is everybody's own: they must not count
     s_send_commit (peer, step, true);
     s_send_commit (peer, step, false);
     peer_wait (peer, TL_COMMITTED);
-    stage_check (stage, peer->of_step == step && peer->labels > 2 * MICROS,
-                 "N of the honest client's tokens and its own, once");
+    const json_t *honest = part_event (s_honest, "step", "step", (int64_t)step);
+    stage_check (stage, part_int (honest, "step") == (int64_t)step, "the honest client's step");
+    if (peer->of_step != step || peer->labels != 2 * MICROS + (uint64_t)part_int (honest, "labels"))
+        stage_fail (stage, "COMMITTED of step %llu with N %llu, expected of %llu with %lld + %d",
+                    (unsigned long long)peer->of_step, (unsigned long long)peer->labels,
+                    (unsigned long long)step, (long long)part_int (honest, "labels"), 2 * MICROS);
     s_send_commit (peer, step, false);
     peer_wait (peer, TL_COMMITTED);
     stage_check (stage, peer->of_step == step, "the same COMMITTED again");
@@ -476,7 +481,7 @@ s_begin (int expire_ms, const char *join)
     run.broker = stage_run (run.stage, "broker", NULL, NULL);
     run.worker = stage_run (run.stage, "worker", "trunk", NULL);
     s_worker = part_pid (run.worker);
-    run.honest = stage_run (run.stage, "client", "site-0", NULL);
+    s_honest = run.honest = stage_run (run.stage, "client", "site-0", NULL);
     part_event (run.honest, "ready", NULL, 0);
     //  The first step waits for all: both come, and go
     peer_t *one = peer_join (run.stage, "site-1", "client"),
@@ -583,10 +588,48 @@ s_deaf (void)
     s_end (&run);
 }
 
+//  Where nobody but the clients computes, a COMMIT is all that a worker hears of a step.
+static void
+s_none (void)
+{
+    static const case_spec_t spec = {
+        .sites = 2,
+        .examples = 16,
+        .letters = {40, 24},
+        .steps = 1000000,
+        .save_every = 100000,
+        .settings = "split: none\ntune: {rank: 4, dropout: 0}\n"
+                    "train: {steps: 1000000, batch_size: 4, micros: 1, max_length: 64, lr: 1e-4}\n"
+                    "federate: {every: 1000000, clients: average}\n"};
+    case_spec_t with = spec;
+    with.model = tiny_llama (false);
+    run_t run = {.stage = stage_new (&with)};
+    part_t *make = stage_up (run.stage, "--set", "train.steps=1", NULL); //  makes the keys
+    stage_check (run.stage, part_wait (make) == 0, "code 0");
+    run.broker = stage_run (run.stage, "broker", NULL, NULL);
+    run.worker = stage_run (run.stage, "worker", "trunk", NULL);
+    part_t *aggregator = stage_run (run.stage, "aggregator", NULL, NULL);
+    s_honest = run.honest = stage_run (run.stage, "client", "site-0", NULL);
+    peer_t *peer = peer_join (run.stage, "site-1", "client");
+    peer_wait (peer, TL_PLAN);
+    tl_message_t message;
+    tl_message_init (&message, TL_COMMIT);
+    message.step = peer->step;
+    message.body.commit.labels = 4 * 64 + 1;
+    peer_send (peer, &message, NULL, 0);
+    peer_expect_bye (peer, "its COMMIT counts 257 label tokens, a step has at most 256");
+    peer_drop (&peer);
+    for (int i = 0; i < 5; i++)
+        part_event (run.honest, "step", NULL, 0);
+    part_kill (run.broker, SIGTERM);
+    stage_check (run.stage, part_wait (aggregator) == 0, "code 0 of the aggregator");
+    s_end (&run);
+}
+
 int
 main (int argc, char **argv)
 {
     static const stage_test_t tests[] = {
-        {"all", s_all}, {"window", s_window}, {"deaf", s_deaf}, {NULL, NULL}};
+        {"all", s_all}, {"window", s_window}, {"deaf", s_deaf}, {"none", s_none}, {NULL, NULL}};
     return stage_main (argc, argv, tests);
 }
