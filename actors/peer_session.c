@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "log.h"
 
+#include <sodium.h>
 #include <string.h>
 
 enum {
@@ -16,11 +17,12 @@ enum {
 
 //  --- session ----------------------------------------------------------------------------------
 
-//  A broker that a thousand peers greet at once answers late; to say it again soon would make it later still.
+//  A broker that a thousand peers greet at once answers late; to say it again soon, or all at once, would make it later still.
 static void
 s_hello (tl_peer_t *self)
 {
-    self->again = tl_clock_ms () + self->patience;
+    self->again =
+        tl_clock_ms () + self->patience + randombytes_uniform ((uint32_t)self->patience / 2 + 1);
     self->patience = self->patience < MOST_PATIENCE_MS ? 2 * self->patience : self->patience;
     tl_message_t hello;
     tl_message_init (&hello, TL_HELLO);
