@@ -197,11 +197,11 @@ typedef struct {
 static json_t *
 s_spread (double *values, size_t count)
 {
-    return json_pack (
-        "{s:f, s:f, s:f, s:f, s:f}", "median", bench_quantile (values, count, 0.5), "least",
-        bench_quantile (values, count, 0), "quarter", bench_quantile (values, count, 0.25),
-        "three_quarters", bench_quantile (values, count, 0.75), "most",
-        bench_quantile (values, count, 1));
+    return json_pack ("{s:f, s:f, s:f, s:f, s:f}", "median", bench_quantile (values, count, 0.5),
+                      "least", bench_quantile (values, count, 0), "quarter",
+                      bench_quantile (values, count, 0.25), "three_quarters",
+                      bench_quantile (values, count, 0.75), "most",
+                      bench_quantile (values, count, 1));
 }
 
 //  One pair, in turns which goes first. False when it was disturbed.
@@ -322,9 +322,8 @@ s_first_token (bench_t *self)
     if (!s_wanted (self, "first_token_s") || !self->gguf)
         return;
     double seconds[MOST_PAIRS];
-    const char *argv[] = {self->trunkline, "generate",         "--model",      self->gguf,
-                          "--prompt",      "Once upon a time", "--max-tokens", "1",
-                          NULL};
+    const char *argv[] = {self->trunkline,    "generate",     "--model", self->gguf, "--prompt",
+                          "Once upon a time", "--max-tokens", "1",       NULL};
     for (size_t i = 0; i <= self->pairs; i++) {
         bench_usage_t usage;
         double first = 0;
