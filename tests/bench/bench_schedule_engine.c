@@ -3,7 +3,7 @@
     One client in serial against one process; a client-step of four clients in serial against that of one; four clients
     in batch against one process on the same rows, and against serial: medians of rounds in which all five run in turns.
     And two machines of one thread each, 4 micros, split {front: 3, tail: 6}, against the best they could do by the
-    stages' own times. And four clients in batch against PyTorch's plainest split of the same shape, one after the other. */
+    stages' own times. And four clients in batch against PyTorch's plainest split of the same shape, in turns. */
 
 #include "bench/bench_schedule.h"
 

@@ -592,7 +592,8 @@ s_deaf (void)
 static void
 s_none (void)
 {
-    static const case_spec_t spec = {
+    const case_spec_t spec = {
+        .model = tiny_llama (false),
         .sites = 2,
         .examples = 16,
         .letters = {40, 24},
@@ -601,15 +602,13 @@ s_none (void)
         .settings = "split: none\ntune: {rank: 4, dropout: 0}\n"
                     "train: {steps: 1000000, batch_size: 4, micros: 1, max_length: 64, lr: 1e-4}\n"
                     "federate: {every: 1000000, clients: average}\n"};
-    case_spec_t with = spec;
-    with.model = tiny_llama (false);
-    run_t run = {.stage = stage_new (&with)};
+    run_t run = {.stage = stage_new (&spec)};
     part_t *make = stage_up (run.stage, "--set", "train.steps=1", NULL); //  makes the keys
     stage_check (run.stage, part_wait (make) == 0, "code 0");
     run.broker = stage_run (run.stage, "broker", NULL, NULL);
     run.worker = stage_run (run.stage, "worker", "trunk", NULL);
     part_t *aggregator = stage_run (run.stage, "aggregator", NULL, NULL);
-    s_honest = run.honest = stage_run (run.stage, "client", "site-0", NULL);
+    run.honest = stage_run (run.stage, "client", "site-0", NULL);
     peer_t *peer = peer_join (run.stage, "site-1", "client");
     peer_wait (peer, TL_PLAN);
     tl_message_t message;
