@@ -30,8 +30,7 @@ typedef struct {
         void *arg); //  the control address takes no connection; tried again. May be NULL
     //  A new message of the run in order, or a REPORT. Payload is valid during the call.
     void (*on_message) (void *arg, const tl_message_t *message, const void *payload, size_t size);
-    void (*on_flowing) (
-        void *arg); //  nothing waits for the broker's credit any more. May be NULL
+    void (*on_flowing) (void *arg); //  nothing waits for the broker's credit any more. May be NULL
     //  The conversation is over: refused for good, BYE from the broker (code 0), or the broker is gone for good.
     void (*on_end) (void *arg, int code, const char *text);
     void *arg;
