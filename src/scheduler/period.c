@@ -105,26 +105,38 @@ s_make_groups (tl_scheduler_t *self, size_t groups, const size_t *group)
         }
 }
 
-//  A run that goes on: everybody who is here goes back to where it does; the others will when they come.
-static void
-s_call_back (tl_scheduler_t *self)
+//  A run that goes on: everybody who is here goes back to where it does, and who comes meanwhile. No step opens before all
+//  have: what somebody can't read is for a person to see, not for the others to go on without. True: all have.
+static bool
+s_called_back (tl_scheduler_t *self)
 {
     size_t count = 0;
     for (size_t i = 0; i < self->config.clients; i++) {
         tl_seat_t *seat = &self->seats[i];
-        if (!seat->live)
+        if (!seat->live || !seat->behind)
             continue;
         seat->behind = false;
+        seat->restoring = true;
+        self->restoring++;
         tl_run_told (self, seat);
         self->scratch[count++] = i;
-        if (seat->group == TL_NOBODY)
-            continue;
-        seat->restoring = true;
-        self->groups[seat->group].awaits++;
     }
+    if (count && count == self->live)
+        self->actions.restore (self->arg, &self->common, self->scratch, count, TL_NOBODY,
+                               "the run goes on");
+    for (size_t i = 0; i < count && count < self->live; i++)
+        self->actions.back (self->arg, self->scratch[i], self->common.step);
+    return self->restoring == 0;
+}
+
+//  Now all of them have said what they came to.
+static void
+s_go_on (tl_scheduler_t *self)
+{
     self->resumed = false;
-    self->actions.restore (self->arg, &self->common, self->scratch, count, TL_NOBODY,
-                           "the run goes on");
+    for (size_t i = 0; i < self->config.clients; i++)
+        if (self->seats[i].live)
+            tl_run_check_common (self, &self->seats[i]);
 }
 
 static void
@@ -153,7 +165,7 @@ s_begin (tl_scheduler_t *self, size_t groups, const size_t *worker, const size_t
         self->orphans += !self->posts[worker[i]].live;
     }
     if (self->resumed)
-        s_call_back (self);
+        s_go_on (self);
     for (size_t i = 0; i < groups; i++)
         if (self->posts[worker[i]].live)
             tl_group_serve (self, &self->groups[i], worker[i]);
@@ -170,11 +182,11 @@ tl_period_begin (tl_scheduler_t *self)
         tl_merging_begin (self); //  whoever came back meanwhile
         return;
     }
-    size_t able = s_able (self);
-    if (s_missing (self, able))
+    bool complete = tl_run_complete (self);
+    if (s_missing (self, s_able (self)) || (self->resumed && !complete && !s_called_back (self)))
         return;
     self->started = true;
-    if (tl_run_complete (self)) {
+    if (complete) {
         tl_saving_last (self);
         self->rescore = self->resumed;
         self->resumed = false;
@@ -190,7 +202,7 @@ tl_period_begin (tl_scheduler_t *self)
         return;
     }
     if (!self->decided)
-        self->decided = s_arrange (self, able);
+        self->decided = s_arrange (self, s_able (self));
     if (s_must_save (self)) {
         tl_saving_begin (self, false);
         return;

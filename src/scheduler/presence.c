@@ -29,7 +29,7 @@ tl_scheduler_join (tl_scheduler_t *self, size_t client)
     seat->live = true;
     self->live++;
     self->due -= seat->expected;
-    //  A run that goes on calls all back at once, when they are there.
+    //  A run that goes on calls back whoever is there when it does.
     if (seat->behind && !self->resumed) {
         self->actions.back (self->arg, client, seat->back_to);
         seat->behind = false;
@@ -57,9 +57,10 @@ s_answered (tl_scheduler_t *self, size_t client)
     bool sent = !self->merges[TL_MERGE_CLIENTS].awaited;
     if (seat->restoring) {
         seat->restoring = false;
-        self->restoring -= self->phase == TL_PHASE_FINISHING;
-        if (self->phase != TL_PHASE_PERIOD)
+        if (self->phase != TL_PHASE_PERIOD) {
+            self->restoring -= self->restoring > 0;
             return;
+        }
         tl_group_t *group = &self->groups[self->group_count == 1 ? 0 : seat->group];
         group->awaits--;
         tl_group_answered (self, group);
@@ -126,7 +127,8 @@ tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, uint64_t step
     if (good && seat->restoring && seat->unknown) {
         seat->in_common = step == self->common.step;
         seat->unknown = false;
-        tl_run_check_common (self, seat);
+        if (!self->resumed)
+            tl_run_check_common (self, seat);
     }
     if ((!seat->restoring && !seat->taking) || !s_can_go_back (self, good, why))
         return;

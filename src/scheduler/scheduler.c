@@ -283,7 +283,7 @@ tl_scheduler_state (const tl_scheduler_t *self)
     case TL_PHASE_DONE:
         return TL_RUN_DONE;
     default:
-        return TL_RUN_WAITING;
+        return self->restoring ? TL_RUN_RESTORING : TL_RUN_WAITING;
     }
 }
 

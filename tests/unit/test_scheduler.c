@@ -399,6 +399,38 @@ test_resume_without_some (void **state)
     s_end (self, "equip 0 4; ");
 }
 
+//  Whoever can't go back to where the run goes on is not gone on without, however late it says so.
+static void
+test_resume_waits_for_all_saves (void **state)
+{
+    bool expected[] = {true, true, false};
+    for (int refuses = 0; refuses < 2; refuses++) {
+        rig_t *self = rig_new (3, 1, 1, 6, 3, 0);
+        rig_begin (self);
+        self->common = (tl_place_t){.step = 4, .round = 4, .begin = 3, .inside = TL_INSIDE_BATCHED};
+        self->store[4] = 44;
+        tl_scheduler_resume (self->scheduler, &self->common, expected, false);
+        rig_worker (self, 0);
+        rig_join (self, 0);
+        rig_join (self, 1);
+        assert_string_equal (tl_scheduler_state_name (self->scheduler), "restoring");
+        rig_client_does (self, 0, true);
+        rig_join (self, 2); //  nobody waited for it; now it has to go back, too
+        if (refuses) {
+            rig_client_does (self, 1, false);
+            s_end (self, "restore 4; back 2 4; done 4; ");
+            continue;
+        }
+        rig_leave (self, 1); //  it said so itself, and went
+        rig_client_does (self, 2, true);
+        assert_string_equal (tl_scheduler_state_name (self->scheduler), "waiting");
+        rig_leave (self, 2); //  it needn't come back
+        rig_join (self, 1);
+        rig_do_all (self);
+        s_end (self, "restore 4; back 2 4; back 1 4; equip 0 4; plan 4/4: 0 1; ");
+    }
+}
+
 int
 main (void)
 {
@@ -421,6 +453,7 @@ main (void)
         cmocka_unit_test (test_a_step_of_nothing_is_not_repeated_for_ever),
         cmocka_unit_test (test_resume),
         cmocka_unit_test (test_resume_without_some),
+        cmocka_unit_test (test_resume_waits_for_all_saves),
     };
     tl_log_level (TL_LOG_ERROR);
     return cmocka_run_group_tests (tests, NULL, NULL);
