@@ -559,6 +559,7 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     tl_assembly_destroy (&self->state);
     tl_assembly_destroy (&self->merging);
     free (self->merged);
+    free (self->shares.items);
     free (self->chooser);
     free (self->summing);
     tl_socket_destroy (&self->control);

@@ -213,25 +213,21 @@ s_common (void *arg, const tl_place_t *place)
 
 //  The trunk's state, then the order; both in sequence on the worker's link.
 void
-tl_broker_send_state (tl_broker_t *self, tl_session_t *worker, const tl_place_t *place, void *state,
-                      size_t size)
+tl_broker_send_state (tl_broker_t *self, tl_session_t *worker, const tl_place_t *place,
+                      tl_packed_t *packed)
 {
-    if (state) {
-        tl_packed_t *packed = tl_pack (state, size, 1, TL_W_U8);
-        tl_message_t message;
-        tl_message_init (&message, TL_STATE);
-        message.step = place->step;
-        for (size_t i = 0; i < tl_packed_chunks (packed); i++) {
-            const void *data = tl_packed_chunk (packed, i, &message.body.state.tensor);
-            zmq_msg_t payload;
-            int rc = zmq_msg_init_data (&payload, (void *)data, message.body.state.tensor.size,
-                                        tl_packed_release, packed);
-            tl_assert (rc == 0);
-            tl_broker_stamp (self, &message);
-            snprintf (message.sender, sizeof message.sender, "broker");
-            tl_link_send (worker->link, &message, &payload, 0);
-        }
-        tl_packed_destroy (&packed);
+    tl_message_t message;
+    tl_message_init (&message, TL_STATE);
+    message.step = place->step;
+    for (size_t i = 0; packed && i < tl_packed_chunks (packed); i++) {
+        const void *data = tl_packed_chunk (packed, i, &message.body.state.tensor);
+        zmq_msg_t payload;
+        int rc = zmq_msg_init_data (&payload, (void *)data, message.body.state.tensor.size,
+                                    tl_packed_release, packed);
+        tl_assert (rc == 0);
+        tl_broker_stamp (self, &message);
+        snprintf (message.sender, sizeof message.sender, "broker");
+        tl_link_send (worker->link, &message, &payload, 0);
     }
     tl_message_t restore;
     tl_message_init (&restore, TL_RESTORE);
@@ -262,7 +258,7 @@ s_equip (void *arg, const tl_place_t *place, size_t worker)
     if (place->step)
         tl_store_fetch (self, place, session);
     else
-        tl_broker_send_state (self, session, place, NULL, 0);
+        tl_broker_send_state (self, session, place, NULL);
 }
 
 static void

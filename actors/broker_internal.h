@@ -39,6 +39,17 @@ typedef struct {
     uint64_t step, named;
 } tl_counted_t;
 
+//  A message of the aggregator that went to several: released to it when all of them have.
+typedef struct {
+    uint64_t sequence;
+    size_t holders;
+} tl_share_t;
+
+typedef struct {
+    tl_share_t *items; //  [count], room for room; in order
+    size_t count, room;
+} tl_shares_t;
+
 typedef struct tl_broker_window tl_broker_window_t;
 
 typedef struct {
@@ -65,9 +76,11 @@ typedef struct {
     tl_meter_t *meter;          //  tells it how long things take
     tl_assembly_t *state;       //  the trunk's state that is coming in, or NULL
     size_t saver;               //  from that worker; TL_NOBODY: none was asked
+    void *fetching;             //  the store's newest fetch, while others may share it
     tl_assembly_t *merging;     //  the merged trunk that is coming in, or NULL
     void *merged;               //  the same, whole, until its save; NULL: none
     size_t merged_size;         //
+    tl_shares_t shares;         //  MERGED that several are to release
     size_t *summing;            //  [summing_count] members of the step whose gradients are summed
     size_t summing_count;       //
     uint64_t all_rows;          //  of a micro, as clients say: of all of them together,
@@ -125,6 +138,7 @@ void tl_broker_gone (tl_broker_t *self, tl_session_t *session);  //  about to be
 void tl_broker_released (void *session, uint64_t token); //  link callback: what it got is done with
 void tl_broker_relay (tl_broker_t *self, tl_session_t *from, tl_session_t *to,
                       tl_message_t *message, zmq_msg_t *payload);
+uint64_t tl_broker_token (const tl_session_t *from, uint64_t sequence); //  for tl_link_send
 
 //  broker_actions.c
 void tl_broker_schedule (
@@ -141,9 +155,9 @@ size_t tl_broker_missing (tl_broker_t *self, char *names, size_t size);
 void tl_broker_awaited (tl_broker_t *self, char *names, size_t size);
 //  FORWARDs that this worker will never answer are released.
 void tl_broker_void_asked (tl_broker_t *self, size_t worker);
-//  STATE (unless state is NULL) and RESTORE to that worker.
+//  STATE (unless packed, lent, is NULL) and RESTORE to that worker.
 void tl_broker_send_state (tl_broker_t *self, tl_session_t *worker, const tl_place_t *place,
-                           void *state, size_t size);
+                           tl_packed_t *packed);
 
 //  broker_merge.c: the first two are the scheduler's actions
 void tl_broker_merge (void *self, tl_merge_t kind, const tl_place_t *place, const size_t *members,
@@ -160,8 +174,11 @@ bool tl_broker_on_part (tl_broker_t *self, tl_session_t *session, tl_message_t *
                         zmq_msg_t *payload);
 //  An aggregator that comes in the middle of a run begins with what it saved with all others.
 void tl_broker_remind (tl_broker_t *self, tl_session_t *aggregator);
-void tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
+//  True if it was passed on.
+bool tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
                                 zmq_msg_t *payload);
+//  One of those that it went to has released it. True: others still hold it.
+bool tl_broker_shared (tl_broker_t *self, const tl_session_t *aggregator, uint64_t sequence);
 
 //  broker_window.c: PLANs and what comes before a step is open. The four are the scheduler's actions.
 void tl_broker_window_open (tl_broker_t *self); //  if the topology says so

@@ -178,8 +178,38 @@ s_on_trunk (tl_broker_t *self, const tl_message_t *message, zmq_msg_t *payload)
                          *err.text ? err.text : "the result came in pieces that don't fit");
 }
 
+//  The aggregator's message has one holder more, the first of them its maker's until it went to all.
+static tl_share_t *
+s_share (tl_shares_t *self, uint64_t sequence)
+{
+    if (self->count == self->room) {
+        self->room = self->room ? 2 * self->room : 16;
+        self->items = realloc (self->items, self->room * sizeof *self->items);
+        tl_assert (self->items);
+    }
+    self->items[self->count] = (tl_share_t){sequence, 1};
+    return &self->items[self->count++];
+}
+
+bool
+tl_broker_shared (tl_broker_t *self, const tl_session_t *aggregator, uint64_t sequence)
+{
+    tl_shares_t *shares = &self->shares;
+    for (size_t i = 0; i < shares->count && aggregator->role == TL_ROLE_AGGREGATOR; i++) {
+        tl_share_t *it = &shares->items[i];
+        if (it->sequence != sequence)
+            continue;
+        if (--it->holders)
+            return true;
+        memmove (it, it + 1, (--shares->count - i) * sizeof *it);
+        break;
+    }
+    return false;
+}
+
 static void
-s_copy_to (tl_broker_t *self, tl_session_t *to, const tl_message_t *message, zmq_msg_t *payload)
+s_copy_to (tl_broker_t *self, tl_session_t *to, const tl_message_t *message, zmq_msg_t *payload,
+           tl_share_t *share)
 {
     if (!to)
         return;
@@ -190,25 +220,28 @@ s_copy_to (tl_broker_t *self, tl_session_t *to, const tl_message_t *message, zmq
     out.memory = NULL;
     tl_broker_stamp (self, &out);
     snprintf (out.sender, sizeof out.sender, "aggregator");
-    tl_link_send (to->link, &out, &copy, 0);
+    share->holders++;
+    tl_link_send (to->link, &out, &copy,
+                  tl_broker_token (tl_sessions_aggregator (&self->sessions), share->sequence));
 }
 
-//  Each has the same, so one copy came and its frames are shared.
-static void
+//  Each has the same, so one copy came and its frames are shared. True: somebody holds it.
+static bool
 s_on_shared (tl_broker_t *self, int kind, const tl_message_t *message, zmq_msg_t *payload)
 {
     const tl_tensor_wire_t *tensor = &message->body.merged.tensor;
-    if (kind == SUM) {
-        for (size_t i = 0; i < self->summing_count; i++)
-            if (tl_scheduler_member (self->scheduler, self->summing[i], message->step))
-                s_copy_to (self, tl_broker_client (self, self->summing[i]), message, payload);
-        return;
-    }
-    for (size_t i = 0; i < self->topology->client_count; i++)
+    tl_share_t *share = s_share (&self->shares, message->sequence);
+    for (size_t i = 0; kind == SUM && i < self->summing_count; i++)
+        if (tl_scheduler_member (self->scheduler, self->summing[i], message->step))
+            s_copy_to (self, tl_broker_client (self, self->summing[i]), message, payload, share);
+    for (size_t i = 0; kind != SUM && i < self->topology->client_count; i++)
         if (tl_scheduler_takes (self->scheduler, i))
-            s_copy_to (self, tl_broker_client (self, i), message, payload);
-    if (tensor->offset + tensor->size == tensor->bytes)
+            s_copy_to (self, tl_broker_client (self, i), message, payload, share);
+    bool held =
+        tl_broker_shared (self, tl_sessions_aggregator (&self->sessions), message->sequence);
+    if (kind != SUM && tensor->offset + tensor->size == tensor->bytes)
         tl_scheduler_merged (self->scheduler, TL_MERGE_CLIENTS, message->step, true, "");
+    return held;
 }
 
 //  Nobody's gradient could be summed: the step comes to nothing.
@@ -243,7 +276,7 @@ s_on_outcome (tl_broker_t *self, int kind, const tl_message_t *message)
                              outcome->text);
 }
 
-void
+bool
 tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
                            zmq_msg_t *payload)
 {
@@ -259,7 +292,7 @@ tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_
         if (kind == TL_MERGE_TRUNK)
             s_on_trunk (self, message, payload);
         else if (kind >= 0)
-            s_on_shared (self, kind, message, payload);
+            return s_on_shared (self, kind, message, payload);
         break;
     case TL_SAVED:
         tl_scheduler_aggregator_saved (self->scheduler, message->step, message->body.saved.good,
@@ -273,4 +306,5 @@ tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_
         tl_warn ("%s from %s means nothing here: ignored", tl_type_name (message->type),
                  session->label);
     }
+    return false;
 }

@@ -23,10 +23,10 @@ s_pass (tl_broker_t *self, tl_session_t *from, tl_session_t *to, tl_message_t *m
     tl_link_send (to->link, message, payload, token);
 }
 
-static uint64_t
-s_token (const tl_session_t *session, uint64_t sequence)
+uint64_t
+tl_broker_token (const tl_session_t *from, uint64_t sequence)
 {
-    return session->serial << TOKEN_BITS | sequence;
+    return from->serial << TOKEN_BITS | sequence;
 }
 
 //  What came from a session is released only when whoever it was for has released it, so that nobody can make
@@ -35,7 +35,7 @@ void
 tl_broker_relay (tl_broker_t *self, tl_session_t *from, tl_session_t *to, tl_message_t *message,
                  zmq_msg_t *payload)
 {
-    s_pass (self, from, to, message, payload, s_token (from, message->sequence));
+    s_pass (self, from, to, message, payload, tl_broker_token (from, message->sequence));
 }
 
 //  A FORWARD is on its author's credit all the way: until it is answered, for nothing else bounds how many wait at the
@@ -54,7 +54,7 @@ s_relay_forwarded (tl_broker_t *self, tl_session_t *worker, tl_session_t *to, tl
                    zmq_msg_t *payload)
 {
     uint64_t asked = tl_session_answered (to);
-    s_pass (self, worker, to, message, payload, asked ? s_token (to, asked) : 0);
+    s_pass (self, worker, to, message, payload, asked ? tl_broker_token (to, asked) : 0);
 }
 
 void
@@ -63,8 +63,9 @@ tl_broker_released (void *arg, uint64_t token)
     tl_session_t *to = arg;
     tl_broker_t *self = to->owner;
     tl_session_t *from = tl_sessions_by_serial (&self->sessions, token >> TOKEN_BITS);
-    if (from && from->link)
-        tl_link_release (from->link, token & (((uint64_t)1 << TOKEN_BITS) - 1));
+    uint64_t sequence = token & (((uint64_t)1 << TOKEN_BITS) - 1);
+    if (from && from->link && !tl_broker_shared (self, from, sequence))
+        tl_link_release (from->link, sequence);
 }
 
 //  --- who comes and goes -----------------------------------------------------------------------
@@ -172,6 +173,7 @@ tl_broker_gone (tl_broker_t *self, tl_session_t *session)
         tl_scheduler_worker_left (self->scheduler, index);
     } else if (session->role == TL_ROLE_AGGREGATOR) {
         tl_assembly_destroy (&self->merging);
+        self->shares.count = 0;
         tl_scheduler_aggregator_left (self->scheduler);
     } else if (session->role == TL_ROLE_CLIENT && !self->over) {
         self->all_rows -= self->all_rows == UINT64_MAX ? 0 : session->rows;
@@ -487,7 +489,7 @@ tl_broker_on_run (tl_broker_t *self, tl_session_t *session, tl_message_t *messag
               (unsigned long long)message->step, (unsigned long long)message->micro);
     bool moved = false;
     if (message->run == self->run && session->role == TL_ROLE_AGGREGATOR)
-        tl_broker_from_aggregator (self, session, message, payload);
+        moved = tl_broker_from_aggregator (self, session, message, payload);
     else if (message->run == self->run && session->role == TL_ROLE_WORKER)
         moved = s_from_worker (self, session, message, payload);
     else if (message->run == self->run)

@@ -23,9 +23,12 @@ typedef struct {
     char *directory; //  of the broker's saves
     void *state;     //  to write, or as read
     size_t size;
-    size_t keep;     //  how many saves stay
-    uint64_t worker; //  fetch: serial of the session that is to have it
-    tl_error_t err;  //  code TL_OK: it worked
+    size_t keep;    //  how many saves stay
+    tl_error_t err; //  code TL_OK: it worked
+    //  fetch:
+    tl_packed_t *packed;
+    uint64_t *workers; //  [worker_count] serials of the sessions that are to have it: the loop's
+    size_t worker_count;
 } tl_work_t;
 
 static tl_work_t *
@@ -45,6 +48,8 @@ s_free (void *arg)
     tl_work_t *work = arg;
     free (work->directory);
     free (work->state);
+    free (work->workers);
+    tl_packed_destroy (&work->packed);
     free (work);
 }
 
@@ -415,6 +420,7 @@ tl_store_put (tl_broker_t *self, uint64_t step, void *state, size_t size)
     tl_work_t *work = s_work (self, &(tl_place_t){.step = step});
     work->state = state;
     work->size = size;
+    self->fetching = NULL; //  who wants it from now on wants what is there then
     tl_compute_submit (self->disk, s_run_put, s_done_put, s_free, work);
 }
 
@@ -428,31 +434,42 @@ s_run_fetch (void *arg)
     if (work->state && tl_part_state_whole (work->state, work->size, &work->err)) {
         tl_save_broken (work->directory, work->place.step, &work->err);
         free (work->state);
-        work->state = NULL;
-    }
+    } else if (work->state)
+        work->packed = tl_pack_own (work->state, work->size);
+    work->state = NULL;
 }
 
 static void
 s_done_fetch (void *arg)
 {
     tl_work_t *work = arg;
-    tl_session_t *worker = tl_sessions_by_serial (&work->broker->sessions, work->worker);
-    if (!worker || !worker->ready)
-        ; //  it is gone; another one has a fetch of its own
-    else if (work->state)
-        tl_broker_send_state (work->broker, worker, &work->place, work->state, work->size);
-    else
-        tl_scheduler_restored (work->broker->scheduler, (size_t)worker->index, false,
-                               work->err.text);
+    tl_broker_t *self = work->broker;
+    if (self->fetching == work)
+        self->fetching = NULL;
+    for (size_t i = 0; i < work->worker_count; i++) {
+        tl_session_t *worker = tl_sessions_by_serial (&self->sessions, work->workers[i]);
+        if (!worker || !worker->ready)
+            continue; //  it is gone; another one has a fetch of its own
+        if (work->packed)
+            tl_broker_send_state (self, worker, &work->place, work->packed);
+        else
+            tl_scheduler_restored (self->scheduler, (size_t)worker->index, false, work->err.text);
+    }
     s_free (work);
 }
 
+//  Those that are equipped together, as after a merge, get the same bytes: one state is held here, not one each.
 void
 tl_store_fetch (tl_broker_t *self, const tl_place_t *place, const tl_session_t *worker)
 {
-    tl_work_t *work = s_work (self, place);
-    work->worker = worker->serial;
-    tl_compute_submit (self->disk, s_run_fetch, s_done_fetch, s_free, work);
+    tl_work_t *work = self->fetching;
+    if (!work || work->place.step != place->step) {
+        work = self->fetching = s_work (self, place);
+        work->workers = tl_alloc (self->topology->worker_count * sizeof *work->workers);
+        tl_compute_submit (self->disk, s_run_fetch, s_done_fetch, s_free, work);
+    }
+    if (work->worker_count < self->topology->worker_count)
+        work->workers[work->worker_count++] = worker->serial;
 }
 
 //  Older states go when the file says that this one counts, not before.
