@@ -243,7 +243,7 @@ tl_broker_void_asked (tl_broker_t *self, size_t worker)
 {
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
         while (it->asked_count && it->server == worker)
-            tl_link_release (it->link, tl_session_answered (it));
+            tl_broker_release (it, tl_session_answered (it));
 }
 
 static void

@@ -133,8 +133,9 @@ void tl_broker_unwritable (tl_broker_t *self, const char *why); //  run.db can't
 //  A new message in order on session's link; payload may be moved away. Released when nobody needs it any more.
 void tl_broker_on_run (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
                        zmq_msg_t *payload);
-void tl_broker_ready (tl_broker_t *self, tl_session_t *session); //  attached for the first time
-void tl_broker_gone (tl_broker_t *self, tl_session_t *session);  //  about to be removed
+void tl_broker_ready (tl_broker_t *self, tl_session_t *session);   //  attached for the first time
+void tl_broker_gone (tl_broker_t *self, tl_session_t *session);    //  about to be removed
+void tl_broker_release (tl_session_t *session, uint64_t sequence); //  what came is done with
 void tl_broker_released (void *session, uint64_t token); //  link callback: what it got is done with
 void tl_broker_relay (tl_broker_t *self, tl_session_t *from, tl_session_t *to,
                       tl_message_t *message, zmq_msg_t *payload);

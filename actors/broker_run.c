@@ -57,6 +57,14 @@ s_relay_forwarded (tl_broker_t *self, tl_session_t *worker, tl_session_t *to, tl
     s_pass (self, worker, to, message, payload, asked ? tl_broker_token (to, asked) : 0);
 }
 
+//  A state or an adapter is larger than its author's window and goes one way: nothing but CREDIT would tell of its releases.
+void
+tl_broker_release (tl_session_t *session, uint64_t sequence)
+{
+    tl_link_release (session->link, sequence);
+    tl_link_halfway (session->link);
+}
+
 void
 tl_broker_released (void *arg, uint64_t token)
 {
@@ -65,7 +73,7 @@ tl_broker_released (void *arg, uint64_t token)
     tl_session_t *from = tl_sessions_by_serial (&self->sessions, token >> TOKEN_BITS);
     uint64_t sequence = token & (((uint64_t)1 << TOKEN_BITS) - 1);
     if (from && from->link && !tl_broker_shared (self, from, sequence))
-        tl_link_release (from->link, sequence);
+        tl_broker_release (from, sequence);
 }
 
 //  --- who comes and goes -----------------------------------------------------------------------
@@ -497,5 +505,5 @@ tl_broker_on_run (tl_broker_t *self, tl_session_t *session, tl_message_t *messag
     //  Acting on it may have ended the session.
     session = tl_sessions_by_serial (&self->sessions, serial);
     if (!moved && session && session->link)
-        tl_link_release (session->link, sequence);
+        tl_broker_release (session, sequence);
 }

@@ -133,7 +133,7 @@ tl_broker_forget_kept (tl_broker_t *self, size_t client, tl_session_t *session)
 {
     for (s_kept_t *kept; self->window && (kept = s_take (&self->window->clients[client]));) {
         if (session && session->link)
-            tl_link_release (session->link, kept->message.sequence);
+            tl_broker_release (session, kept->message.sequence);
         s_free (kept);
     }
 }

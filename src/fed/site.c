@@ -206,6 +206,8 @@ tl_site_plan (tl_site_t *self, tl_plan_t *plan, size_t *rows, size_t *longest, t
         return -1;
     tl_part_plan (self->part, extent.rows, extent.longest, sequences, extent.labels,
                   t->train.micros, plan);
+    //  Beside a save: its own share on the way out, and what was made of all on the way in.
+    plan->state *= t->federate.clients == TL_CLIENTS_PERSONAL ? 1 : 3;
     tl_part_reserve (self->part, extent.rows, extent.longest, extent.labels, t->train.micros);
     *rows = extent.rows;
     *longest = extent.longest;

@@ -395,6 +395,13 @@ tl_link_release (tl_link_t *self, uint64_t sequence)
     }
 }
 
+static bool
+s_halfway (const tl_link_t *self)
+{
+    return self->cleared - self->told >= (self->limit_messages + 1) / 2 ||
+           self->told_bytes >= (self->limit_bytes + 1) / 2;
+}
+
 //  Is it time to tell the far end of releases it doesn't know of?
 static bool
 s_credit_due (const tl_link_t *self, bool now)
@@ -405,20 +412,31 @@ s_credit_due (const tl_link_t *self, bool now)
     //  What the far end believes it has in flight, at least
     uint64_t seen_bytes = self->taken + self->told_bytes;
     uint64_t seen_messages = self->received - self->told;
-    return messages >= (self->limit_messages + 1) / 2 ||
-           self->told_bytes >= (self->limit_bytes + 1) / 2 ||
-           seen_messages >= self->limit_messages || seen_bytes + TL_CHUNK_BYTES > self->limit_bytes;
+    return s_halfway (self) || seen_messages >= self->limit_messages ||
+           seen_bytes + TL_CHUNK_BYTES > self->limit_bytes;
 }
 
-void
-tl_link_tick (tl_link_t *self, bool now)
+static void
+s_put_credit (tl_link_t *self)
 {
-    if (!self->attached || !s_credit_due (self, now))
-        return;
     tl_message_t credit;
     tl_message_init (&credit, TL_CREDIT);
     size_t size;
     uint8_t *envelope = tl_message_encode (&credit, &size);
     s_put (self, envelope, size, s_find_ack (envelope, size), NULL);
     free (envelope);
+}
+
+void
+tl_link_tick (tl_link_t *self, bool now)
+{
+    if (self->attached && s_credit_due (self, now))
+        s_put_credit (self);
+}
+
+void
+tl_link_halfway (tl_link_t *self)
+{
+    if (self->attached && s_halfway (self))
+        s_put_credit (self);
 }

@@ -57,6 +57,10 @@ void tl_link_release (tl_link_t *self, uint64_t sequence);
 //  and no sender.
 void tl_link_tick (tl_link_t *self, bool now);
 
+//  Sends CREDIT if half a window is released and not yet told: for whoever releases when others do, and not at the end of a
+//  burst of input.
+void tl_link_halfway (tl_link_t *self);
+
 uint64_t
 tl_link_released (const tl_link_t *self); //  highest sequence out that the far end has released
 uint64_t tl_link_pending (const tl_link_t *self); //  messages out, not yet released by the far end

@@ -111,6 +111,28 @@ s_check_equal (const stage_t *stage)
         free (text[i]);
 }
 
+//  Adapters of more than the credit: what is merged goes through it in pieces, each released when all clients have it.
+static void
+s_narrow (void)
+{
+    static const char *const federate[] = {"{clients: average, every: 3}", "{clients: sync}"};
+    for (size_t i = 0; i < 2; i++) {
+        case_spec_t spec = s_case (9, federate[i]);
+        memcpy (strstr (s_settings, "rank: 4, "), "rank: 99,", 9);
+        memcpy (strstr (s_settings, "batch_size: 8"), "batch_size: 1", 13);
+        spec.model.hidden = 128;
+        spec.model.inner = 512;
+        spec.model.head_dim = 128 / spec.model.heads;
+        stage_t *stage = stage_new (&spec);
+        case_step_t steps[SITES * STEPS];
+        stage_undisturbed (stage, steps);
+        part_t *up = stage_up (stage, "--set", "wire.credit_mb=1", NULL);
+        stage_check (stage, part_wait (up) == 0, "code 0");
+        s_check_same (stage);
+        stage_end (&stage);
+    }
+}
+
 //  What is not finite, not shaped as the others', not whole, or heavier than its steps: left out by name, and the run goes on.
 static void
 s_spoiled (void)
@@ -271,6 +293,7 @@ main (int argc, char **argv)
     static const stage_test_t tests[] = {{"aggregator_average", s_aggregator_average},
                                          {"aggregator_sync", s_aggregator_sync},
                                          {"aggregator_unsaved", s_aggregator_unsaved},
+                                         {"narrow", s_narrow},
                                          {"client", s_client},
                                          {"joins", s_joins},
                                          {"joins_average", s_joins_average},

@@ -149,6 +149,27 @@ test_credit_of_its_own_at_half_a_window_or_when_the_sender_is_stuck (void **stat
     s_destroy (b);
 }
 
+//  What goes one way only and is larger than the window never waits for a timer.
+static void
+test_a_stream_goes_on_at_half_a_window (void **state)
+{
+    end_t *a, *b;
+    s_pair (&a, &b, 4 * CHUNK, 100);
+    for (int i = 0; i < 40; i++)
+        s_say (a, CHUNK);
+    for (uint64_t sequence = 1; sequence <= 40; sequence++) {
+        s_deliver_all (a);
+        s_let_sequence_go (b, sequence);
+        tl_link_halfway (b->link);
+        s_deliver_all (b);
+    }
+    assert_int_equal (a->frames, 40);
+    assert_int_equal (b->frames, 20);
+    assert_int_equal (a->tokens, 40);
+    s_destroy (a);
+    s_destroy (b);
+}
+
 static void
 test_payloads_are_shared_not_copied (void **state)
 {
@@ -291,6 +312,7 @@ main (void)
         cmocka_unit_test (test_releases_in_any_order_become_one_cumulative_ack),
         cmocka_unit_test (test_acks_ride_on_messages),
         cmocka_unit_test (test_credit_of_its_own_at_half_a_window_or_when_the_sender_is_stuck),
+        cmocka_unit_test (test_a_stream_goes_on_at_half_a_window),
         cmocka_unit_test (test_payloads_are_shared_not_copied),
         cmocka_unit_test (test_gaps_and_duplicates_are_told_apart),
         cmocka_unit_test (test_duplicates_are_acked_again),
