@@ -99,7 +99,8 @@ tl_actor_new (const char *name, const char *const *state_names, tl_actor_fn *on_
         sigaddset (&set, SIGHUP);
     sigprocmask (SIG_BLOCK, &set, NULL);
     signal (SIGPIPE, SIG_IGN);
-    signal (SIGCHLD, SIG_DFL); //  who starts us may ignore it, and then no child's end could be waited for
+    signal (SIGCHLD,
+            SIG_DFL); //  who starts us may ignore it, and then no child's end could be waited for
     self->epoll = epoll_create1 (EPOLL_CLOEXEC);
     tl_assert (self->epoll >= 0);
     self->signals = signalfd (-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);

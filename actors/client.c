@@ -206,7 +206,8 @@ s_on_message (void *arg, const tl_message_t *message, const void *payload, size_
     tl_error_t err;
     if (self->state >= TL_CLIENT_STOPPING)
         return;
-    if (self->site && tl_save_settle_at (self->directory, self->run, message, &self->settled, &err)) {
+    if (self->site &&
+        tl_save_settle_at (self->directory, self->run, message, &self->settled, &err)) {
         tl_client_end (self, TL_FAILED, err.text);
         return;
     }

@@ -84,8 +84,7 @@ s_open (tl_site_t *self, size_t client, bool data, tl_error_t *err)
 {
     const tl_client_spec_t *spec = &self->topology->clients[client];
     tl_kernels_use (spec->threads);
-    if (!(self->model = tl_model_of (self->topology, err)) ||
-        s_part (self, err) ||
+    if (!(self->model = tl_model_of (self->topology, err)) || s_part (self, err) ||
         !(self->tokenizer =
               tl_tokenizer_open (self->topology->model.path, tl_model_config (self->model), err)))
         return -1;

@@ -44,6 +44,36 @@ for mode in batch serial; do
     grep -q '"event":"saved"' broker.jsonl || fail "$mode: nothing was saved"
 done
 
+#   A worker computes while there is something that it may compute: a client that answers at once leaves it no gap between its
+#   micros, however many are under way. One that thinks leaves it waiting for input, and for its commit.
+cat >idle.yaml <<YAML
+version: 1
+name: idle
+model: {synthetic: {hidden: 64}}
+train: {steps: 5, batch_size: 4, micros: 4}
+checkpoint: {dir: runs}
+workers: [{name: w, compute: {synthetic: {base_ms: 20, us_per_row: 0}}}]
+clients: [{name: s, compute: {synthetic: {rows: 16}}}]
+YAML
+"$TRUNKLINE" keys make idle.yaml >out.txt
+idle () {
+    "$TRUNKLINE" up idle.yaml $ports --replace --format jsonl "$@" >idle.jsonl 2>idle.txt || fail "up ended with $?: $(cat idle.txt)"
+    grep '"event":"idle"' idle.jsonl >idle.txt || fail "the worker told nothing of its time: $(cat idle.jsonl)"
+}
+#   is KEY least|most SECONDS
+is () {
+    seconds=$(sed -n "s/.*\"$1\":\([0-9.e-]*\).*/\1/p" idle.txt)
+    awk -v got="$seconds" -v want="$3" -v how="$2" 'BEGIN { exit !(how == "least" ? got >= want : got <= want) }' ||
+        fail "$1: expected at $2 $3 s, got $seconds: $(cat idle.txt)"
+}
+idle #   5 steps of 4 micros, forward and backward
+is computing least 0.8
+is input most 0.2
+idle --set clients.0.compute.synthetic.base_ms=30
+is computing least 0.8
+is input least 0.3
+is commit least 0.3
+
 #   `up` plays them too, few processes for all clients.
 expect 0 'adapters and summary.json are in runs/s' "$TRUNKLINE" up s.yaml $ports --format jsonl
 [ "$(grep -c '"event":"load"' out.txt)" -eq 4 ] || fail "up has not started four loads: $(grep load out.txt)"
