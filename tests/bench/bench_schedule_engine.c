@@ -310,14 +310,27 @@ s_on_stages (void *arg, const char *line, double at)
     json_decref (object);
 }
 
+//  Where the model is cut; figures are named after name.
+typedef struct {
+    const char *name, *front, *tail, *split;
+} s_cut_t;
+
 static void
-s_two_machines (const s_engine_t *self, json_t *detail)
+s_put (bench_t *bench, const s_cut_t *cut, const char *what, double value)
+{
+    char key[64];
+    snprintf (key, sizeof key, "%s_%s", cut->name, what);
+    bench_put (bench, key, value);
+}
+
+static void
+s_two_machines (const s_engine_t *self, const s_cut_t *cut, json_t *detail)
 {
     bench_t *bench = self->bench;
     s_stages_t stages = {.good = false};
-    const char *argv[] = {bench->stages, self->model, "3", "6", NULL};
+    const char *argv[] = {bench->stages, self->model, cut->front, cut->tail, NULL};
     bench_usage_t usage;
-    play_t spec = {.name = "machines",
+    play_t spec = {.name = cut->name,
                    .mode = "serial",
                    .workers = 1,
                    .clients = 1,
@@ -328,34 +341,34 @@ s_two_machines (const s_engine_t *self, json_t *detail)
                    .model = self->model,
                    .data = self->data,
                    .settings = SETTINGS,
-                   .split = "{front: 3, tail: 6}",
+                   .split = cut->split,
                    .threads = 1,
                    .wire = "fp32",
                    .client_cpus = 1,
                    .worker_cpus = 2};
     if (sysconf (_SC_NPROCESSORS_ONLN) < 2 ||
         bench_run (argv, bench->stage.log, s_on_stages, &stages, &usage) || !stages.good) {
-        bench_skip (bench, "two_machines_of_ideal",
-                    "it needs two processors and the stages' times");
+        bench_skip (bench, cut->name, "it needs two processors and the stages' times");
         return;
     }
     double one = s_train (self, &spec), two = s_split (self, &spec);
     //  Both update at once when the last micro is through.
     double ideal = s_ideal (stages.times) + stages.times[STAGES] / 2;
     if (one <= 0 || two <= 0) {
-        bench_skip (bench, "two_machines_of_ideal", "a run failed; look into the log");
+        bench_skip (bench, cut->name, "a run failed; look into the log");
         return;
     }
-    bench_put (bench, "two_machines_ideal_ms", 1e3 * ideal);
-    bench_put (bench, "two_machines_ms", 1e3 * two);
-    bench_put (bench, "two_machines_of_ideal", ideal / two);
-    bench_put (bench, "two_machines_over_one", one / two);
-    json_object_set_new (detail, "two_machines",
-                         json_pack ("{sfsfsfsfsfsfsf}", "front_ms", 1e3 * stages.times[0],
+    s_put (bench, cut, "ideal_ms", 1e3 * ideal);
+    s_put (bench, cut, "ms", 1e3 * two);
+    s_put (bench, cut, "of_ideal", ideal / two);
+    s_put (bench, cut, "over_one", one / two);
+    json_object_set_new (detail, cut->name,
+                         json_pack ("{sfsfsfsfsfsfsfsf}", "front_ms", 1e3 * stages.times[0],
                                     "trunk_ms", 1e3 * stages.times[1], "tail_ms",
                                     1e3 * stages.times[2], "trunk_back_ms", 1e3 * stages.times[3],
                                     "front_back_ms", 1e3 * stages.times[4], "update_ms",
-                                    1e3 * stages.times[5], "one_process_ms", 1e3 * one));
+                                    1e3 * stages.times[5], "one_process_ms", 1e3 * one,
+                                    "ideal_over_one", one / ideal));
 }
 
 void
@@ -364,7 +377,9 @@ bench_schedule_engine (bench_t *self)
     s_engine_t engine;
     s_open (&engine, self);
     json_t *detail = json_object ();
-    s_two_machines (&engine, detail);
+    s_two_machines (&engine, &(s_cut_t){"two_machines", "3", "6", "{front: 3, tail: 6}"}, detail);
+    s_two_machines (&engine, &(s_cut_t){"two_machines_1_1", "1", "1", "{front: 1, tail: 1}"},
+                    detail);
     s_rounds (&engine, detail);
     json_object_set_new (self->detail, "engine", detail);
     s_close (&engine);
