@@ -99,9 +99,11 @@ rig_expect (rig_t *self, const char *words)
 static void
 s_wake (rig_part_t *part)
 {
+    bool awake = part->awake;
     part->live = true;
+    part->awake = false;
     part->first = part->count = 0;
-    for (size_t i = 0; i < RIG_STEPS; i++)
+    for (size_t i = 0; i < RIG_STEPS && !awake; i++)
         if (part->saves[i])
             part->content = part->saves[i];
 }
@@ -185,6 +187,28 @@ rig_all (rig_t *self)
         rig_aggregator (self);
     for (size_t i = 0; i < self->config.clients; i++)
         rig_join (self, i);
+}
+
+void
+rig_crash (rig_t *self, bool everything)
+{
+    rig_part_t *parts[RIG_CLIENTS + RIG_WORKERS + 1] = {&self->aggregator};
+    for (size_t i = 0; i < RIG_CLIENTS; i++)
+        parts[1 + i] = &self->clients[i];
+    for (size_t i = 0; i < RIG_WORKERS; i++)
+        parts[1 + RIG_CLIENTS + i] = &self->workers[i];
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        parts[i]->awake = !everything && (parts[i]->live || parts[i]->awake);
+        s_sleep (parts[i]);
+    }
+    memset (self->merges, 0, sizeof self->merges);
+    memset (self->asked, 0, sizeof self->asked);
+    memset (self->alarm, 0, sizeof self->alarm);
+    self->disk = self->trunk_asked = self->refused = false;
+    self->ever = true; //  so the aggregator is reminded
+    tl_scheduler_destroy (&self->scheduler);
+    rig_begin (self);
+    tl_scheduler_resume (self->scheduler, &self->common, NULL, false);
 }
 
 //  --- what they do -----------------------------------------------------------------------------

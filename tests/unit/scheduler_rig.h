@@ -30,6 +30,7 @@ typedef struct {
 
 typedef struct {
     bool live;
+    bool awake; //  not live because the broker isn't: it has what it had
     uint64_t content;
     uint64_t saves[RIG_STEPS]; //  content by step, 0: none
     rig_order_t orders[RIG_ORDERS];
@@ -97,6 +98,8 @@ void rig_worker (rig_t *self, size_t worker);
 void rig_lose (rig_t *self, size_t worker);
 void rig_aggregator (rig_t *self);
 void rig_lose_aggregator (rig_t *self);
+//  Kill -9 of the broker, or of everything; a new one goes on from the common save, and parts come back as they are told to.
+void rig_crash (rig_t *self, bool everything);
 void rig_all (rig_t *self);                                   //  everybody who isn't here comes
 void rig_close (rig_t *self, size_t worker, uint64_t labels); //  its open step
 //  The oldest order of that part is done; false: there is none. good false: it could not.

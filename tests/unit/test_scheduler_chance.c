@@ -124,6 +124,8 @@ s_something (rig_t *self, uint64_t draw)
     case 3:
         if ((draw >> 24) % 40 == 0)
             tl_scheduler_stop (self->scheduler, (draw >> 40) & 1, 0, "chance");
+        else if ((draw >> 24) % 40 < 5 && !self->done)
+            rig_crash (self, (draw >> 40) & 1);
         break;
     default:
         s_act (self, draw >> 8);
@@ -171,9 +173,34 @@ test_every_run_with_windows_ends (void **state)
     s_every_run_ends (true);
 }
 
+//  Workers and the aggregator go and come; with crashes now and then the broker too, or everything.
+static size_t
+s_disturb (rig_t *self, uint64_t run, bool crashes)
+{
+    size_t losses = 0;
+    for (uint64_t event = 0; event < EVENTS && !self->done; event++) {
+        uint64_t draw = s_draw (run, 2 + event);
+        if (crashes && draw % 60 == 1) {
+            rig_crash (self, (draw >> 8) & 1);
+            for (size_t i = 0; i < self->config.clients; i++)
+                rig_join (self, (i + draw) % self->config.clients);
+            losses++;
+        } else if (draw % 12 == 0) {
+            s_worker_event (self, draw >> 8);
+            losses++;
+        } else
+            s_act (self, draw >> 8);
+    }
+    for (uint64_t event = 0; event < 8 && !self->done; event++) {
+        rig_all (self);
+        rig_run (self);
+    }
+    return losses;
+}
+
 //  Whom the run waits for is back sooner or later.
 static void
-test_lost_workers_change_nothing (void **state)
+s_losses_change_nothing (bool crashes)
 {
     size_t losses = 0;
     for (uint64_t number = 0; number < RUNS + FOUND; number++) {
@@ -186,18 +213,7 @@ test_lost_workers_change_nothing (void **state)
 
         self = s_rig (run, true, false);
         rig_all (self);
-        for (uint64_t event = 0; event < EVENTS && !self->done; event++) {
-            uint64_t draw = s_draw (run, 2 + event);
-            if (draw % 12 == 0) {
-                s_worker_event (self, draw >> 8);
-                losses++;
-            } else
-                s_act (self, draw >> 8);
-        }
-        for (uint64_t event = 0; event < 8 && !self->done; event++) {
-            rig_all (self);
-            rig_run (self);
-        }
+        losses += s_disturb (self, run, crashes);
         if (!self->done || self->code)
             fail_msg ("run %d: code %d, %s", (int)run, self->code,
                       tl_scheduler_state_name (self->scheduler));
@@ -209,6 +225,18 @@ test_lost_workers_change_nothing (void **state)
     assert_true (losses > RUNS);
 }
 
+static void
+test_lost_workers_change_nothing (void **state)
+{
+    s_losses_change_nothing (false);
+}
+
+static void
+test_a_resumed_run_ends_as_the_undisturbed_one (void **state)
+{
+    s_losses_change_nothing (true);
+}
+
 int
 main (void)
 {
@@ -216,6 +244,7 @@ main (void)
         cmocka_unit_test (test_every_run_ends),
         cmocka_unit_test (test_every_run_with_windows_ends),
         cmocka_unit_test (test_lost_workers_change_nothing),
+        cmocka_unit_test (test_a_resumed_run_ends_as_the_undisturbed_one),
     };
     tl_log_level (TL_LOG_ERROR);
     return cmocka_run_group_tests (tests, NULL, NULL);
