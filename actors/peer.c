@@ -146,9 +146,18 @@ s_on_message (tl_peer_t *self, tl_message_t *message, tl_packet_t *packet, tl_so
     }
 }
 
+//  A state, or a share of one, is larger than its author's window and nothing goes the other way: it moves on as fast as we say
+//  what we have released.
+static bool
+s_one_way (const tl_message_t *message)
+{
+    return message->type == TL_PART || message->type == TL_STATE || message->type == TL_MERGED;
+}
+
 static void
 s_receive (tl_peer_t *self, tl_socket_t *socket)
 {
+    bool one_way = false;
     for (int i = 0; i < BURST && self->phase != TL_PEER_OVER; i++) {
         tl_packet_t packet;
         int rc = tl_socket_receive (socket, &packet);
@@ -176,12 +185,13 @@ s_receive (tl_peer_t *self, tl_socket_t *socket)
             tl_peer_over (self, TL_CONNECTION, text);
             return;
         }
+        one_way |= s_one_way (&message);
         s_on_message (self, &message, &packet, socket);
         tl_message_clear (&message);
         tl_packet_close (&packet);
     }
     if (self->link && self->phase == TL_PEER_LIVE)
-        tl_link_tick (self->link, false);
+        tl_link_tick (self->link, one_way);
 }
 
 static void

@@ -75,11 +75,16 @@ tl_topology_worker (const tl_topology_t *self, const char *name)
 }
 
 bool
+tl_topology_fans_out (const tl_topology_t *self)
+{
+    return self->worker_count > 1 && self->client_count > 1 &&
+           self->schedule.mode != TL_MODE_SERIAL && self->schedule.mode != TL_MODE_BATCH;
+}
+
+bool
 tl_topology_aggregates (const tl_topology_t *self)
 {
-    bool several = self->worker_count > 1 && self->client_count > 1 &&
-                   self->schedule.mode != TL_MODE_SERIAL && self->schedule.mode != TL_MODE_BATCH;
-    return several || self->federate.clients != TL_CLIENTS_PERSONAL;
+    return tl_topology_fans_out (self) || self->federate.clients != TL_CLIENTS_PERSONAL;
 }
 
 const char *

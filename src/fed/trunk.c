@@ -96,6 +96,8 @@ tl_trunk_plan (tl_trunk_t *self, size_t rows, size_t longest, tl_plan_t *plan, t
     tl_part_plan (self->part, rows, longest, 0, 0, micros, plan);
     tl_part_plan_reading (self->part, TL_EVALUATE_ROWS, longest, 0, &serve);
     tl_plan_widen (plan, &serve);
+    //  Its replica on the way out, and the merged one on the way in.
+    plan->state *= tl_topology_fans_out (self->topology) ? 2 : 1;
     tl_part_reserve (self->part, rows, longest, 0, micros);
     return 0;
 }

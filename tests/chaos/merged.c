@@ -127,8 +127,12 @@ s_narrow (void)
         case_step_t steps[SITES * STEPS];
         stage_undisturbed (stage, steps);
         part_t *up = stage_up (stage, "--set", "wire.credit_mb=1", NULL);
+        const json_t *idle = part_event_of (up, "idle", "name", "trunk");
+        double credit = json_number_value (json_object_get (idle, "credit"));
         stage_check (stage, part_wait (up) == 0, "code 0");
         s_check_same (stage);
+        if (credit > 1) //  four saves that went a window at a time would take 2 s
+            stage_fail (stage, "the worker waited %.1f s for credit: expected less than 1", credit);
         stage_end (&stage);
     }
 }
