@@ -83,6 +83,7 @@ s_open_clients (tl_scheduler_t *self)
         if ((any || !seat->stale) && !(one && count))
             self->scratch[count++] = i;
     }
+    self->giver = one ? self->scratch[0] : TL_NOBODY;
     self->actions.merge (self->arg, TL_MERGE_CLIENTS, &self->gathering, self->scratch, count, true);
     for (size_t i = 0; i < count; i++)
         self->actions.gather (self->arg, TL_MERGE_CLIENTS, &self->gathering, self->scratch[i], i);
@@ -208,6 +209,14 @@ tl_scheduler_merged (tl_scheduler_t *self, tl_merge_t kind, uint64_t step, bool 
 {
     if (!self->merges[kind].open || step != self->gathering.step || self->phase == TL_PHASE_DONE)
         return;
+    bool another = kind == TL_MERGE_CLIENTS && self->config.share == TL_SHARE_GRADIENT &&
+                   self->giver == TL_NOBODY;
+    if (!good && another) {
+        //  Whoever was asked left, and others have the same.
+        s_void_clients (self);
+        tl_run_go (self);
+        return;
+    }
     if (!good) {
         tl_run_fail (self, "%s of step %llu could not be made one: %s", s_what[kind],
                      (unsigned long long)self->place.step, why);

@@ -121,6 +121,7 @@ struct tl_scheduler {
         bool open, awaited; //  parts are being gathered; its result is due
     } merges[2];            //  by tl_merge_t
     tl_place_t gathering;   //  names the merges of this line
+    size_t giver;           //  sync: whose adapter all are to get; TL_NOBODY: it has left
     size_t called;          //  join: window: clients with a PLAN
     int64_t now;            //  time, as far as it was told
     bool asked, rescore;    //  FINISHING: clients were asked; what they scored is void

@@ -331,12 +331,14 @@ s_merged (rig_t *self, tl_merge_t kind, bool good)
     if (!self->merges[kind].open || !self->merges[kind].urgent)
         return false;
     uint64_t result = 5;
+    bool any = false;
     for (size_t i = 0; i < self->merges[kind].count; i++) {
         if (kind == TL_MERGE_CLIENTS && !self->merges[kind].there[i])
             continue; //  the broker says LEAVE of who is gone, and has asked all others
         if (!self->merges[kind].there[i])
             return false;
         result = s_mix (result, self->merges[kind].parts[i], i, 3);
+        any = true;
     }
     for (size_t i = 0; i < self->config.clients && kind == TL_MERGE_CLIENTS; i++)
         for (size_t j = 0; j < self->clients[i].count; j++)
@@ -344,6 +346,7 @@ s_merged (rig_t *self, tl_merge_t kind, bool good)
                 ORDER_GATHER)
                 return false; //  not asked in vain
     self->merges[kind].open = false;
+    good &= any; //  of nobody's part nothing is made
     //  What it learns from a merge it keeps when that is saved: until then it may be asked again.
     if (self->config.remembers) {
         result = s_mix (result, self->aggregator.content, kind, 4);
@@ -356,7 +359,7 @@ s_merged (rig_t *self, tl_merge_t kind, bool good)
             rig_order (&self->clients[i], (rig_order_t){.type = ORDER_TAKE,
                                                         .step = self->merges[kind].step,
                                                         .content = result});
-    rig_say (self, "merged; ");
+    rig_say (self, any ? "merged; " : "not merged; ");
     tl_scheduler_merged (self->scheduler, kind, self->merges[kind].step, good,
                          good ? "" : "too few parts");
     return true;

@@ -376,6 +376,31 @@ test_summed_gradients (void **state)
     rig_destroy (&self);
 }
 
+//  Whose adapter is asked for leaves before it has given it: another has the same, and gives it.
+static void
+test_summed_gradients_and_the_giver_leaves (void **state)
+{
+    rig_t *self = rig_new (3, 1, 1, 9, 5, 0);
+    self->config.aggregator = true;
+    self->config.share = TL_SHARE_GRADIENT;
+    rig_begin (self);
+    rig_all (self);
+    rig_close (self, 0, 1);
+    rig_leave (self, 2);
+    rig_close (self, 0, 1);
+    rig_join (self, 2);
+    rig_close (self, 0, 1);
+    self->words[0] = 0;
+    rig_leave (self, 0);
+    rig_do_all (self);
+    rig_expect (self, "not merged; merge clients now: 1; merged; save 3; common 3; "
+                      "plan 3/3: 1 2; ");
+    assert_int_equal (self->clients[1].content, self->clients[2].content);
+    assert_true (rig_run (self));
+    assert_int_equal (self->code, 0);
+    rig_destroy (&self);
+}
+
 int
 main (void)
 {
@@ -395,6 +420,7 @@ main (void)
         cmocka_unit_test (test_what_the_aggregator_learnt_is_lost),
         cmocka_unit_test (test_who_lacks_the_common_save),
         cmocka_unit_test (test_summed_gradients),
+        cmocka_unit_test (test_summed_gradients_and_the_giver_leaves),
     };
     tl_log_level (TL_LOG_ERROR);
     return cmocka_run_group_tests (tests, NULL, NULL);
