@@ -83,6 +83,15 @@ s_json_window (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
 }
 
 static json_t *
+s_json_merged (const tl_sim_result_t *r)
+{
+    const tl_sim_merged_t *m = &r->merged;
+    return json_pack ("{s:I, s:I, s:I, s:I}", "averages", (json_int_t)m->averages,
+                      "averages_without_somebody", (json_int_t)m->without, "parts_missing",
+                      (json_int_t)m->missing, "sums", (json_int_t)m->sums);
+}
+
+static json_t *
 s_json (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
 {
     json_t *workers = json_array (), *periods = json_array ();
@@ -104,6 +113,8 @@ s_json (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
         "broker_mb_s", r->bytes / all / 1e6, "periods", periods, "workers", workers);
     if (spec->window)
         json_object_set_new (json, "window", s_json_window (spec, r));
+    if (tl_sim_spec_aggregates (spec))
+        json_object_set_new (json, "merged", s_json_merged (r));
     return json;
 }
 
@@ -173,6 +184,22 @@ s_print_window (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
 }
 
 static void
+s_print_merged (const tl_sim_result_t *r)
+{
+    const tl_sim_merged_t *m = &r->merged;
+    if (m->sums)
+        printf (
+            "the aggregator made %llu sums of a step's gradients, %llu copies for who came back",
+            (unsigned long long)m->sums, (unsigned long long)m->averages);
+    else
+        printf ("the aggregator made %llu averages", (unsigned long long)m->averages);
+    if (m->without)
+        printf (" (%llu of them without somebody: %llu parts were missing in all)",
+                (unsigned long long)m->without, (unsigned long long)m->missing);
+    printf ("\n");
+}
+
+static void
 s_print (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
 {
     double all = r->seconds > 0 ? r->seconds : 1;
@@ -189,6 +216,8 @@ s_print (const tl_sim_spec_t *spec, const tl_sim_result_t *r)
     printf ("\n");
     if (spec->window)
         s_print_window (spec, r);
+    if (tl_sim_spec_aggregates (spec))
+        s_print_merged (r);
     if (r->lost_workers || r->lost_clients)
         printf ("lost: workers %llu times, clients %llu times\n",
                 (unsigned long long)r->lost_workers, (unsigned long long)r->lost_clients);
@@ -263,6 +292,14 @@ s_run (const tl_arguments_t *arguments, tl_error_t *err)
     if (!spec)
         return -1;
     tl_sim_result_t *r = NULL;
+    if (options->compare && (spec->whole || spec->share == TL_SHARE_GRADIENT)) {
+        int one = tl_fail (err, TL_BAD_INPUT,
+                           "%s: only schedule.mode batch goes with %s, so there are no modes to "
+                           "compare; leave out --compare",
+                           spec->source, spec->whole ? "split: none" : "federate.clients: sync");
+        tl_sim_spec_destroy (&spec);
+        return one;
+    }
     int rc =
         options->compare ? s_compare (spec, arguments->format, err) : s_run_once (spec, &r, err);
     if (rc == 0 && options->svg)

@@ -11,7 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STUCK = 1000000, STUCK_A_MICRO = 1000 }; //  events without any progress: in all, and for each client's micro
+enum {
+    STUCK = 1000000,
+    STUCK_A_MICRO = 1000
+};                   //  events without any progress: in all, and for each client's micro
 #define LONGEST 1e18 //  ns, 30 years: what a simulated run may take, and any single time in it
 
 const char *const tl_sim_state_names[TL_SIM_STATES] = {"busy", "input", "credit", "commit",
@@ -88,6 +91,13 @@ tl_sim_job_time (tl_sim_t *self, const tl_sim_population_t *kind, double times, 
             ns *= kind->compute.slower;
     }
     return (int64_t)llround (fmin (ns, LONGEST));
+}
+
+int64_t
+tl_sim_update_time (const tl_sim_population_t *kind, uint64_t round)
+{
+    bool changed = kind->compute.changes_at && round >= kind->compute.changes_at;
+    return tl_sim_ms (kind->compute.update_ms * (changed ? kind->compute.changes_by : 1));
 }
 
 //  --- states -----------------------------------------------------------------------------------
@@ -192,7 +202,7 @@ s_line (void *arg, bool undisturbed)
 {
     tl_sim_t *self = arg;
     self->line_at = self->now;
-    if (undisturbed && self->period_at >= 0)
+    if (undisturbed && self->period_at >= 0 && !self->spec->whole)
         tl_choose_measured (self->choose, self->period_rows, (self->now - self->period_at) / 1000);
     if (self->result->period_count) {
         tl_sim_period_t *period = &self->result->periods[self->result->period_count - 1];
@@ -273,6 +283,7 @@ s_joins (tl_sim_t *self, bool worker, size_t index)
     if (worker) {
         tl_sim_worker_t *w = &self->workers[index];
         w->alive = true;
+        w->asked.step = 0;
         w->free_at = w->up_at = w->down_at = self->now;
         epoch = w->epoch;
         tl_sim_worker_state (self, index);
@@ -280,6 +291,7 @@ s_joins (tl_sim_t *self, bool worker, size_t index)
         tl_sim_client_t *c = &self->clients[index];
         c->alive = true;
         c->called = false;
+        c->asked.step = 0;
         c->free_at = c->up_at = c->down_at = self->now;
         epoch = c->epoch;
     }
@@ -340,12 +352,14 @@ s_event (tl_sim_t *self, const tl_sim_event_t *event)
         break;
     case EV_CLIENT_GONE:
         self->clients[event->who].called = false;
+        tl_sim_merge_left (self, event->who);
         tl_scheduler_left (self->scheduler, event->who);
-        tl_sim_line_gone (self, event->who);
         break;
     default:
-        if (event->kind >= EV_GATHERED)
+        if (event->kind >= EV_STORE_SAVED)
             tl_sim_line_event (self, event);
+        else if (event->kind >= EV_GATHERED)
+            tl_sim_merge_event (self, event);
         else
             tl_sim_step_event (self, event);
     }
@@ -360,7 +374,7 @@ s_stale (const tl_sim_t *self, const tl_sim_event_t *event)
     case EV_CLIENT_JOINS:
     case EV_WORKER_GONE:
     case EV_CLIENT_GONE:
-    case EV_MERGED:
+    case EV_TRUNK_MERGED:
     case EV_STORE_SAVED:
     case EV_AGGREGATOR_SAVED:
     case EV_AGGREGATOR_RESTORED:
@@ -375,7 +389,11 @@ s_stale (const tl_sim_t *self, const tl_sim_event_t *event)
     case EV_WORKER_SAVED:
     case EV_WORKER_RESTORED:
         return event->epoch != self->workers[event->who].epoch;
+    case EV_LATE:
+    case EV_MERGED:
+        return event->epoch != self->gatherings[event->stage].epoch;
     case EV_GATHERED:
+    case EV_PART:
         return event->epoch != (event->stage == TL_MERGE_TRUNK ? self->workers[event->who].epoch
                                                                : self->clients[event->who].epoch);
     case EV_TIME_UP:
@@ -427,23 +445,23 @@ s_scheduler (tl_sim_t *self)
                                       .done = s_done,
                                       .unserved = s_unserved};
     tl_sim_step_actions (&actions);
+    tl_sim_merge_actions (&actions);
     tl_sim_line_actions (&actions);
     uint64_t *limits = tl_alloc (spec->client_count * sizeof *limits);
     for (size_t i = 0; i < spec->client_count; i++) {
         uint64_t most = self->clients[i].kind->steps;
         limits[i] = most && most < spec->rounds ? most : spec->rounds;
     }
-    bool many =
-        spec->worker_count > 1 && (spec->mode == TL_CHOOSE_FANOUT || spec->mode == TL_CHOOSE_AUTO);
+    bool many = spec->mode == TL_CHOOSE_FANOUT || spec->mode == TL_CHOOSE_AUTO;
     tl_scheduler_config_t config = {.clients = spec->client_count,
                                     .workers = spec->worker_count,
                                     .rounds = spec->rounds,
                                     .every = spec->every,
                                     .save_every = spec->save_every,
                                     .limits = limits,
-                                    .share = spec->average ? TL_SHARE_AVERAGE : TL_SHARE_NOTHING,
+                                    .share = (tl_share_mode_t)spec->share,
                                     .all_workers = many,
-                                    .aggregator = many || spec->average};
+                                    .aggregator = tl_sim_spec_aggregates (spec)};
     if (spec->window) {
         config.costs = self->costs;
         config.micros = spec->micros;
@@ -467,7 +485,7 @@ s_release (tl_sim_t *self)
     free (self->workers);
     free (self->clients);
     free (self->timers);
-    free (self->merge.named);
+    tl_sim_merge_release (self);
     tl_sim_queue_release (&self->queue);
     tl_scheduler_destroy (&self->scheduler);
     tl_choose_destroy (&self->choose);
@@ -478,8 +496,9 @@ static int
 s_go (tl_sim_t *self, tl_error_t *err)
 {
     tl_sim_event_t event;
-    int64_t stuck = STUCK + STUCK_A_MICRO * (int64_t)(self->spec->client_count * self->spec->micros);
-    if (self->spec->average || self->spec->worker_count > 1)
+    int64_t stuck =
+        STUCK + STUCK_A_MICRO * (int64_t)(self->spec->client_count * self->spec->micros);
+    if (tl_sim_spec_aggregates (self->spec))
         tl_scheduler_aggregator_join (self->scheduler);
     while (!self->done) {
         if (!tl_sim_queue_take (&self->queue, &event) || self->progress > stuck)

@@ -41,6 +41,14 @@ typedef struct {
     char last[TL_WINDOW_TEXT]; //  how the last one of these began
 } tl_sim_window_t;
 
+//  What the aggregator made.
+typedef struct {
+    uint64_t averages; //  of trunks, of clients,
+    uint64_t without;  //  so many of them without somebody's part,
+    uint64_t missing;  //  which are so many parts in all
+    uint64_t sums;     //  of a step's gradients
+} tl_sim_merged_t;
+
 typedef struct {
     uint64_t round; //  first round
     double at, line,
@@ -64,6 +72,7 @@ typedef struct {
     double bytes;                        //  through the broker
     double bin;                          //  seconds of a slice
     tl_sim_window_t window;              //
+    tl_sim_merged_t merged;              //
     uint64_t *taken;                     //  [client_count] steps that it was in
     tl_sim_worker_result_t *workers;     //  [worker_count]
     size_t worker_count, client_count;

@@ -1,4 +1,5 @@
-//  sim_step: a step on its way: PLAN, rows to the worker and back, twice, COMMIT, COMMITTED. Measures what the broker would.
+//  sim_step: a step on its way: PLAN, rows to the worker and back, twice, or none where split is none; with sync the sum of
+//  gradients; COMMIT, COMMITTED. Measures what the broker would.
 
 #include "sim_internal.h"
 
@@ -74,7 +75,8 @@ s_client_job (tl_sim_t *self, size_t client, int stage, size_t micro)
 {
     tl_sim_client_t *c = &self->clients[client];
     const double times[] = {c->kind->compute.front, c->kind->compute.tail, c->kind->compute.back};
-    int64_t time = tl_sim_job_time (self, c->kind, times[stage], (double)c->kind->rows, c->round,
+    double its = self->spec->whole ? c->kind->compute.whole : times[stage];
+    int64_t time = tl_sim_job_time (self, c->kind, its, (double)c->kind->rows, c->round,
                                     self->spec->worker_count + client, &c->drawn);
     self->result->client_busy += (double)time * 1e-9;
     tl_sim_put (self, tl_sim_take (&c->free_at, self->now, time), EV_CLIENT_DONE, client, stage,
@@ -87,7 +89,11 @@ s_client_done (tl_sim_t *self, size_t client, int stage)
     tl_sim_client_t *c = &self->clients[client];
     bool before = s_is_blocked (c);
     if (stage == COMMIT) {
-        if (++c->backs == self->spec->micros)
+        if (++c->backs < self->spec->micros)
+            return;
+        if (self->spec->share == TL_SHARE_GRADIENT)
+            s_send (self, client, GRADIENT_PART, tl_sim_merge_bytes (self, MERGE_SUM));
+        else
             s_send (self, client, COMMIT, SMALL);
         return;
     }
@@ -163,8 +169,14 @@ s_broker_in (tl_sim_t *self, size_t client, int stage, size_t micro)
         s_keep (self, client, stage, micro);
         return;
     }
-    double bytes = stage == COMMIT ? SMALL : s_bytes (self, c);
+    double bytes = stage == COMMIT          ? SMALL
+                   : stage == GRADIENT_PART ? tl_sim_merge_bytes (self, MERGE_SUM)
+                                            : s_bytes (self, c);
     int64_t at = tl_sim_broker (self, bytes);
+    if (stage == GRADIENT_PART) {
+        tl_sim_merge_summand (self, client, self->workers[c->worker].step, at);
+        return;
+    }
     uint64_t rows = c->kind->rows, last = self->spec->micros - 1;
     if (stage == FORWARD && micro == 0)
         s_note (self, TL_COST_FRONT, client, rows, at - c->plan_at);
@@ -174,7 +186,7 @@ s_broker_in (tl_sim_t *self, size_t client, int stage, size_t micro)
         c->first_gradient = at;
     if (stage == BACKWARD && micro == last && last > 0)
         s_note (self, TL_COST_PACE, client, rows, (at - c->first_gradient) / (int64_t)last);
-    if (stage == COMMIT)
+    if (stage == COMMIT && !self->spec->whole)
         s_note (self, TL_COST_END, client, rows, at - c->handed_last);
     c->arrived[stage]++;
     s_to_worker (self, c, stage, micro, at);
@@ -187,7 +199,7 @@ s_worker_ready (tl_sim_t *self, size_t worker, int stage, size_t micro)
     tl_sim_job_t *job = s_job (w, stage, micro);
     int64_t time;
     if (stage == COMMIT)
-        time = tl_sim_ms (w->kind->compute.update_ms);
+        time = self->spec->whole ? 0 : tl_sim_update_time (w->kind, w->round);
     else
         time = tl_sim_job_time (self, w->kind, stage == BACKWARD ? w->kind->compute.backward : 1,
                                 (double)job->rows, w->round, worker, &w->drawn);
@@ -214,6 +226,8 @@ s_worker_done (tl_sim_t *self, size_t worker, int stage, size_t micro)
     w->queued--;
     if (stage == COMMIT)
         tl_sim_put (self, self->now + latency, EV_CLOSED, worker, 0, 0, w->epoch);
+    if (stage == COMMIT && self->spec->whole)
+        w->rows = w->commit.rows * self->spec->micros;
     tl_sim_job_t *job = s_job (w, stage, micro);
     job->expected = 0;
     for (size_t i = 0; stage != COMMIT && i < w->member_count; i++) {
@@ -269,7 +283,7 @@ s_closed (tl_sim_t *self, size_t worker)
         c->called = false;
         self->result->taken[w->members[i]] += w->rows > 0;
         tl_sim_take (&c->free_at, self->now + tl_sim_ms (c->kind->link.latency_ms),
-                     tl_sim_ms (c->kind->compute.update_ms));
+                     tl_sim_update_time (c->kind, c->round));
     }
     self->period_rows += w->rows;
     self->result->rows += w->rows;
@@ -288,7 +302,7 @@ s_closed (tl_sim_t *self, size_t worker)
 static void
 s_expect (const tl_sim_t *self, tl_sim_worker_t *w, size_t count)
 {
-    for (int stage = FORWARD; stage <= BACKWARD; stage++) {
+    for (int stage = FORWARD; stage <= BACKWARD && !self->spec->whole; stage++) {
         if (!w->jobs[stage])
             w->jobs[stage] = tl_alloc (self->spec->micros * sizeof **w->jobs);
         memset (w->jobs[stage], 0, self->spec->micros * sizeof **w->jobs);
@@ -351,7 +365,8 @@ tl_sim_step_plan (tl_sim_t *self, const tl_step_t *step, const size_t *members, 
     w->step = step->step;
     w->round = step->round;
     w->rows = 0;
-    w->jobs_done = w->queued = w->blocked = 0;
+    w->queued = w->blocked = 0;
+    w->jobs_done = self->spec->whole ? (uint32_t)self->spec->micros : 0;
     w->open = true;
     s_expect (self, w, count);
     for (size_t i = 0; i < count; i++) {
@@ -361,6 +376,8 @@ tl_sim_step_plan (tl_sim_t *self, const tl_step_t *step, const size_t *members, 
     }
     if (self->spec->window)
         s_pass_kept (self, w);
+    if (self->spec->share == TL_SHARE_GRADIENT)
+        tl_sim_merge_sum (self, step->step, members, count);
     tl_sim_worker_state (self, step->worker);
 }
 
@@ -374,7 +391,7 @@ tl_sim_step_leave (tl_sim_t *self, size_t worker, size_t client)
     w->blocked -= s_is_blocked (c);
     c->worker = TL_NOBODY;
     c->called = false;
-    for (int stage = FORWARD; stage <= BACKWARD; stage++)
+    for (int stage = FORWARD; stage <= BACKWARD && !self->spec->whole; stage++)
         for (size_t m = c->arrived[stage]; m < self->spec->micros; m++) {
             w->jobs[stage][m].expected--;
             s_check (self, worker, stage, m);
@@ -482,7 +499,7 @@ tl_sim_step_event (tl_sim_t *self, const tl_sim_event_t *event)
     switch ((tl_sim_kind_t)event->kind) {
     case EV_PLAN:
         for (size_t m = 0; m < self->spec->micros; m++)
-            s_client_job (self, event->who, FORWARD, m);
+            s_client_job (self, event->who, self->spec->whole ? COMMIT : FORWARD, m);
         break;
     case EV_CLIENT_GETS:
         s_client_job (self, event->who, event->stage + 1, event->micro);
@@ -498,6 +515,9 @@ tl_sim_step_event (tl_sim_t *self, const tl_sim_event_t *event)
         break;
     case EV_CREDIT:
         s_credit (self, event->who);
+        break;
+    case EV_SUMMED:
+        s_send (self, event->who, COMMIT, SMALL);
         break;
     case EV_READY:
         tl_scheduler_ready (self->scheduler, event->who);

@@ -5,6 +5,7 @@
 #include "topology/schema.h"
 
 #include <float.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { LARGEST_FILE = 16 << 20 };
@@ -26,8 +27,11 @@ static const tl_choice_t s_joins[] = {
     {"all", false, NULL}, {"window", true, NULL}, {NULL, 0, NULL}};
 static const tl_choice_t s_wires[] = {
     {"bf16", 2, NULL}, {"fp16", 2, NULL}, {"fp32", 4, NULL}, {NULL, 0, NULL}};
-static const tl_choice_t s_clients[] = {
-    {"personal", false, NULL}, {"average", true, NULL}, {NULL, 0, NULL}};
+static const tl_choice_t s_clients[] = {{"personal", TL_SHARE_NOTHING, NULL},
+                                        {"average", TL_SHARE_AVERAGE, NULL},
+                                        {"sync", TL_SHARE_GRADIENT, NULL},
+                                        {NULL, 0, NULL}};
+static const tl_choice_t s_splits[] = {{"cut", false, NULL}, {"none", true, NULL}, {NULL, 0, NULL}};
 
 //  What workers and clients have in common; `kind` is "workers[]" or "clients[]".
 #define POPULATION(kind)                                                                           \
@@ -129,7 +133,7 @@ static const tl_choice_t s_clients[] = {
          "0",                                                                                      \
          "a whole number of at least 0",                                                           \
          NULL,                                                                                     \
-         "round from which all jobs take changes_by times as long; 0: never",                      \
+         "round from which all jobs and updates take changes_by times as long; 0: never",          \
          NULL},                                                                                    \
         {kind ".compute.changes_by",                                                               \
          TL_SETTING_REAL,                                                                          \
@@ -243,6 +247,10 @@ static const tl_setting_t s_rows[] = {
     {"model.client_mb", TL_SETTING_REAL, OF (client_mb), 0, 1e6, "0.5", "MB, at least 0", NULL,
      "the same of a client", NULL},
 
+    {"split", TL_SETTING_FLAG, OF (whole), 0, 0, "cut", "cut or none", "none",
+     "none: as a topology's, each client has all of the model; cut: a front, a trunk and a tail",
+     s_splits},
+
     {"train", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the keys steps and micros",
      "{steps: 100}", "how long", NULL},
     {"train.steps", TL_SETTING_COUNT, OF (rounds), 1, 1e9, "100", "a whole number of at least 1",
@@ -261,12 +269,16 @@ static const tl_setting_t s_rows[] = {
     {"schedule.hysteresis", TL_SETTING_REAL, OF (hysteresis), 0, 1, "0.03", "a number from 0 to 1",
      NULL, "as a topology's", NULL},
 
-    {"federate", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the keys every and clients",
+    {"federate", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with keys like every and clients",
      "{every: 20}", "as a topology's", NULL},
     {"federate.every", TL_SETTING_COUNT, OF (every), 1, COUNTED, "20",
      "a whole number of at least 1", NULL, "rounds of a period", NULL},
-    {"federate.clients", TL_SETTING_FLAG, OF (average), 0, 0, "personal", "personal or average",
-     NULL, "whether clients' adapters are averaged", s_clients},
+    {"federate.clients", TL_SETTING_CHOICE, OF (share), 0, 0, "personal",
+     "personal, average or sync", NULL, "as a topology's", s_clients},
+    {"federate.quorum", TL_SETTING_COUNT, OF (quorum), 1, 65536, "1",
+     "a whole number from 1 to 65536", NULL, "as a topology's", NULL},
+    {"federate.deadline_s", TL_SETTING_REAL, OF (deadline_s), 0, 1e6, "0",
+     "a number of seconds from 0 to 1e6", NULL, "as a topology's", NULL},
 
     {"wire", TL_SETTING_SECTION, 0, 0, 0, "{}", "a mapping with the key dtype", "{dtype: bf16}",
      "what crosses the network", NULL},
@@ -322,6 +334,9 @@ static const tl_setting_t s_rows[] = {
      "a number of at least 0", NULL, "its tail, forward and backward", NULL},
     {"clients[].compute.back", TL_SETTING_REAL, OF_ONE (compute.back), 0, 1e6, "1",
      "a number of at least 0", NULL, "its front's backward", NULL},
+    {"clients[].compute.whole", TL_SETTING_REAL, OF_ONE (compute.whole), 0, 1e6, "0",
+     "a number of at least 0", NULL,
+     "split: none, which needs it: a micro of all of the model takes so many times a job", NULL},
 };
 
 static const tl_schema_table_t s_table = {s_rows, sizeof s_rows / sizeof s_rows[0], "a simulation"};
@@ -355,6 +370,114 @@ s_populations (tl_sim_spec_t *self, const tl_yaml_t *root, const char *key, size
     return rc;
 }
 
+bool
+tl_sim_spec_aggregates (const tl_sim_spec_t *self)
+{
+    bool several = self->worker_count > 1 && self->client_count > 1 &&
+                   self->mode != TL_CHOOSE_SERIAL && self->mode != TL_CHOOSE_BATCH;
+    return several || self->share != TL_SHARE_NOTHING;
+}
+
+//  What is said of a population and means nothing without another of its settings.
+static int
+s_check_pairs (const tl_sim_spec_t *self, const tl_yaml_t *root, const char *key, tl_error_t *err)
+{
+    static const struct {
+        const char *path, *needs, *says;
+    } pairs[] = {
+        {"compute.changes_by", "compute.changes_at", "from which round on"},
+        {"compute.changes_at", "compute.changes_by", "what changes then"},
+        {"compute.slower", "compute.straggle", "how many jobs take so long"},
+        {"fails.back_s", "fails.every_s", "how often a member is lost"},
+    };
+    const tl_yaml_t *list = tl_yaml_child (root, key);
+    for (size_t i = 0; i < list->count; i++)
+        for (size_t p = 0; p < sizeof pairs / sizeof pairs[0]; p++) {
+            const tl_yaml_t *node = tl_yaml_find (list->children[i], pairs[p].path);
+            if (!node || tl_yaml_find (list->children[i], pairs[p].needs))
+                continue;
+            char shown[64];
+            snprintf (shown, sizeof shown, "%s.%zu.%s", key, i, pairs[p].path);
+            return tl_schema_complain (self->source, node, false, shown, err,
+                                       "without %s it has no effect, for that says %s; set it, or "
+                                       "remove this",
+                                       pairs[p].needs, pairs[p].says);
+        }
+    return 0;
+}
+
+static int
+s_complain (const tl_sim_spec_t *self, const tl_yaml_t *root, const char *path, tl_error_t *err,
+            const char *text)
+{
+    return tl_schema_complain (self->source, tl_yaml_find (root, path), false, path, err, "%s",
+                               text);
+}
+
+//  As a topology's: topology/topology.c.
+static int
+s_check_federation (const tl_sim_spec_t *self, const tl_yaml_t *root, tl_error_t *err)
+{
+    bool sync = self->share == TL_SHARE_GRADIENT, gathers = tl_sim_spec_aggregates (self);
+    if (sync && self->mode != TL_CHOOSE_BATCH)
+        return s_complain (self, root, "federate.clients", err,
+                           "sync makes one gradient of all clients of a step, which only "
+                           "schedule.mode batch has; set that, or federate.clients: average");
+    if (self->deadline_s > 0 && !gathers)
+        return s_complain (self, root, "federate.deadline_s", err,
+                           "nothing is gathered with these settings that could be late; remove it, "
+                           "or set federate.clients: average");
+    if (self->quorum > 1 && (sync || !gathers))
+        return s_complain (self, root, "federate.quorum", err,
+                           "nothing is averaged with these settings; remove it, or set "
+                           "federate.clients: average");
+    if (self->quorum > self->client_count)
+        return tl_schema_complain (self->source, tl_yaml_find (root, "federate.quorum"), false,
+                                   "federate.quorum", err,
+                                   "%llu parts can't come from %zu client%s; use at most that",
+                                   (unsigned long long)self->quorum, self->client_count,
+                                   self->client_count == 1 ? "" : "s");
+    if (self->window && sync)
+        return s_complain (self, root, "schedule.join", err,
+                           "federate.clients sync sums the gradients of all clients in every step, "
+                           "which window would begin without some of them; use all");
+    return 0;
+}
+
+static int
+s_check_whole (const tl_sim_spec_t *self, const tl_yaml_t *root, tl_error_t *err)
+{
+    if (!self->whole)
+        return 0;
+    if (self->share != TL_SHARE_AVERAGE)
+        return s_complain (self, root, "split", err,
+                           "with none each client trains a whole model, and only "
+                           "federate.clients: average makes them one; set that");
+    if (self->mode != TL_CHOOSE_BATCH)
+        return s_complain (self, root, "split", err,
+                           "with none there is no trunk to share out; set schedule.mode: batch, "
+                           "where every client does each step by itself");
+    if (self->worker_count > 1)
+        return s_complain (self, root, "split", err,
+                           "with none one worker keeps the time; leave the others out");
+    if (self->window)
+        return s_complain (self, root, "schedule.join", err,
+                           "with split none no client waits for another inside a period; use all");
+    if (self->credit_mb > 0)
+        return s_complain (self, root, "wire.credit_mb", err,
+                           "with split none no rows travel; remove it");
+    for (size_t k = 0; k < self->client_kinds; k++)
+        if (self->clients[k].compute.whole <= 0) {
+            char shown[64];
+            snprintf (shown, sizeof shown, "clients.%zu.compute.whole", k);
+            return tl_schema_complain (
+                self->source, tl_yaml_child (root, "clients")->children[k], false, shown, err,
+                "with split none a client has all of the model: say how "
+                "many times a job a micro of it takes, forward and backward");
+        }
+    return 0;
+}
+
 static int
 s_check (const tl_sim_spec_t *self, const tl_yaml_t *root, tl_error_t *err)
 {
@@ -368,6 +491,9 @@ s_check (const tl_sim_spec_t *self, const tl_yaml_t *root, tl_error_t *err)
             self->source, tl_yaml_find (root, "schedule.join"), false, "schedule.join", err,
             "window begins a step with the clients that are ready, and with schedule.mode serial a "
             "step is one client's; use all, or another mode");
+    if (s_check_federation (self, root, err) || s_check_whole (self, root, err) ||
+        s_check_pairs (self, root, "workers", err) || s_check_pairs (self, root, "clients", err))
+        return -1;
     for (int i = 0; i < 2; i++)
         if (!always[i]) {
             const char *key = i ? "clients" : "workers";

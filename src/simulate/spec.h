@@ -7,7 +7,7 @@
 #define TL_SIM_SPEC_H
 
 #include "error.h"
-#include "scheduler/choose.h"
+#include "scheduler/scheduler.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,6 +25,7 @@ typedef struct {
         double base_ms, us_per_row; //  of every job
         double backward;            //  worker: a backward takes so many times a forward
         double front, tail, back;   //  client: its three jobs of a micro, times the above
+        double whole;               //  client, split: none: its one job of a micro; 0: not said
         double update_ms;           //  optimizer step
         double jitter;              //  standard deviation of each job's time, relative
         double straggle, slower;    //  share of jobs that take `slower` times as long
@@ -54,11 +55,14 @@ typedef struct {
     bool window;       //  join: window
     int64_t window_ms; //
     double hysteresis;
-    uint64_t every;                        //  rounds of a period
-    bool average;                          //  clients' adapters are averaged
-    uint64_t save_every;                   //  steps between saves, with one group
-    double save_ms;                        //  a part writes its save
-    double trunk_mb, client_mb;            //  state of a trunk's, a client's adapter and optimizer
+    uint64_t every;             //  rounds of a period
+    int share;                  //  tl_share_mode_t
+    uint64_t quorum;            //  parts that an average needs
+    double deadline_s;          //  it goes on after so long without who is late; 0: never
+    bool whole;                 //  split: none
+    uint64_t save_every;        //  steps between saves, with one group
+    double save_ms;             //  a part writes its save
+    double trunk_mb, client_mb; //  state of a trunk's, a client's adapter and optimizer
     double merge_base_ms, merge_ms_per_mb; //  the aggregator's work
     double broker_mb_s,
         broker_us;    //  what the broker forwards (0: unlimited), and its work for a message
@@ -76,5 +80,7 @@ tl_sim_spec_t *tl_sim_spec_read (const char *path, const char *const *overrides,
 tl_sim_spec_t *tl_sim_spec_parse (const char *name, const char *text, size_t size,
                                   const char *const *overrides, size_t count, tl_error_t *err);
 void tl_sim_spec_destroy (tl_sim_spec_t **self_p);
+//  Something is made of what several hold.
+bool tl_sim_spec_aggregates (const tl_sim_spec_t *self);
 
 #endif

@@ -21,13 +21,18 @@ END
     fi
     count=$((count + 1))
 done
-[ $count -ge 6 ] || fail "only $count examples were simulated"
+[ $count -ge 7 ] || fail "only $count examples were simulated"
 
 file=$root/topology/simulate/fanout-pays.yaml
 expect 0 '^fanout ' "$TRUNKLINE" simulate "$file" --compare
 expect 0 'far took part in [1-9][0-9]* % of the rounds' "$TRUNKLINE" simulate "$root/topology/simulate/straggler.yaml"
 expect 0 'mode serial' "$TRUNKLINE" simulate "$file" --set schedule.mode=serial
 expect 4 'expected auto, serial, batch or fanout' "$TRUNKLINE" simulate "$file" --set schedule.mode=quick
+one=$root/topology/simulate/one-adapter.yaml
+expect 0 'made 10 averages (10 of them without somebody: 20 parts were missing in all)' "$TRUNKLINE" simulate "$one"
+expect 0 'made 200 sums of a step.s gradients, 0 copies' "$TRUNKLINE" simulate "$one" --set federate.deadline_s=0 --set federate.clients=sync --set federate.quorum=1
+expect 0 'trunk  *1  *102400  *0.0' "$TRUNKLINE" simulate "$one" --set split=none
+expect 4 'only schedule.mode batch goes with split: none' "$TRUNKLINE" simulate "$one" --set split=none --compare
 #   Workers that fail before any of them is done with a step
 expect 1 'stands still .*look at arrives and fails' "$TRUNKLINE" simulate "$file" --set workers.0.fails.every_s=0.01 --set workers.0.fails.back_s=100
 expect 4 'leave out one of them' "$TRUNKLINE" simulate "$file" --compare --svg run.svg

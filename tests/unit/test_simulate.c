@@ -80,6 +80,16 @@ links_take_what_arithmetic_says (void **state)
                     2 * (20 + 4 * 2.56) + 16 * 1.31072 + 8 * 0.003);
 }
 
+//  From the tenth round on all takes three times as long, also updates.
+static void
+loads_change_with_their_updates (void **state)
+{
+    s_expect_round ("serial",
+                    "workers: [{name: w, compute: {base_ms: 20, update_ms: 10, changes_at: 10, "
+                    "changes_by: 3}}]\nclients: [{name: c}]\n",
+                    (10 + 3 * 10) * (2 * 20 + 10) / 20.);
+}
+
 static double
 s_sum (const tl_sim_result_t *result, tl_sim_state_t what)
 {
@@ -294,6 +304,7 @@ main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (modes_take_what_arithmetic_says),
         cmocka_unit_test (links_take_what_arithmetic_says),
+        cmocka_unit_test (loads_change_with_their_updates),
         cmocka_unit_test (credit_is_waited_for),
         cmocka_unit_test (portions_overlap),
         cmocka_unit_test (failures_end_well_and_repeat),
