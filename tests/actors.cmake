@@ -31,7 +31,7 @@ chaos_test (disk broker run_db client directory)
 chaos_test (links cut_client cut_worker cut_short stall_client stall_worker asleep broker_asleep order name_taken)
 chaos_test (refused keys other_key no_zap plain disagree other_models other_run port_in_use second_up files part_directory)
 chaos_test (merged aggregator_average aggregator_sync aggregator_unsaved narrow client joins joins_average joins_sync
-            leaves spoiled late late_quorum)
+            giver_sync leaves spoiled late late_quorum)
 chaos_test (numbers nan exploding exploding_both nan_of_one damaged)
 chaos_test (fanout groups worker_early worker_late worker_asleep aggregator client_average client_sync
             client_window worker_window)

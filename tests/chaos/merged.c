@@ -252,6 +252,22 @@ s_joins_sync (void)
     s_joins_as ("{clients: sync}", true);
 }
 
+//  Summed gradients: one comes back, and the one that is to give it the adapter is killed when it is asked. Another gives it.
+static void
+s_giver_sync (void)
+{
+    enum { LONG = 240 };
+    case_spec_t spec = s_case (LONG, "{clients: sync}");
+    stage_t *stage = stage_new (&spec);
+    stage_faults (stage, "client/site-2 PLAN 9 kill 0;client/site-0 GATHER 1 kill 0");
+    part_t *up = stage_up (stage, NULL);
+    part_log (up, "0 good parts came");
+    stage_check (stage, part_int (part_event (up, "done", NULL, 0), "steps") == LONG, "all steps");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    s_check_equal (stage);
+    stage_end (&stage);
+}
+
 //  Told to leave in the middle of a period, it leaves: its steps' part stays in the trunk, nobody waits for it at the line.
 static void
 s_leaves (void)
@@ -302,6 +318,7 @@ main (int argc, char **argv)
                                          {"joins", s_joins},
                                          {"joins_average", s_joins_average},
                                          {"joins_sync", s_joins_sync},
+                                         {"giver_sync", s_giver_sync},
                                          {"leaves", s_leaves},
                                          {"spoiled", s_spoiled},
                                          {"late", s_late},
