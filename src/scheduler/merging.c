@@ -80,10 +80,11 @@ s_open_clients (tl_scheduler_t *self)
             continue;
         seat->taking = true;
         self->taking++;
-        if ((any || !seat->stale) && !(one && count))
+        seat->giving = (any || !seat->stale) && !(one && count);
+        if (seat->giving)
             self->scratch[count++] = i;
     }
-    self->giver = one ? self->scratch[0] : TL_NOBODY;
+    self->givers = count;
     self->actions.merge (self->arg, TL_MERGE_CLIENTS, &self->gathering, self->scratch, count, true);
     for (size_t i = 0; i < count; i++)
         self->actions.gather (self->arg, TL_MERGE_CLIENTS, &self->gathering, self->scratch[i], i);
@@ -209,10 +210,8 @@ tl_scheduler_merged (tl_scheduler_t *self, tl_merge_t kind, uint64_t step, bool 
 {
     if (!self->merges[kind].open || step != self->gathering.step || self->phase == TL_PHASE_DONE)
         return;
-    bool another = kind == TL_MERGE_CLIENTS && self->config.share == TL_SHARE_GRADIENT &&
-                   self->giver == TL_NOBODY;
-    if (!good && another) {
-        //  Whoever was asked left, and others have the same.
+    if (!good && kind == TL_MERGE_CLIENTS && !self->givers) {
+        //  Whoever was asked has left: it is for who is here, or comes.
         s_void_clients (self);
         tl_run_go (self);
         return;

@@ -80,7 +80,8 @@ tl_scheduler_left (tl_scheduler_t *self, size_t client)
         return;
     seat->live = false;
     self->live--;
-    self->giver = self->giver == client ? TL_NOBODY : self->giver;
+    self->givers -= seat->giving;
+    seat->giving = false;
     tl_joining_forget (self, seat);
     self->due += seat->expected;
     self->undisturbed = false;

@@ -58,6 +58,7 @@ typedef struct {
     bool member;      //  of its group's open step
     bool saving;      //  its SAVED of the pending save is awaited
     bool restoring;   //  its RESTORED is awaited: its group goes back
+    bool giving;      //  its adapter was asked for, to be merged
     bool taking;      //  it gets the merged adapter, and its RESTORED is awaited
     bool finishing;   //  its FINISHED is awaited
     bool told;        //  to go back, and it has not answered yet
@@ -121,7 +122,7 @@ struct tl_scheduler {
         bool open, awaited; //  parts are being gathered; its result is due
     } merges[2];            //  by tl_merge_t
     tl_place_t gathering;   //  names the merges of this line
-    size_t giver;           //  sync: whose adapter all are to get; TL_NOBODY: it has left
+    size_t givers;          //  clients whose adapters were asked for and who have not left since
     size_t called;          //  join: window: clients with a PLAN
     int64_t now;            //  time, as far as it was told
     bool asked, rescore;    //  FINISHING: clients were asked; what they scored is void

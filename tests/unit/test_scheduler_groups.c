@@ -401,6 +401,31 @@ test_summed_gradients_and_the_giver_leaves (void **state)
     rig_destroy (&self);
 }
 
+//  All leave before they have given theirs: nothing is averaged, and the run waits for them as it would in a step.
+static void
+test_average_and_all_leave (void **state)
+{
+    rig_t *self = rig_new (2, 1, 1, 4, 2, 0);
+    self->config.aggregator = true;
+    self->config.share = TL_SHARE_AVERAGE;
+    rig_begin (self);
+    rig_all (self);
+    rig_close (self, 0, 1);
+    rig_close (self, 0, 1);
+    rig_expect (self, "plan 0/0: 0 1; plan 1/1: 0 1; merge clients now: 0 1; ");
+    rig_leave (self, 0);
+    rig_leave (self, 1);
+    rig_do_all (self);
+    rig_expect (self, "not merged; ");
+    rig_join (self, 1);
+    rig_join (self, 0);
+    rig_do_all (self);
+    assert_int_equal (self->clients[1].content, self->clients[0].content);
+    assert_true (rig_run (self));
+    assert_int_equal (self->code, 0);
+    rig_destroy (&self);
+}
+
 int
 main (void)
 {
@@ -419,6 +444,7 @@ main (void)
         cmocka_unit_test (test_average),
         cmocka_unit_test (test_what_the_aggregator_learnt_is_lost),
         cmocka_unit_test (test_who_lacks_the_common_save),
+        cmocka_unit_test (test_average_and_all_leave),
         cmocka_unit_test (test_summed_gradients),
         cmocka_unit_test (test_summed_gradients_and_the_giver_leaves),
     };
