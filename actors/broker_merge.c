@@ -64,8 +64,9 @@ tl_broker_merge (void *arg, tl_merge_t kind, const tl_place_t *place, const size
                                 members[i]};
     s_say (self, kind, place->step, place->round, list, count, urgent);
     free (list);
+    //  What it costs is told apart by groups, not by clients.
     if (urgent)
-        tl_meter_merge (self->meter, count);
+        tl_meter_merge (self->meter, kind == TL_MERGE_TRUNK ? count : 1);
 }
 
 void
