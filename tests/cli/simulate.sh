@@ -39,3 +39,44 @@ expect 4 'leave out one of them' "$TRUNKLINE" simulate "$file" --compare --svg r
 expect 4 'is not a key of model; use one of hidden' "$TRUNKLINE" simulate "$root/topology/one-site.yaml"
 expect 4 'nothing.yaml' "$TRUNKLINE" simulate nothing.yaml
 expect 1 'no/such' "$TRUNKLINE" simulate "$file" --svg no/such/run.svg
+
+#   What a run with sync sends, the simulation sends: tensors of its rows, and gradients of a third of a client's saved state.
+if command -v python3 >/dev/null; then
+    cat >sync.yaml <<YAML
+version: 1
+name: sync
+model: {path: $root/models/tiny-glm}
+train: {steps: 6, batch_size: 4, micros: 1}
+schedule: {mode: batch}
+federate: {clients: sync}
+workers: [{name: w}]
+clients:
+  - {name: north, data: $root/data/north.jsonl}
+  - {name: south, data: $root/data/south.jsonl}
+YAML
+    "$TRUNKLINE" up sync.yaml $(free_ports) --format jsonl >up.jsonl 2>err.txt || fail "up: $(cat err.txt)"
+    python3 - <<'PYTHON'
+import glob, json, os
+events = [json.loads (line) for line in open ("up.jsonl")]
+rows = [e ["rows"] / e ["members"] for e in events if e ["event"] == "closed"]
+json.dump (sum (e ["bytes"] for e in events if e ["event"] == "step"), open ("bytes.json", "w"))
+saved = os.path.getsize (glob.glob ("runs/sync/north/save-*.state") [0])
+open ("sim.yaml", "w").write (f"""version: 1
+name: sync
+model: {{hidden: 256, client_mb: {saved / 1e6}}}
+train: {{steps: {len (rows)}}}
+schedule: {{mode: batch}}
+federate: {{clients: sync}}
+workers: [{{name: w}}]
+clients: [{{name: c, count: 2, rows: {round (sum (rows) / len (rows))}}}]
+""")
+PYTHON
+    "$TRUNKLINE" simulate sim.yaml --format json >run.json
+    python3 - <<'PYTHON'
+import json
+run, sent = json.load (open ("run.json")), json.load (open ("bytes.json"))
+simulated = run ["broker_mb_s"] * run ["seconds"] * 1e6
+print (f"sync: {sent} bytes sent, {simulated:.0f} simulated")
+assert abs (simulated / sent - 1) < 0.02, f"expected {sent} bytes as sent, got {simulated:.0f}"
+PYTHON
+fi
