@@ -285,7 +285,7 @@ s_joins (tl_sim_t *self, bool worker, size_t index)
         w->alive = true;
         w->asked.step = 0;
         w->free_at = w->up_at = w->down_at = self->now;
-        epoch = w->epoch;
+        epoch = ++w->epoch; //  also what was for it while it was away is void
         tl_sim_worker_state (self, index);
     } else {
         tl_sim_client_t *c = &self->clients[index];
@@ -293,7 +293,7 @@ s_joins (tl_sim_t *self, bool worker, size_t index)
         c->called = false;
         c->asked.step = 0;
         c->free_at = c->up_at = c->down_at = self->now;
-        epoch = c->epoch;
+        epoch = ++c->epoch;
     }
     if (kind->fails.every_s > 0)
         tl_sim_put (

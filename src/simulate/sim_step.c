@@ -3,6 +3,7 @@
 
 #include "sim_internal.h"
 
+#include "assert.h"
 #include "memory.h"
 
 #include <math.h>
@@ -141,8 +142,12 @@ s_check (tl_sim_t *self, size_t worker, int stage, size_t micro)
                     worker, stage, micro, w->epoch);
     else if (stage == BACKWARD)
         w->jobs_done++;
-    else if (stage == COMMIT)
+    else if (stage == COMMIT) {
+        //  All have left: what it computes for them is for nobody, and least of all for the next step.
+        w->epoch++;
+        w->queued = 0;
         tl_sim_put (self, self->now, EV_CLOSED, worker, 0, 0, w->epoch);
+    }
 }
 
 //  It is at the broker at that time, and goes on to the worker.
@@ -177,6 +182,7 @@ s_broker_in (tl_sim_t *self, size_t client, int stage, size_t micro)
         tl_sim_merge_summand (self, client, self->workers[c->worker].step, at);
         return;
     }
+    tl_assert (micro < self->spec->micros);
     uint64_t rows = c->kind->rows, last = self->spec->micros - 1;
     if (stage == FORWARD && micro == 0)
         s_note (self, TL_COST_FRONT, client, rows, at - c->plan_at);
@@ -250,6 +256,7 @@ static void
 s_broker_out (tl_sim_t *self, size_t client, int stage, size_t micro)
 {
     tl_sim_client_t *c = &self->clients[client];
+    tl_assert (c->worker != TL_NOBODY);
     tl_sim_worker_t *w = &self->workers[c->worker];
     tl_sim_job_t *job = s_job (w, stage, micro);
     double bytes = s_bytes (self, c);

@@ -253,7 +253,7 @@ failures_end_well_and_repeat (void **state)
         "split: none\nschedule: {mode: batch}\nfederate: {clients: average, every: 7}\n",
     };
     for (size_t s = 0; s < sizeof settings / sizeof settings[0]; s++)
-        for (int seed = 1; seed <= 5; seed++) {
+        for (int seed = 1; seed <= 40; seed++) {
             bool one = strstr (settings[s], "split") != NULL;
             char rest[1024];
             snprintf (rest, sizeof rest,
