@@ -286,8 +286,10 @@ s_restore (void *arg, const tl_place_t *place, const size_t *clients, size_t cou
         tl_broker_forget_kept (self, clients[i], client);
     }
     tl_session_t *aggregator = tl_sessions_aggregator (&self->sessions);
-    if (all && aggregator && aggregator->ready)
+    if (all && aggregator && aggregator->ready) {
+        aggregator->reminded++;
         tl_broker_send (self, aggregator, &restore);
+    }
 }
 
 static void

@@ -124,6 +124,7 @@ tl_broker_remind (tl_broker_t *self, tl_session_t *aggregator)
     tl_message_init (&restore, TL_RESTORE);
     restore.step = tl_scheduler_saved_step (self->scheduler);
     restore.body.restore.text = "the last common save";
+    aggregator->reminded++;
     tl_broker_send (self, aggregator, &restore);
 }
 
@@ -140,7 +141,7 @@ tl_broker_on_part (tl_broker_t *self, tl_session_t *session, tl_message_t *messa
     bool due = kind == SUM ? client && tl_scheduler_member (self->scheduler, who, message->step) &&
                                  self->topology->federate.clients == TL_CLIENTS_SYNC
                            : kind == (client ? TL_MERGE_CLIENTS : TL_MERGE_TRUNK) &&
-                                 session->merging == message->step + 1;
+                                 session->merging && session->merging == message->step + 1;
     if (!aggregator || !due)
         return false;
     const tl_tensor_wire_t tensor = message->body.part.tensor;
@@ -277,6 +278,17 @@ s_on_outcome (tl_broker_t *self, int kind, const tl_message_t *message)
                              outcome->text);
 }
 
+static bool
+s_awaited (const tl_broker_t *self, int kind, uint64_t step)
+{
+    if (kind != SUM)
+        return tl_scheduler_merging (self->scheduler, (tl_merge_t)kind, step);
+    for (size_t i = 0; i < self->summing_count; i++)
+        if (tl_scheduler_member (self->scheduler, self->summing[i], step))
+            return true;
+    return false;
+}
+
 bool
 tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
                            zmq_msg_t *payload)
@@ -284,15 +296,16 @@ tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_
     int kind = message->type == TL_MERGED    ? s_kind (message->body.merged.kind)
                : message->type == TL_OUTCOME ? s_kind (message->body.outcome.kind)
                                              : -1;
+    bool awaited = kind >= 0 && s_awaited (self, kind, message->step);
     switch (message->type) {
     case TL_OUTCOME:
-        if (kind >= 0)
+        if (awaited)
             s_on_outcome (self, kind, message);
         break;
     case TL_MERGED:
-        if (kind == TL_MERGE_TRUNK)
+        if (awaited && kind == TL_MERGE_TRUNK)
             s_on_trunk (self, message, payload);
-        else if (kind >= 0)
+        else if (awaited)
             return s_on_shared (self, kind, message, payload);
         break;
     case TL_SAVED:
@@ -300,6 +313,9 @@ tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_
                                        message->body.saved.text);
         break;
     case TL_RESTORED:
+        if (!session->reminded)
+            break;
+        session->reminded--;
         tl_scheduler_aggregator_restored (self->scheduler, message->body.restored.good,
                                           message->body.restored.text);
         break;

@@ -196,7 +196,7 @@ tl_broker_gone (tl_broker_t *self, tl_session_t *session)
 static void
 s_late (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
 {
-    if (session->late == message->step + 1)
+    if (session->late && session->late == message->step + 1)
         return;
     session->late = message->step + 1;
     tl_message_t late;
@@ -227,7 +227,7 @@ s_fate (tl_broker_t *self, tl_session_t *session, tl_message_t *message)
         return FATE_PASSED;
     }
     //  It repeats a COMMIT whose answer it never saw: the worker still knows the answer.
-    if (message->type == TL_COMMIT && counted->named == message->step + 1) {
+    if (message->type == TL_COMMIT && counted->named && counted->named == message->step + 1) {
         message->step = counted->step - 1;
         return FATE_PASSED;
     }
@@ -279,6 +279,8 @@ s_on_restored (tl_broker_t *self, tl_session_t *session, const tl_message_t *mes
 {
     const tl_topology_t *t = self->topology;
     size_t client = (size_t)session->index;
+    if (!tl_scheduler_returning (self->scheduler, client))
+        return;
     tl_info (message->body.restored.good ? "%s is back at step %llu with %s"
                                          : "%s can't go back to step %llu: %s",
              session->label, (unsigned long long)message->step, message->body.restored.text);
@@ -327,6 +329,8 @@ s_from_client (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
         s_on_restored (self, session, message);
         break;
     case TL_FINISHED:
+        if (!tl_scheduler_finishing (self->scheduler, client))
+            break;
         tl_event ("finished", "{sssfsI}", "name", session->name, "nll", message->body.finished.nll,
                   "labels", (json_int_t)message->body.finished.labels);
         tl_scheduler_finished (self->scheduler, client);
@@ -343,7 +347,8 @@ static void
 s_on_state (tl_broker_t *self, tl_session_t *session, const tl_message_t *message,
             zmq_msg_t *payload)
 {
-    if ((size_t)session->index != self->saver)
+    if ((size_t)session->index != self->saver ||
+        !tl_scheduler_saving (self->scheduler, message->step))
         return; //  nobody asked
     tl_error_t err = {0};
     const tl_tensor_wire_t *descriptor = &message->body.state.tensor;
@@ -373,6 +378,8 @@ s_on_closed (tl_broker_t *self, const tl_session_t *session, const tl_message_t 
 {
     const struct tl_body_committed *committed = &message->body.committed;
     size_t worker = (size_t)session->index;
+    if (!tl_scheduler_steps (self->scheduler, worker, message->step))
+        return;
     tl_lap_t lap = tl_meter_closed (self->meter, worker, committed, tl_clock_us ());
     self->period = tl_scheduler_place (self->scheduler).begin;
     if (committed->labels)
@@ -393,7 +400,8 @@ s_on_expelled (tl_broker_t *self, const tl_session_t *worker, const tl_message_t
     int client = tl_topology_client (self->topology, message->body.leave.name);
     tl_session_t *session = client < 0 ? NULL : tl_broker_client (self, (size_t)client);
     if (!session ||
-        tl_scheduler_worker_of (self->scheduler, (size_t)client) != (size_t)worker->index)
+        tl_scheduler_worker_of (self->scheduler, (size_t)client) != (size_t)worker->index ||
+        !tl_scheduler_member (self->scheduler, (size_t)client, message->step))
         return;
     tl_message_t bye;
     tl_message_init (&bye, TL_BYE);
@@ -415,7 +423,7 @@ s_name_step (tl_broker_t *self, size_t client, tl_message_t *message)
         message->step = named;
         return true;
     }
-    if (message->type == TL_COMMITTED && counted->step == message->step + 1) {
+    if (message->type == TL_COMMITTED && counted->step && counted->step == message->step + 1) {
         message->step = counted->named - 1;
         return true;
     }
@@ -475,6 +483,8 @@ s_from_worker (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
             tl_scheduler_saved (self->scheduler, message->step, false, message->body.saved.text);
         break;
     case TL_RESTORED:
+        if (!tl_scheduler_equipping (self->scheduler, worker))
+            break;
         tl_scheduler_restored (self->scheduler, worker, message->body.restored.good,
                                message->body.restored.text);
         if (!message->body.restored.good)

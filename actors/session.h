@@ -54,11 +54,12 @@ typedef struct tl_session {
     int64_t moved;          //  monotonic ms of that, 0: never looked
     uint64_t *asked; //  [asked_room] ring of its FORWARDs' sequences that are not answered yet
     size_t asked_room, asked_first, asked_count;
-    size_t server;    //  worker that those went to
-    uint64_t merging; //  step of the merge that it was asked to send its part for, +1; 0: none
-    size_t member;    //  place of that part among the merge's members
-    size_t summand;   //  place of its gradient in the open step's sum
-    void *owner;      //  the broker: for the link's callbacks
+    size_t server;     //  worker that those went to
+    uint64_t merging;  //  step of the merge that it was asked to send its part for, +1; 0: none
+    size_t member;     //  place of that part among the merge's members
+    size_t summand;    //  place of its gradient in the open step's sum
+    uint64_t reminded; //  the aggregator's: RESTOREs that it may still answer
+    void *owner;       //  the broker: for the link's callbacks
 } tl_session_t;
 
 //  Every message needs a session or two, so each way to one is a table: nothing here looks through all of them.

@@ -180,10 +180,9 @@ s_step_on (tl_scheduler_t *self, tl_group_t *group)
 void
 tl_scheduler_closed (tl_scheduler_t *self, size_t worker, uint64_t step, uint64_t labels)
 {
-    size_t index = self->posts[worker].group;
-    tl_group_t *group = index == TL_NOBODY ? NULL : &self->groups[index];
-    if (!group || group->state != TL_GROUP_STEP || group->step != step)
+    if (!tl_scheduler_steps (self, worker, step))
         return;
+    tl_group_t *group = &self->groups[self->posts[worker].group];
     size_t members = s_dissolve (self, group);
     group->state = TL_GROUP_READY;
     if (labels)

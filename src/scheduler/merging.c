@@ -208,7 +208,7 @@ void
 tl_scheduler_merged (tl_scheduler_t *self, tl_merge_t kind, uint64_t step, bool good,
                      const char *why)
 {
-    if (!self->merges[kind].open || step != self->gathering.step || self->phase == TL_PHASE_DONE)
+    if (!tl_scheduler_merging (self, kind, step))
         return;
     if (!good && kind == TL_MERGE_CLIENTS && !self->givers) {
         //  Whoever was asked has left: it is for who is here, or comes.

@@ -71,7 +71,7 @@ s_answer (tl_scheduler_t *self, bool good, const char *why)
 void
 tl_scheduler_saved (tl_scheduler_t *self, uint64_t step, bool good, const char *why)
 {
-    if (!s_pends (self, step) || !self->trunk_saving)
+    if (!tl_scheduler_saving (self, step))
         return;
     self->trunk_saving = false;
     s_answer (self, good, why);
@@ -181,7 +181,7 @@ tl_finish_go (tl_scheduler_t *self)
 void
 tl_scheduler_finished (tl_scheduler_t *self, size_t client)
 {
-    if (self->phase != TL_PHASE_FINISHING || !self->seats[client].finishing)
+    if (!tl_scheduler_finishing (self, client))
         return;
     self->seats[client].finishing = false;
     self->finishing--;

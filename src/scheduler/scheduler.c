@@ -388,3 +388,42 @@ tl_scheduler_takes (const tl_scheduler_t *self, size_t client)
 {
     return self->seats[client].taking;
 }
+
+bool
+tl_scheduler_steps (const tl_scheduler_t *self, size_t worker, uint64_t step)
+{
+    size_t index = self->posts[worker].group;
+    const tl_group_t *group = index == TL_NOBODY ? NULL : &self->groups[index];
+    return group && group->state == TL_GROUP_STEP && group->step == step;
+}
+
+bool
+tl_scheduler_saving (const tl_scheduler_t *self, uint64_t step)
+{
+    return self->phase == TL_PHASE_SAVING && step == self->pending.step && self->trunk_saving;
+}
+
+bool
+tl_scheduler_merging (const tl_scheduler_t *self, tl_merge_t kind, uint64_t step)
+{
+    return self->merges[kind].open && step == self->gathering.step && self->phase != TL_PHASE_DONE;
+}
+
+bool
+tl_scheduler_equipping (const tl_scheduler_t *self, size_t worker)
+{
+    return self->posts[worker].equipping;
+}
+
+bool
+tl_scheduler_returning (const tl_scheduler_t *self, size_t client)
+{
+    const tl_seat_t *seat = &self->seats[client];
+    return seat->restoring || seat->taking || seat->told;
+}
+
+bool
+tl_scheduler_finishing (const tl_scheduler_t *self, size_t client)
+{
+    return self->phase == TL_PHASE_FINISHING && self->seats[client].finishing;
+}

@@ -216,6 +216,15 @@ uint64_t tl_scheduler_named (const tl_scheduler_t *self, size_t client);
 bool tl_scheduler_member (const tl_scheduler_t *self, size_t client, uint64_t step);
 //  The merged adapter is for it.
 bool tl_scheduler_takes (const tl_scheduler_t *self, size_t client);
+//  What is waited for, so that anything else can be ignored: that worker's word that the step is over,
+bool tl_scheduler_steps (const tl_scheduler_t *self, size_t worker, uint64_t step);
+//  the trunk's state of that step for a save, the result of that merge,
+bool tl_scheduler_saving (const tl_scheduler_t *self, uint64_t step);
+bool tl_scheduler_merging (const tl_scheduler_t *self, tl_merge_t kind, uint64_t step);
+//  a worker's RESTORED, a client's, its FINISHED.
+bool tl_scheduler_equipping (const tl_scheduler_t *self, size_t worker);
+bool tl_scheduler_returning (const tl_scheduler_t *self, size_t client);
+bool tl_scheduler_finishing (const tl_scheduler_t *self, size_t client);
 uint64_t tl_scheduler_step_of (const tl_scheduler_t *self,
                                size_t client); //  of its group
 
