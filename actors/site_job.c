@@ -6,6 +6,7 @@
 #include "log.h"
 #include "memory.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,11 +208,21 @@ tl_site_job_learn (void *arg)
     tl_site_learn (job->site, job->micro);
 }
 
+static void
+s_check_scored (tl_site_job_t *job, double nll)
+{
+    if (!isfinite (nll))
+        tl_fail (&job->err, TL_BAD_INPUT,
+                 "the loss of the text that was scored is not finite, so it can't be told; lower "
+                 "train.lr or look at that text");
+}
+
 void
 tl_site_job_evaluate (void *arg)
 {
     tl_site_job_t *job = arg;
     tl_site_evaluate (job->site, &job->nll, &job->labels);
+    s_check_scored (job, job->nll);
 }
 
 void
@@ -240,6 +251,10 @@ tl_site_job_score (void *arg)
     tl_site_score (job->site, job->slice, hidden, job->losses);
     job->slice = NULL;
     free (hidden);
+    double nll = 0;
+    for (size_t i = 0; i < job->example_count; i++)
+        nll += job->losses[i];
+    s_check_scored (job, nll);
 }
 
 void
