@@ -315,7 +315,7 @@ s_nonsense (stage_t *stage)
         peer_drop (&peer);
     }
     //  Before any HELLO
-    peer_t *peer = peer_connect (stage, "site-1");
+    peer_t *peer = peer_connect (stage, "site-1", "client");
     peer_put (peer, peer->control, junk, sizeof junk, NULL, 0);
     peer_wait (peer, TL_REFUSED);
     peer_put (peer, peer->data, junk, sizeof junk, NULL, 0);

@@ -4,6 +4,7 @@
 
 #include "actors/agreement.h"
 #include "clock.h"
+#include "hash.h"
 #include "memory.h"
 #include "net/keys.h"
 
@@ -54,9 +55,36 @@ peer_send (peer_t *self, tl_message_t *message, const void *payload, size_t size
     peer_send_as (self, self->data, message, payload, size);
 }
 
-static void
-s_note (peer_t *self, const tl_message_t *message)
+void
+peer_send_piece (peer_t *self, tl_message_t *message, const peer_piece_t *piece)
 {
+    static const uint64_t sizes[] = {
+        [TL_W_F32] = 4, [TL_W_BF16] = 2, [TL_W_F16] = 2, [TL_W_U8] = 1};
+    static const uint8_t zeros[4 * TL_CHUNK_BYTES];
+    tl_tensor_wire_t *tensor = (tl_tensor_wire_t *)tl_message_tensor (message);
+    const uint8_t *bytes = piece->bytes ? piece->bytes : zeros;
+    uint64_t size = piece->rows * piece->columns * sizes[piece->dtype];
+    uint64_t left = size - piece->offset;
+    bool known = piece->bytes || size <= sizeof zeros;
+    *tensor = (tl_tensor_wire_t){.dtype = piece->dtype,
+                                 .rows = piece->rows,
+                                 .columns = piece->columns,
+                                 .bytes = size,
+                                 .checksum = (known ? tl_hash64 (bytes, size) : 1) + piece->damaged,
+                                 .offset = piece->offset,
+                                 .size = left < TL_CHUNK_BYTES ? left : TL_CHUNK_BYTES};
+    peer_send (self, message, bytes + (known ? piece->offset : 0), tensor->size);
+}
+
+static void
+s_note (peer_t *self, const tl_message_t *message, const tl_packet_t *packet)
+{
+    const tl_tensor_wire_t *tensor = tl_message_tensor (message);
+    if (tensor) {
+        self->tensor = *tensor;
+        memcpy (self->chunk, zmq_msg_data ((zmq_msg_t *)&packet->payload), tensor->size);
+    }
+    snprintf (self->sender, sizeof self->sender, "%s", message->sender);
     self->type = message->type;
     self->of_step = message->step;
     self->micro = message->micro;
@@ -113,6 +141,9 @@ s_take (peer_t *self, tl_socket_t *socket, tl_type_t type)
     if (tl_message_decode (&message, zmq_msg_data (&packet.envelope),
                            zmq_msg_size (&packet.envelope), &err))
         stage_fail (self->stage, "the broker sent nonsense: %s", err.text);
+    if (tl_message_check_payload (&message, packet.has_payload, zmq_msg_size (&packet.payload),
+                                  &err))
+        stage_fail (self->stage, "the broker sent nonsense: %s", err.text);
     if (message.sequence)
         self->received = message.sequence;
     if (message.type == TL_PING) {
@@ -123,7 +154,7 @@ s_take (peer_t *self, tl_socket_t *socket, tl_type_t type)
     }
     bool wanted = message.type == type;
     if (wanted || message.type == TL_PLAN)
-        s_note (self, &message);
+        s_note (self, &message, &packet);
     tl_message_clear (&message);
     tl_packet_close (&packet);
     return wanted;
@@ -174,11 +205,21 @@ peer_attach (peer_t *self, const uint8_t *session)
     peer_send_as (self, self->data, &attach, NULL, 0);
 }
 
+void
+peer_keys (stage_t *stage)
+{
+    char *command =
+        tl_format ("%s keys make %s >&2", getenv ("TRUNKLINE"), stage_case (stage)->yaml);
+    stage_check (stage, system (command) == 0, command);
+    free (command);
+}
+
 //  Connected, and nothing said.
 peer_t *
-peer_connect (stage_t *stage, const char *name)
+peer_connect (stage_t *stage, const char *name, const char *role)
 {
     const tl_topology_t *t = stage_case (stage)->topology;
+    bool behind = strcmp (role, "worker") == 0 || strcmp (role, "aggregator") == 0;
     peer_t *self = tl_alloc (sizeof *self);
     tl_error_t err;
     tl_pair_t pair;
@@ -187,12 +228,13 @@ peer_connect (stage_t *stage, const char *name)
     snprintf (self->name, sizeof self->name, "%s", name);
     self->discreet = true;
     stage_check (stage,
-                 tl_keys_pair (t->keys, "client", name, &pair, &err) == 0 &&
+                 tl_keys_pair (t->keys, behind ? role : "client", name, &pair, &err) == 0 &&
                      tl_keys_broker (t->keys, broker, &err) == 0,
                  "keys");
     self->context = zmq_ctx_new ();
     self->control = tl_socket_connect (self->context, t->broker.control, &pair, broker, 64, &err);
-    self->data = tl_socket_connect (self->context, t->broker.clients, &pair, broker, 4096, &err);
+    self->data = tl_socket_connect (self->context, behind ? t->broker.workers : t->broker.clients,
+                                    &pair, broker, 4096, &err);
     stage_check (stage, self->control && self->data, "sockets");
     return self;
 }
@@ -201,7 +243,7 @@ peer_t *
 peer_join (stage_t *stage, const char *name, const char *role)
 {
     static uint64_t processes = 1000;
-    peer_t *self = peer_connect (stage, name);
+    peer_t *self = peer_connect (stage, name, role);
     peer_hello (self, role, ++processes);
     peer_wait (self, TL_WELCOME);
     peer_attach (self, self->session);
