@@ -227,11 +227,34 @@ s_copy_to (tl_broker_t *self, tl_session_t *to, const tl_message_t *message, zmq
                   tl_broker_token (tl_sessions_aggregator (&self->sessions), share->sequence));
 }
 
+//  Nobody here looks inside, and still no client may wait for what will never be whole.
+static bool
+s_follows (tl_broker_t *self, const tl_tensor_wire_t *tensor)
+{
+    if (tensor->offset == 0) {
+        self->shared = *tensor;
+        self->passed = 0;
+    }
+    if (tensor->offset != self->passed || tensor->bytes != self->shared.bytes ||
+        tensor->checksum != self->shared.checksum)
+        return false;
+    self->passed += tensor->size;
+    return true;
+}
+
 //  Each has the same, so one copy came and its frames are shared. True: somebody holds it.
 static bool
 s_on_shared (tl_broker_t *self, int kind, const tl_message_t *message, zmq_msg_t *payload)
 {
     const tl_tensor_wire_t *tensor = &message->body.merged.tensor;
+    if (!s_follows (self, tensor)) {
+        static const char why[] = "the aggregator's result came in pieces that don't fit";
+        if (kind == SUM)
+            tl_scheduler_stop (self->scheduler, true, TL_FAILED, why);
+        else
+            tl_scheduler_merged (self->scheduler, (tl_merge_t)kind, message->step, false, why);
+        return false;
+    }
     tl_share_t *share = s_share (&self->shares, message->sequence);
     for (size_t i = 0; kind == SUM && i < self->summing_count; i++)
         if (tl_scheduler_member (self->scheduler, self->summing[i], message->step))

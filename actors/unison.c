@@ -181,7 +181,6 @@ s_on_sum (s_job_t *job)
         s_fail (self, (int)job->err.code, job->err.text);
         return;
     }
-    self->summing = false;
     self->config.on_summed (self->config.arg, &(tl_summed_t){.step = job->step,
                                                              .round = job->round,
                                                              .labels = self->labels,
@@ -230,6 +229,7 @@ tl_unison_on_merged (tl_unison_t *self, const tl_message_t *message, const void 
     }
     int rc = *in ? tl_assembly_add (*in, &merged->tensor, payload, size, &err) : -1;
     if (rc == 1) {
+        self->summing &= !sum;
         s_submit (self, sum ? s_run_sum : s_run_take,
                   &(s_job_t){.step = message->step,
                              .round = message->round,
@@ -237,6 +237,8 @@ tl_unison_on_merged (tl_unison_t *self, const tl_message_t *message, const void 
                              .done = sum ? s_on_sum : s_on_taken});
         *in = NULL;
     } else if (rc < 0) {
+        if (!*err.text)
+            tl_fail (&err, TL_CONNECTION, "it came in pieces that don't fit");
         tl_fail_in (&err, "MERGED of step %llu", (unsigned long long)message->step);
         s_fail (self, TL_CONNECTION, err.text);
     }
