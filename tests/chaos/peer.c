@@ -114,6 +114,9 @@ s_note (peer_t *self, const tl_message_t *message, const tl_packet_t *packet)
     case TL_REFUSED:
         text = body->refused.text;
         break;
+    case TL_PART:
+        text = body->part.kind;
+        break;
     case TL_LATE:
         self->current = body->late.current;
         break;
