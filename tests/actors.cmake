@@ -38,6 +38,7 @@ chaos_test (fanout groups worker_early worker_late worker_asleep aggregator clie
 chaos_test (hostile all window deaf none)
 chaos_test (hostile_trunk rows untimely late state bad_state forwarded)
 chaos_test (hostile_merge average sum pieces)
+chaos_test (hostile_order early_commit other_run restored part)
 #  The program with a hook at its sockets that does faults (chaos/fault.c): for stage_faults, and for runs whose faults a seed
 #  chooses.
 add_executable (trunkline_faults $<TARGET_OBJECTS:trunkline> chaos/fault.c)
