@@ -41,6 +41,9 @@ s_begin (const char *more, bool resume)
                          .save_every = 100000,
                          .settings = settings};
     run_t run = {.stage = stage_new (&spec)};
+    if (strstr (more, "average"))
+        //  The other part of the second merge comes after all that we have to say
+        stage_faults (run.stage, "client/site-0 GATHER 2 delay 500");
     if (resume) {
         part_t *up = stage_up (run.stage, "--set", "train.steps=4", NULL);
         stage_check (run.stage, part_wait (up) == 0, "code 0");
