@@ -174,7 +174,8 @@ void
 tl_client_on_rows (tl_client_t *self, const tl_message_t *message, const void *payload, size_t size)
 {
     bool hidden = message->type == TL_HIDDEN;
-    if (!self->open || message->step != self->step || message->micro >= self->micros)
+    if (!self->open || message->step != self->step || message->micro >= self->micros ||
+        (!hidden && !self->wants_gradient))
         return;
     tl_assembly_t **slot =
         hidden ? &self->hidden_in[message->micro] : &self->gradient_in[message->micro];
