@@ -36,7 +36,7 @@ chaos_test (numbers nan exploding exploding_both nan_of_one damaged)
 chaos_test (fanout groups worker_early worker_late worker_asleep aggregator client_average client_sync
             client_window worker_window)
 chaos_test (hostile all window deaf none)
-chaos_test (hostile_trunk rows untimely late state bad_state forwarded)
+chaos_test (hostile_trunk rows untimely untimely_window unwanted groups late state bad_state forwarded)
 chaos_test (hostile_merge average sum pieces)
 chaos_test (hostile_order early_commit other_run restored part)
 #  The program with a hook at its sockets that does faults (chaos/fault.c): for stage_faults, and for runs whose faults a seed

@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { HIDDEN = 32, LONG = 1000000 };
+#define TUNE "tune: {rank: 4, dropout: 0}\n"
 
 typedef struct {
     stage_t *stage;
@@ -27,13 +28,14 @@ s_begin (size_t sites, uint64_t steps, const char *more)
     static char settings[640];
     static case_spec_t spec;
     snprintf (settings, sizeof settings,
-              "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0}\n"
+              "split: {front: 1, tail: 1}\n"
               "train: {steps: %d, batch_size: 4, micros: 1, max_length: 64, lr: 1e-4}\n"
               "wire: {dtype: fp32, max_message_mb: 1}\n%s"
               "liveness: {ping_ms: 3000, expire_ms: 20000}\n",
               (int)steps, more);
     spec = (case_spec_t){.model = tiny_llama (false),
                          .sites = sites,
+                         .workers = strstr (more, "fanout") ? 2 : 1,
                          .examples = 16,
                          .letters = {40, 24, 12},
                          .steps = steps,
@@ -260,7 +262,7 @@ s_send_wrong (run_t *run, const wrong_t *wrong)
 static void
 s_rows (void)
 {
-    run_t run = s_begin (1, LONG, "");
+    run_t run = s_begin (1, LONG, TUNE);
     s_start (&run, NULL);
     memset (s_nan, 0xff, sizeof s_nan);
     for (size_t i = 0; i < sizeof s_wrong / sizeof *s_wrong; i++)
@@ -344,10 +346,10 @@ s_send_untimely (peer_t *worker, uint64_t step, uint64_t rows)
 }
 
 static void
-s_untimely (void)
+s_untimely_as (const char *more)
 {
     enum { STEPS = 3 };
-    run_t run = s_begin (1, LONG, "");
+    run_t run = s_begin (1, LONG, more);
     s_start (&run, NULL);
     for (uint64_t i = 0; i < STEPS; i++) {
         uint64_t rows = s_wait_rows (run.worker, TL_ACTIVATION);
@@ -370,6 +372,36 @@ s_untimely (void)
     s_end (&run);
 }
 
+static void
+s_untimely (void)
+{
+    s_untimely_as (TUNE);
+}
+
+//  A client's PLAN is its own, and its step is named so.
+static void
+s_untimely_window (void)
+{
+    s_untimely_as (TUNE "schedule: {join: window}\n");
+}
+
+//  Where only the trunk learns, the front waits for no gradient.
+static void
+s_unwanted (void)
+{
+    run_t run = s_begin (1, LONG, "tune: {rank: 4, dropout: 0, parts: [trunk]}\n");
+    s_start (&run, NULL);
+    uint64_t rows = s_wait_rows (run.worker, TL_ACTIVATION);
+    s_send_good (run.worker, TL_HIDDEN, 0, rows, "site-0");
+    peer_wait (run.worker, TL_COMMIT);
+    for (int i = 0; i < 3; i++)
+        s_send_good (run.worker, TL_GRAD_IN, 0, rows + 1, "site-0");
+    s_send_committed (run.worker, 0, 10, "site-0");
+    s_send_committed (run.worker, 0, 10, "broker");
+    s_expect_step (&run, 0);
+    s_end (&run);
+}
+
 //  --- a client that is late
 
 //  One by one: the worker closes the first client's step behind its back, and the second has its turn. What the first still
@@ -377,7 +409,7 @@ s_untimely (void)
 static void
 s_late (void)
 {
-    run_t run = s_begin (2, LONG, "schedule: {mode: serial}\n");
+    run_t run = s_begin (2, LONG, TUNE "schedule: {mode: serial}\n");
     s_start (&run, NULL);
     part_t *other = stage_run (run.stage, "client", "site-1", NULL);
     uint64_t rows = s_wait_rows (run.worker, TL_ACTIVATION);
@@ -415,7 +447,7 @@ s_saved_on_disk (const run_t *run, uint64_t step)
 static run_t
 s_begin_saving (void)
 {
-    run_t run = s_begin (1, LONG, "");
+    run_t run = s_begin (1, LONG, TUNE);
     s_start (&run, "checkpoint.every=1");
     s_whole_step (run.worker, "site-0");
     peer_wait (run.worker, TL_SAVE);
@@ -472,13 +504,68 @@ s_bad_state (void)
     }
 }
 
+//  --- beside an honest worker
+
+//  The group's two steps, the first of them with all that may be said of the other group's client. Its replica is no trunk.
+static void
+s_period (run_t *run, const char *its, const char *others)
+{
+    const peer_piece_t junk = {TL_W_U8, 100, 1, 0, NULL, false};
+    peer_t *worker = run->worker;
+    uint64_t rows = s_wait_rows (worker, TL_ACTIVATION), step = worker->of_step;
+    s_send_leave (worker, step, others);
+    s_send_good (worker, TL_HIDDEN, step, rows, others);
+    s_send_good (worker, TL_GRAD_IN, step, rows, others);
+    s_send_committed (worker, step, 10, others);
+    s_go_on (worker, step, rows, its);
+    s_whole_step (worker, its);
+    peer_wait (worker, TL_GATHER);
+    tl_message_t message;
+    for (int i = 0; i < 2; i++) {
+        s_to (&message, TL_PART, worker->of_step, "broker");
+        message.body.part.kind = (char *)"trunk";
+        message.body.part.labels = 1;
+        peer_send_piece (worker, &message, &junk);
+    }
+}
+
+static void
+s_groups (void)
+{
+    run_t run =
+        s_begin (2, LONG, TUNE "schedule: {mode: fanout}\nfederate: {every: 2, quorum: 1}\n");
+    s_start (&run, NULL);
+    part_t *sites[2] = {run.site, stage_run (run.stage, "client", "site-1", NULL)};
+    part_t *honest = stage_run (run.stage, "worker", "trunk-2", NULL);
+    part_t *aggregator = stage_run (run.stage, "aggregator", NULL, NULL);
+    peer_wait (run.worker, TL_PLAN);
+    bool second = strcmp (run.worker->member, "site-1") == 0;
+    s_period (&run, second ? "site-1" : "site-0", second ? "site-0" : "site-1");
+    const char *text = part_text (part_event_of (run.broker, "merged", "kind", "trunk"), "text");
+    stage_check (run.stage, strstr (text, "trunk is left out: ") != NULL, "left out by name");
+    peer_wait (run.worker, TL_RESTORE);
+    s_send_answer (run.worker, TL_RESTORED, run.worker->of_step, true);
+    peer_wait (run.worker, TL_PLAN);
+    peer_leave (&run.worker);
+    //  The honest one has both now
+    for (int i = 0; i < 2; i++)
+        part_event (sites[i], "step", "step", 7);
+    part_kill (run.broker, SIGTERM);
+    stage_check (run.stage,
+                 part_wait (run.broker) == 0 && part_wait (honest) == 0 &&
+                     part_wait (aggregator) == 0 && part_wait (sites[0]) == 0 &&
+                     part_wait (sites[1]) == 0,
+                 "code 0 of all");
+    stage_end (&run.stage);
+}
+
 //  --- held-out text
 
 //  A run of one step, up to the FORWARD of its only client.
 static run_t
 s_begin_scoring (void)
 {
-    run_t run = s_begin (1, 1, "");
+    run_t run = s_begin (1, 1, TUNE);
     const char *directory = stage_case (run.stage)->directory;
     //  Few enough for one request of one chunk
     char *command = tl_format ("head -n 2 %s/0.jsonl > %s/short.jsonl", directory, directory);
@@ -525,9 +612,15 @@ s_forwarded (void)
 int
 main (int argc, char **argv)
 {
-    static const stage_test_t tests[] = {
-        {"rows", s_rows},   {"untimely", s_untimely},   {"late", s_late},
-        {"state", s_state}, {"bad_state", s_bad_state}, {"forwarded", s_forwarded},
-        {NULL, NULL}};
+    static const stage_test_t tests[] = {{"rows", s_rows},
+                                         {"untimely", s_untimely},
+                                         {"untimely_window", s_untimely_window},
+                                         {"unwanted", s_unwanted},
+                                         {"groups", s_groups},
+                                         {"late", s_late},
+                                         {"state", s_state},
+                                         {"bad_state", s_bad_state},
+                                         {"forwarded", s_forwarded},
+                                         {NULL, NULL}};
     return stage_main (argc, argv, tests);
 }

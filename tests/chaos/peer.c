@@ -99,6 +99,7 @@ s_note (peer_t *self, const tl_message_t *message, const tl_packet_t *packet)
         break;
     case TL_PLAN:
         self->step = message->step;
+        snprintf (self->member, sizeof self->member, "%s", body->plan.members[0].name);
         self->discreet &= body->plan.members_count == 1 && body->plan.rows == 0 &&
                           body->plan.longest == 0 &&
                           strcmp (body->plan.members[0].name, self->name) == 0;

@@ -33,6 +33,7 @@ typedef struct {
     bool deaf;         //  acks nothing
     uint64_t step;     //  of the last PLAN
     bool discreet;     //  no PLAN told it of anybody else
+    char member[64];   //  the first of the last PLAN
     //  Of the last message that was waited for
     tl_type_t type;
     uint64_t of_step, micro, code, current, labels, rows;
