@@ -10,7 +10,7 @@ tl_test (test_board SOURCES unit/test_board.c LIBRARIES tl_ui PkgConfig::JANSSON
 
 #  chaos_test (program test ...): a program over the stage, each of its tests by name.
 function (chaos_test program)
-    add_executable (chaos_${program} chaos/${program}.c chaos/stage.c chaos/proxy.c chaos/peer.c)
+    add_executable (chaos_${program} chaos/${program}.c chaos/stage.c chaos/proxy.c chaos/peer.c chaos/trunk.c)
     target_link_libraries (chaos_${program} PRIVATE tests_case tl_actors)
     set_target_properties (chaos_${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
     foreach (name ${ARGN})
@@ -36,7 +36,8 @@ chaos_test (numbers nan exploding exploding_both nan_of_one damaged)
 chaos_test (fanout groups worker_early worker_late worker_asleep aggregator client_average client_sync
             client_window worker_window)
 chaos_test (hostile all window deaf none)
-chaos_test (hostile_trunk rows untimely untimely_window unwanted groups late state bad_state forwarded)
+chaos_test (hostile_trunk untimely untimely_window unwanted groups late state bad_state)
+chaos_test (hostile_rows step forwarded reader)
 chaos_test (hostile_merge average sum pieces)
 chaos_test (hostile_order early_commit other_run restored part)
 #  The program with a hook at its sockets that does faults (chaos/fault.c): for stage_faults, and for runs whose faults a seed
