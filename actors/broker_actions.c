@@ -338,6 +338,8 @@ static void
 s_unserved (void *arg, const char *why)
 {
     tl_broker_t *self = arg;
+    if (!self->complete && tl_actor_state (self->actor) != TL_BROKER_SERVING)
+        return; //  it failed, and has said why
     if (tl_scheduler_server (self->scheduler, TL_NOBODY) != TL_NOBODY)
         return; //  another worker serves
     self->code = TL_FAILED;
