@@ -30,10 +30,12 @@ s_begin (size_t sites, const char *federate)
     snprintf (settings, sizeof settings,
               "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0}\n"
               "train: {steps: %d, batch_size: 4, micros: 1, max_length: 64, lr: 1e-4}\n"
-              "wire: {dtype: fp32}\nfederate: %s\nliveness: {ping_ms: 3000, expire_ms: 20000}\n",
-              LONG, federate);
+              "wire: {dtype: fp32}\nschedule: {mode: %s}\nfederate: %s\nliveness: {ping_ms: 3000, "
+              "expire_ms: 20000}\n",
+              LONG, sites > 1 ? "fanout" : "batch", federate);
     spec = (case_spec_t){.model = tiny_llama (false),
                          .sites = sites,
+                         .workers = sites, //  more than one: a replica each
                          .examples = 16,
                          .letters = {40, 24, 12},
                          .steps = LONG,
@@ -288,10 +290,48 @@ s_pieces (void)
         s_send_wrong (&cases[i]);
 }
 
+//  The trunk's, of two replicas.
+static void
+s_trunk (void)
+{
+    static const wrong_t cases[] = {
+        {"", "", GAP, true, 1, "the workers' replicas of step 2 could not be made one: the result"},
+        {"", "", DAMAGED, true, 1, "could not be made one: a tensor of 100 bytes doesn't have the"},
+        {"", "", JUNK, true, 4, "going back to step 2 failed: "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        run_t run = s_begin (2, "{every: 2}");
+        part_t *site = stage_run (run.stage, "client", "site-1", NULL);
+        part_t *worker = stage_run (run.stage, "worker", "trunk-2", NULL);
+        run.peer = peer_join (run.stage, "aggregator", "aggregator");
+        uint64_t step = s_collect (run.peer, TL_PART);
+        s_collect (run.peer, TL_PART);
+        s_send_untimely (run.peer, "trunk", step);
+        s_send_outcome (run.peer, "trunk", step, true);
+        s_send_merged (run.peer, "trunk", step, &cases[i].piece);
+        if (cases[i].code == 4)
+            s_answer_save (run.peer); //  it looks like a result, until somebody is to go on with it
+        peer_wait (run.peer, TL_BYE);
+        peer_drop (&run.peer);
+        int code = part_wait (run.broker);
+        if (code != cases[i].code || !strstr (part_err (run.broker), cases[i].words))
+            stage_fail (run.stage, "expected code %d and \"%s\", got code %d", cases[i].code,
+                        cases[i].words, code);
+        stage_check (run.stage,
+                     part_wait (site) == code && part_wait (worker) == code &&
+                         part_wait (run.site) == code && part_wait (run.worker) == code,
+                     "the same code of all");
+        stage_end (&run.stage);
+    }
+}
+
 int
 main (int argc, char **argv)
 {
-    static const stage_test_t tests[] = {
-        {"average", s_average}, {"sum", s_sum}, {"pieces", s_pieces}, {NULL, NULL}};
+    static const stage_test_t tests[] = {{"average", s_average},
+                                         {"sum", s_sum},
+                                         {"pieces", s_pieces},
+                                         {"trunk", s_trunk},
+                                         {NULL, NULL}};
     return stage_main (argc, argv, tests);
 }
