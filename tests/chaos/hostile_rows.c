@@ -102,8 +102,17 @@ s_rows (void)
     uint64_t rows = trunk_wait_rows (run.worker, TL_ACTIVATION), step = run.worker->of_step;
     trunk_send_good (run.worker, TL_GRAD_IN, step, rows, "site-0");
     s_expect_end (&run, step, 2, "where 0 were due");
-    trunk_whole_step (run.worker, "site-0");
-    part_event (run.site, "step", NULL, 0);
+    //  As other numbers than wire.dtype says: they are numbers
+    const peer_piece_t half = {.dtype = TL_W_BF16, .columns = TRUNK_HIDDEN};
+    const wrong_t halves[] = {{TL_HIDDEN, 0, "", 0, 1, {half}}, {TL_GRAD_IN, 0, "", 0, 1, {half}}};
+    rows = trunk_wait_rows (run.worker, TL_ACTIVATION), step = run.worker->of_step;
+    s_send_pieces (run.worker, &halves[0], step, rows, "site-0");
+    peer_wait (run.worker, TL_GRADIENT);
+    s_send_pieces (run.worker, &halves[1], step, rows, "site-0");
+    peer_wait (run.worker, TL_COMMIT);
+    trunk_send_committed (run.worker, step, 10, "site-0");
+    trunk_send_committed (run.worker, step, 10, "broker");
+    trunk_expect_step (&run, step);
     trunk_end (&run);
 }
 
