@@ -79,9 +79,10 @@ typedef struct {
     void *fetching;             //  the store's newest fetch, while others may share it
     tl_assembly_t *merging;     //  the merged trunk that is coming in, or NULL
     void *merged;               //  the same, whole, until its save; NULL: none
+    size_t merged_size;         //
     tl_tensor_wire_t shared;    //  the result for clients that is being passed on,
     uint64_t passed;            //  and its bytes so far
-    size_t merged_size;         //
+    uint64_t stale;             //  checksum of one that nobody waits for any more
     tl_shares_t shares;         //  MERGED that several are to release
     size_t *summing;            //  [summing_count] members of the step whose gradients are summed
     size_t summing_count;       //

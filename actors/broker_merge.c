@@ -38,6 +38,11 @@ s_say (tl_broker_t *self, int kind, uint64_t step, uint64_t round, tl_member_t *
        bool urgent)
 {
     size_t quorum = self->topology->federate.quorum;
+    if (kind != TL_MERGE_TRUNK) {
+        if (self->passed < self->shared.bytes)
+            self->stale = self->shared.checksum; //  its other chunks may be on their way
+        self->shared.bytes = self->passed = 0;
+    }
     tl_message_t merge;
     tl_message_init (&merge, TL_MERGE);
     merge.step = step;
@@ -248,6 +253,8 @@ s_on_shared (tl_broker_t *self, int kind, const tl_message_t *message, zmq_msg_t
 {
     const tl_tensor_wire_t *tensor = &message->body.merged.tensor;
     if (!s_follows (self, tensor)) {
+        if (tensor->checksum == self->stale)
+            return;
         static const char why[] = "the aggregator's result came in pieces that don't fit";
         if (kind == SUM)
             tl_scheduler_stop (self->scheduler, true, TL_FAILED, why);
@@ -330,6 +337,8 @@ tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_
             s_on_trunk (self, message, payload);
         else if (awaited)
             return s_on_shared (self, kind, message, payload);
+        else
+            self->stale = message->body.merged.tensor.checksum;
         break;
     case TL_SAVED:
         tl_scheduler_aggregator_saved (self->scheduler, message->step, message->body.saved.good,
