@@ -188,6 +188,7 @@ s_average (void)
         uint64_t step = run.peer->of_step;
         s_send_untimely (run.peer, "", step + 1000);
         s_send_untimely (run.peer, "clients", step);
+        s_send_merged (run.peer, "clients", step, &s_gap); //  the rest of what is over
         s_collect (run.peer, TL_PART);
         s_send_untimely (run.peer, "",
                          step + 1000); //  what the client waits for is of another step
@@ -224,6 +225,27 @@ s_sum (void)
                         (long long)is);
     }
     uint64_t step = s_collect (run.peer, TL_PART);
+    s_end (&run, "sum", step);
+}
+
+//  A result is half passed on when its step is given up; the rest comes when that step is tried again.
+static void
+s_stale (void)
+{
+    run_t run = s_begin (1, "{clients: sync}");
+    run.peer = peer_join (run.stage, "aggregator", "aggregator");
+    peer_piece_t piece = {TL_W_U8, 200000, 1, 0, NULL, false};
+    uint64_t step = s_collect (run.peer, TL_PART);
+    s_send_merged (run.peer, "sum", step, &piece);
+    s_send_outcome (run.peer, "sum", step, false);
+    peer_wait (run.peer, TL_MERGE);
+    piece.offset = 2 * TL_CHUNK_BYTES; //  what came before was nobody's
+    s_send_merged (run.peer, "sum", step, &piece);
+    stage_check (run.stage, s_collect (run.peer, TL_PART) == step, "the same step");
+    s_send_result (run.peer, "sum", step);
+    stage_check (run.stage, part_int (part_event (run.site, "step", NULL, 0), "step") == 0,
+                 "the client's first step");
+    step = s_collect (run.peer, TL_PART);
     s_end (&run, "sum", step);
 }
 
@@ -328,10 +350,8 @@ s_trunk (void)
 int
 main (int argc, char **argv)
 {
-    static const stage_test_t tests[] = {{"average", s_average},
-                                         {"sum", s_sum},
-                                         {"pieces", s_pieces},
-                                         {"trunk", s_trunk},
-                                         {NULL, NULL}};
+    static const stage_test_t tests[] = {{"average", s_average}, {"sum", s_sum},
+                                         {"stale", s_stale},     {"pieces", s_pieces},
+                                         {"trunk", s_trunk},     {NULL, NULL}};
     return stage_main (argc, argv, tests);
 }
