@@ -254,7 +254,7 @@ s_on_shared (tl_broker_t *self, int kind, const tl_message_t *message, zmq_msg_t
     const tl_tensor_wire_t *tensor = &message->body.merged.tensor;
     if (!s_follows (self, tensor)) {
         if (tensor->checksum == self->stale)
-            return;
+            return false;
         static const char why[] = "the aggregator's result came in pieces that don't fit";
         if (kind == SUM)
             tl_scheduler_stop (self->scheduler, true, TL_FAILED, why);
