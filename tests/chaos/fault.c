@@ -3,10 +3,11 @@
 
         TL_FAULTS="worker/trunk GRADIENT 7 kill 0;broker COMMITTED 3 stop 800"   TL_FAULTS_DONE=DIRECTORY
 
-    kill: SIGKILL, before the message is looked at. stop: SIGSTOP, and SIGCONT after so many ms. delay: everything that comes
-    to this actor waits so long. twice: the message is received twice. nan, shape, cut, labels: its author sent a PART that
-    is well-formed on the wire and wrong inside. A file in the directory marks a fault as done, as the process that did it may
-    be gone and its successor counts anew.                                                           */
+    An actor that ends in a slash is any of that role, whoever gets there first. kill: SIGKILL, before the message is looked
+    at. stop: SIGSTOP, and SIGCONT after so many ms. delay: everything that comes to this actor waits so long. full: from then
+    on no file of this process grows beyond so many bytes. twice: the message is received twice. nan, shape, cut, labels: its
+    author sent a PART that is well-formed on the wire and wrong inside. A file in the directory marks a fault as done, as the
+    process that did it may be gone and its successor counts anew.                                   */
 
 #include "hash.h"
 #include "log.h"
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -168,6 +170,8 @@ s_do (const fault_t *fault, tl_socket_t *socket, tl_packet_t *packet)
         s_stop (fault->ms);
     else if (strcmp (fault->action, "delay") == 0)
         s_wait (fault->ms);
+    else if (strcmp (fault->action, "full") == 0)
+        setrlimit (RLIMIT_FSIZE, &(struct rlimit){fault->ms, RLIM_INFINITY});
     else if (strcmp (fault->action, "twice") == 0)
         s_twice (socket, packet);
     else
@@ -197,6 +201,15 @@ s_hook (tl_socket_t *socket, tl_packet_t *packet, int (*receive) (tl_socket_t *,
     return rc;
 }
 
+//  wanted ends in a slash: any of that role.
+static bool
+s_meant (const char *wanted, const char *actor)
+{
+    size_t size = strlen (wanted);
+    bool any = size && wanted[size - 1] == '/';
+    return any ? strncmp (wanted, actor, size) == 0 : strcmp (wanted, actor) == 0;
+}
+
 __attribute__ ((constructor)) static void
 s_begin (void)
 {
@@ -207,7 +220,7 @@ s_begin (void)
         fault_t *fault = &s_faults[s_count];
         if (sscanf (text, "%63s %31s %lu %15s %lu", fault->actor, fault->type, &fault->number,
                     fault->action, &fault->ms) == 5) {
-            if (strcmp (fault->actor, actor) != 0)
+            if (!s_meant (fault->actor, actor))
                 *fault->actor = 0; //  another's; its number stays
             s_count++;
         }
