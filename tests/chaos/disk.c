@@ -8,28 +8,40 @@
 #include "memory.h"
 #include "stats/rundb.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { STEPS = 30 };
+enum { STEPS = 30, MOST_SITES = 2 };
+
+static char s_settings[640];
+
+static case_spec_t
+s_case_of (size_t sites, size_t workers, const char *mode, const char *federate)
+{
+    snprintf (s_settings, sizeof s_settings,
+              "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.05}\n"
+              "train: {steps: 30, batch_size: 8, micros: 2, max_length: 64, lr: 2e-3, warmup: 3}\n"
+              "wire: {dtype: fp32}\nschedule: {mode: %s}\nfederate: %s\n"
+              "liveness: {ping_ms: 500, expire_ms: 10000}\n",
+              mode, federate);
+    return (case_spec_t){.model = tiny_llama (false),
+                         .sites = sites,
+                         .workers = workers,
+                         .examples = 16,
+                         .letters = {40, 24},
+                         .steps = STEPS,
+                         .save_every = 5,
+                         .settings = s_settings};
+}
 
 static case_spec_t
 s_case (void)
 {
-    return (case_spec_t){.model = tiny_llama (false),
-                         .sites = 1,
-                         .examples = 16,
-                         .letters = {40},
-                         .steps = STEPS,
-                         .save_every = 5,
-                         .settings =
-                             "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.05}\n"
-                             "train: {steps: 30, batch_size: 8, micros: 2, max_length: 64, "
-                             "lr: 2e-3, warmup: 3}\nwire: {dtype: fp32}\nschedule: {mode: batch}\n"
-                             "liveness: {ping_ms: 500, expire_ms: 10000}\n"};
+    return s_case_of (1, 1, "batch", "{clients: personal}");
 }
 
 static int64_t
@@ -66,23 +78,46 @@ s_has_save (const stage_t *stage, const char *part, int64_t step)
     return has;
 }
 
-//  The run has stopped, with words; what it can go on from is there, and it does.
+//  The run has stopped, with words.
 static void
-s_check (stage_t *stage, part_t *up, const char *words)
+s_check_stopped (stage_t *stage, part_t *up, int expected, const char *words)
 {
-    stage_check (stage, part_wait (up) == 1, "code 1");
+    int code = part_wait (up);
+    if (code != expected)
+        stage_fail (stage, "ended with code %d, expected %d", code, expected);
     if (!strstr (part_err (up), words))
         stage_fail (stage, "nothing like \"%s\"", words);
+}
+
+//  What it can go on from is there, and it does.
+static void
+s_check_goes_on (stage_t *stage)
+{
+    const case_spec_t *spec = stage_case (stage)->spec;
+    static const char *const sites[MOST_SITES] = {"site-0", "site-1"};
+    static const char *const workers[] = {"trunk", "trunk-2"};
     int64_t saved = s_saved (stage);
     stage_check (stage, saved >= 5 && saved % 5 == 0, "a common save");
-    stage_check (stage, s_has_save (stage, "broker", saved) && s_has_save (stage, "site-0", saved),
-                 "of which all states are there");
-    up = stage_up (stage, "--resume", NULL);
+    stage_check (stage, s_has_save (stage, "broker", saved), "the trunk's state of it");
+    for (size_t i = 0; i < spec->sites; i++)
+        stage_check (stage, s_has_save (stage, sites[i], saved), "each site's state of it");
+    part_t *up = stage_up (stage, "--resume", NULL);
     stage_check (stage, part_int (part_event (up, "resumed", NULL, 0), "step") == saved,
                  "that it goes on from");
     stage_check (stage, part_wait (up) == 0, "code 0");
-    stage_check (stage, stage_same (stage, "trunk") && stage_same (stage, "site-0"),
-                 "the adapters of the undisturbed run");
+    for (size_t i = 0; i < spec->workers; i++)
+        if (!stage_same (stage, workers[i]))
+            stage_fail (stage, "%s's adapter is not that of the undisturbed run", workers[i]);
+    for (size_t i = 0; i < spec->sites; i++)
+        if (!stage_same (stage, sites[i]))
+            stage_fail (stage, "%s's adapter is not that of the undisturbed run", sites[i]);
+}
+
+static void
+s_check (stage_t *stage, part_t *up, const char *words)
+{
+    s_check_stopped (stage, up, 1, words);
+    s_check_goes_on (stage);
 }
 
 static part_t *
@@ -154,12 +189,117 @@ s_directory (void)
     stage_end (&stage);
 }
 
+//  --- at a message: the part whose disk is full then, and what it can't save
+
+//  words: how the sentence begins. It names a file of that part. What was common before is the save of step saved.
+static void
+s_check_full (stage_t *stage, part_t *up, int code, const char *words, const char *part,
+              int64_t saved)
+{
+    s_check_stopped (stage, up, code, words);
+    const char *sentence = strstr (part_err (up), words);
+    char *line = tl_format ("%.*s", (int)strcspn (sentence, "\n"), sentence);
+    if (!strstr (line, part) ||
+        !strstr (line, "(File too large); check free space and permissions"))
+        stage_fail (stage, "\"%s\" doesn't name a file of %s and say what to do", line, part);
+    free (line);
+    if (s_saved (stage) != saved)
+        stage_fail (stage, "the last common save is of step %lld, expected %lld",
+                    (long long)s_saved (stage), (long long)saved);
+}
+
+static void
+s_full (case_spec_t spec, const char *faults, const char *words, const char *part, int64_t saved)
+{
+    stage_t *stage = stage_new (&spec);
+    case_step_t *steps = tl_alloc (MOST_SITES * STEPS * sizeof *steps);
+    stage_undisturbed (stage, steps);
+    stage_faults (stage, faults);
+    s_check_full (stage, stage_up (stage, NULL), 1, words, part, saved);
+    s_check_goes_on (stage);
+    free (steps);
+    stage_end (&stage);
+}
+
+static void
+s_worker (void)
+{
+    s_full (s_case (), "worker/trunk SAVE 3 full 0", "step 15 could not be saved: ", "/trunk/", 10);
+}
+
+//  All steps are made, and what they came to can't be kept.
+static void
+s_worker_last (void)
+{
+    s_full (s_case (), "worker/trunk SAVE 6 full 0", "step 30 could not be saved: ", "/trunk/", 25);
+}
+
+//  With the server's optimizer a save is the aggregator's, too.
+static void
+s_aggregator (void)
+{
+    s_full (s_case_of (2, 1, "batch", "{clients: average, every: 10, server: {optimizer: adam}}"),
+            "aggregator SAVE 4 full 0", "step 20 could not be saved: ", "/aggregator/", 15);
+}
+
+static void
+s_aggregator_fanout (void)
+{
+    s_full (s_case_of (2, 2, "fanout", "{every: 10, server: {optimizer: avgm, momentum: 0.5}}"),
+            "aggregator SAVE 2 full 0", "step 20 could not be saved: ", "/aggregator/", 10);
+}
+
+//  Told to leave, the worker can't save what it holds: the run ends with that, and what was common stays. A client that sleeps
+//  keeps the step open meanwhile.
+static void
+s_worker_leaves (void)
+{
+    case_spec_t spec = s_case ();
+    stage_t *stage = stage_new (&spec);
+    static case_step_t steps[STEPS];
+    stage_undisturbed (stage, steps);
+    stage_faults (stage, "client/site-0 PLAN 13 stop 3000");
+    part_t *up = stage_up (stage, NULL);
+    part_log (up, "fault: stop at PLAN 13");
+    pid_t worker = part_child (up, "worker", "trunk");
+    s_fill (stage, worker, 0);
+    kill (worker, SIGTERM);
+    s_check_full (stage, up, 1, "trunkline: worker/trunk: ", "/trunk/", 10);
+    s_check_goes_on (stage);
+    stage_end (&stage);
+}
+
+//  Still no room when it is to go on: nothing is lost by trying. The code is that of whatever keeps a part from going back.
+static void
+s_worker_resumes (void)
+{
+    case_spec_t spec = s_case ();
+    stage_t *stage = stage_new (&spec);
+    static case_step_t steps[STEPS];
+    stage_undisturbed (stage, steps);
+    stage_faults (stage, "worker/trunk SAVE 3 full 0;worker/trunk RESTORE 1 full 0");
+    s_check_full (stage, stage_up (stage, NULL), 1, "step 15 could not be saved: ", "/trunk/", 10);
+    part_t *again = stage_up (stage, "--resume", NULL);
+    s_check_full (stage, again, 4, "going back to step 10 failed: ", "/trunk/", 10);
+    s_check_goes_on (stage);
+    stage_end (&stage);
+}
+
 int
 main (int argc, char **argv)
 {
     static const stage_test_t tests[] = {
-        {"broker", s_broker},       {"run_db", s_run_db}, {"client", s_client},
-        {"directory", s_directory}, {NULL, NULL},
+        {"broker", s_broker},
+        {"run_db", s_run_db},
+        {"client", s_client},
+        {"directory", s_directory},
+        {"worker", s_worker},
+        {"worker_last", s_worker_last},
+        {"worker_leaves", s_worker_leaves},
+        {"worker_resumes", s_worker_resumes},
+        {"aggregator", s_aggregator},
+        {"aggregator_fanout", s_aggregator_fanout},
+        {NULL, NULL},
     };
     return stage_main (argc, argv, tests);
 }
