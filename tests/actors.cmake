@@ -34,7 +34,7 @@ chaos_test (refused keys other_key no_zap plain disagree other_models other_run 
 chaos_test (merged aggregator_average aggregator_sync aggregator_unsaved narrow client joins joins_average joins_sync
             giver_sync leaves spoiled late late_quorum)
 chaos_test (numbers nan exploding exploding_both nan_of_one damaged)
-chaos_test (fanout groups worker_early worker_late worker_asleep aggregator client_average client_sync
+chaos_test (fanout groups worker_early worker_late spare worker_asleep aggregator client_average client_sync
             client_window worker_window)
 chaos_test (hostile all window deaf none)
 chaos_test (hostile_trunk untimely untimely_window unwanted groups late state bad_state)

@@ -56,6 +56,26 @@ s_groups (void)
     stage_end (&stage);
 }
 
+//  Every step and every adapter, however often it was made, has the bits of the undisturbed run.
+static void
+s_check_same (const stage_t *stage, const part_t *up, const case_step_t *steps)
+{
+    for (size_t i = 0; part_at (up, i); i++) {
+        const json_t *it = part_at (up, i);
+        if (!part_is (it, "step"))
+            continue;
+        size_t site = strcmp (part_text (it, "part"), "client/site-1") == 0;
+        if (json_number_value (json_object_get (it, "loss")) !=
+            steps[site * STEPS + (size_t)part_int (it, "step")].loss)
+            stage_fail (stage, "step %d of site-%zu has another loss than without the fault",
+                        (int)part_int (it, "step"), site);
+    }
+    static const char *const parts[] = {"site-0", "site-1", "trunk", "trunk-2", "trunk-3"};
+    for (size_t i = 0; i < 2 + stage_case (stage)->spec->workers; i++)
+        if (!stage_same (stage, parts[i]))
+            stage_fail (stage, "%s ends with another adapter than without the fault", parts[i]);
+}
+
 //  Kill -9 at a step that nothing was saved since; whatever was lost is repeated.
 static void
 s_lost (const char *role, const char *name, int64_t step)
@@ -72,21 +92,7 @@ s_lost (const char *role, const char *name, int64_t step)
     stage_check (stage, part_int (done, "steps") == STEPS && part_int (done, "code") == 0,
                  "all steps");
     stage_check (stage, part_wait (up) == 0, "code 0");
-    for (size_t i = 0; part_at (up, i); i++) {
-        const json_t *it = part_at (up, i);
-        if (!part_is (it, "step"))
-            continue;
-        size_t site = strcmp (part_text (it, "part"), "client/site-1") == 0;
-        if (json_number_value (json_object_get (it, "loss")) !=
-            steps[site * STEPS + (size_t)part_int (it, "step")].loss)
-            stage_fail (stage, "step %d of site-%zu has another loss than without the fault",
-                        (int)part_int (it, "step"), site);
-    }
-    for (size_t i = 0; i < 4; i++) {
-        static const char *const parts[] = {"trunk", "trunk-2", "site-0", "site-1"};
-        if (!stage_same (stage, parts[i]))
-            stage_fail (stage, "%s ends with another adapter than without the fault", parts[i]);
-    }
+    s_check_same (stage, up, steps);
     free (steps);
     stage_end (&stage);
 }
@@ -101,6 +107,70 @@ static void
 s_worker_late (void)
 {
     s_lost ("worker", "trunk", 2 * EVERY + 5);
+}
+
+//  In the period that began at step line the group went back once, and from then on its steps are those of a worker that had
+//  no group before. The other group's are another's all the while.
+static void
+s_check_spare (const stage_t *stage, const part_t *up, int64_t line, int64_t group)
+{
+    const char *its = NULL; //  whoever repeats the steps
+    bool back = false, other = false;
+    for (size_t i = 0; part_at (up, i); i++)
+        if (part_is (part_at (up, i), "restore"))
+            back = true;
+        else if (part_is (part_at (up, i), "closed") && back && !its &&
+                 part_int (part_at (up, i), "group") == group) {
+            its = part_text (part_at (up, i), "worker");
+            if (part_int (part_at (up, i), "step") != line)
+                stage_fail (stage, "the group's next step is %lld, expected %lld",
+                            (long long)part_int (part_at (up, i), "step"), (long long)line);
+        }
+    back = false;
+    for (size_t i = 0; part_at (up, i); i++) {
+        const json_t *it = part_at (up, i);
+        back |= part_is (it, "restore");
+        if (!part_is (it, "closed") || part_int (it, "step") < line ||
+            part_int (it, "step") >= line + EVERY)
+            continue;
+        bool expected = back && part_int (it, "group") == group;
+        other |= part_int (it, "group") != group;
+        if ((strcmp (part_text (it, "worker"), its) == 0) != expected)
+            stage_fail (stage, "step %lld of group %lld is %s's %s it went back, expected %s",
+                        (long long)part_int (it, "step"), (long long)part_int (it, "group"),
+                        part_text (it, "worker"), back ? "after" : "before",
+                        expected ? its : "another's");
+    }
+    stage_check (stage, other, "another group in that period");
+}
+
+//  Of three workers two have a group. One of those is killed in the middle of a period: the third one, which had nothing to
+//  do, repeats its group's steps from the line. The other group's client is slow meanwhile: a worker that is done with its
+//  own group would be as free as that one.
+static void
+s_spare (void)
+{
+    case_spec_t spec = s_case (2, STEPS, "fanout");
+    spec.workers = 3;
+    stage_t *stage = stage_new (&spec);
+    case_step_t *steps = tl_alloc (2 * STEPS * sizeof *steps);
+    stage_undisturbed (stage, steps);
+    stage_faults (stage, "worker/ PLAN 15 kill 0;client/ PLAN 17 delay 2400");
+    part_t *up = stage_up (stage, NULL);
+    const json_t *restore = part_event (up, "restore", NULL, 0);
+    int64_t line = part_int (restore, "step"), group = part_int (restore, "group");
+    if (line < EVERY || line % EVERY != 0 || group < 0)
+        stage_fail (stage, "group %lld goes back to step %lld, expected one group and a line",
+                    (long long)group, (long long)line);
+    const json_t *done = part_event (up, "done", NULL, 0);
+    stage_check (stage, part_int (done, "steps") == STEPS && part_int (done, "code") == 0,
+                 "all steps");
+    stage_check (stage, part_wait (up) == 0, "code 0");
+    stage_check (stage, part_count (up, "restore") == 1, "that nobody else goes back");
+    s_check_spare (stage, up, line, group);
+    s_check_same (stage, up, steps);
+    free (steps);
+    stage_end (&stage);
 }
 
 //  A worker sleeps when its replica is asked for, longer than the deadline: the merge goes on with the other's, names it, and
@@ -205,6 +275,7 @@ main (int argc, char **argv)
     static const stage_test_t tests[] = {{"groups", s_groups},
                                          {"worker_early", s_worker_early},
                                          {"worker_late", s_worker_late},
+                                         {"spare", s_spare},
                                          {"worker_asleep", s_worker_asleep},
                                          {"aggregator", s_aggregator},
                                          {"client_average", s_client_average},
