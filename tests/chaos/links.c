@@ -190,6 +190,126 @@ s_stall_worker (void)
     s_stall (true);
 }
 
+//  --- a data connection that stalls while the control connection lives
+
+enum {
+    EXPIRE_MS = 1500,
+    SLACK_MS = 3000
+}; //  SLACK_MS: below what ZeroMQ's own heartbeat takes to see it
+
+//  Broker, worker and clients; one of them reaches the broker's data socket by a relay.
+typedef struct {
+    stage_t *stage;
+    detour_t detour;
+    part_t *broker, *worker, *sites[2];
+} behind_t;
+
+//  faults: the one that keeps that part busy before it acts on a message, so that it is stalled before it has answered it.
+static behind_t
+s_behind (const case_spec_t *spec, bool worker, const char *faults)
+{
+    behind_t self = {.stage = stage_new (spec)};
+    static case_step_t steps[2 * STEPS];
+    if (worker)
+        stage_undisturbed (self.stage, steps);
+    else
+        s_make_keys (self.stage);
+    stage_faults (self.stage, faults);
+    self.detour = s_detour (self.stage, worker, 1, UINT64_MAX, UINT64_MAX, 0);
+    self.broker = stage_run (self.stage, "broker", NULL, NULL);
+    part_event (self.broker, "up", NULL, 0);
+    const char *set = worker ? "--set" : NULL, *other = worker ? NULL : "--set";
+    self.worker = stage_run (self.stage, "worker", "trunk", set, self.detour.set_data, NULL);
+    self.sites[0] = stage_run (self.stage, "client", "site-0", NULL);
+    self.sites[1] = stage_run (self.stage, "client", "site-1", other, self.detour.set_data, NULL);
+    return self;
+}
+
+//  Stalls the relay while the part is at its fault, until the broker has ended its session: for that reason, and in that time.
+static void
+s_stall_data (behind_t *self, part_t *part, const char *name)
+{
+    part_log (part, "fault: delay");
+    proxy_stall (self->detour.data, true);
+    int64_t began = stage_ms ();
+    const json_t *left = part_event_of (self->broker, "peer", "state", "left");
+    int64_t took = stage_ms () - began;
+    if (strcmp (part_text (left, "name"), name) != 0 ||
+        strcmp (part_text (left, "why"), "it takes nothing of what it is sent") != 0)
+        stage_fail (self->stage, "%s left: %s; expected %s, which takes nothing of what it is sent",
+                    part_text (left, "name"), part_text (left, "why"), name);
+    if (took < EXPIRE_MS || took > 2 * EXPIRE_MS + SLACK_MS)
+        stage_fail (self->stage, "%s left after %lld ms, expected 2 x %d", name, (long long)took,
+                    EXPIRE_MS);
+}
+
+static void
+s_wait_behind (const behind_t *self)
+{
+    part_t *const parts[] = {self->broker, self->worker, self->sites[0], self->sites[1]};
+    for (size_t i = 0; i < 4; i++)
+        stage_check (self->stage, part_wait (parts[i]) == 0, "code 0 of all");
+}
+
+static void
+s_end_behind (behind_t *self)
+{
+    proxy_destroy (&self->detour.control);
+    proxy_destroy (&self->detour.data);
+    stage_end (&self->stage);
+}
+
+//  A member of the open step: its rows can't come. Its weight leaves that step, the other goes on alone, and it takes part
+//  again when its link moves.
+static void
+s_data_client (void)
+{
+    case_spec_t spec = s_case (2, 100000, EXPIRE_MS);
+    behind_t self = s_behind (&spec, false, "client/site-1 PLAN 13 delay 900");
+    part_event (self.sites[0], "step", "step", 11);
+    s_stall_data (&self, self.sites[1], "site-1");
+    part_log (self.broker, "site-1 left step 13: its weight leaves the batch");
+    int64_t labels = part_int (part_event (self.broker, "closed", "step", 12), "labels");
+    int64_t own = part_int (part_event (self.sites[0], "step", "step", 12), "labels");
+    if (labels != own)
+        stage_fail (self.stage, "step 13 has %lld label tokens, expected site-0's %lld",
+                    (long long)labels, (long long)own);
+    const json_t *later = part_event (self.broker, "closed", "step", 22);
+    stage_check (self.stage, part_int (later, "members") == 1, "steps of one member");
+    stage_check (self.stage, part_count (self.sites[1], "step") == 12, "no step 13 of site-1");
+    proxy_stall (self.detour.data, false);
+    part_event (self.broker, "closed", "members", 2);
+    part_event (self.sites[1], "step", "step", 23);
+    part_kill (self.broker, SIGTERM);
+    s_wait_behind (&self);
+    s_end_behind (&self);
+}
+
+//  The worker: all go back to the common save when its link moves, and come to the same bits.
+static void
+s_data_worker (void)
+{
+    case_spec_t spec = s_case (2, STEPS, EXPIRE_MS);
+    behind_t self = s_behind (&spec, true, "worker/trunk PLAN 13 delay 900");
+    s_stall_data (&self, self.worker, "trunk");
+    part_log (self.broker, "step 13 is abandoned: the worker that held the trunk was lost");
+    proxy_stall (self.detour.data, false);
+    int64_t step = part_int (part_event (self.broker, "restore", NULL, 0), "step");
+    if (step != 10)
+        stage_fail (self.stage, "all go back to step %lld, expected 10", (long long)step);
+    const json_t *done = part_event (self.broker, "done", NULL, 0);
+    stage_check (self.stage, part_int (done, "steps") == STEPS && part_int (done, "code") == 0,
+                 "all steps");
+    s_wait_behind (&self);
+    static const char *const parts[] = {"trunk", "site-0", "site-1"};
+    for (size_t i = 0; i < 3; i++)
+        if (!stage_same (self.stage, parts[i]))
+            stage_fail (self.stage, "%s's adapter is not that of the undisturbed run", parts[i]);
+    s_end_behind (&self);
+}
+
+//  --- sleep and order
+
 //  Stopped for longer than expire_ms: expelled, and the others go on. When it wakes it comes back.
 static void
 s_asleep (void)
@@ -297,7 +417,8 @@ main (int argc, char **argv)
     static const stage_test_t tests[] = {
         {"cut_client", s_cut_client},       {"cut_worker", s_cut_worker},
         {"cut_short", s_cut_short},         {"stall_client", s_stall_client},
-        {"stall_worker", s_stall_worker},   {"asleep", s_asleep},
+        {"stall_worker", s_stall_worker},   {"data_client", s_data_client},
+        {"data_worker", s_data_worker},     {"asleep", s_asleep},
         {"broker_asleep", s_broker_asleep}, {"order", s_order},
         {"name_taken", s_name_taken},       {NULL, NULL},
     };
