@@ -35,10 +35,14 @@ s_on_saved (tl_trunk_job_t *job)
     s_answer (job, TL_SAVED);
 }
 
+//  The state is good, and what it came to can't be kept here: that is this worker's end, not the run's. Another may be spare.
 static void
 s_on_restored (tl_trunk_job_t *job)
 {
-    s_answer (job, TL_RESTORED);
+    if (job->err.code == TL_FAILED)
+        tl_worker_end (job->owner, TL_FAILED, job->err.text);
+    else
+        s_answer (job, TL_RESTORED);
 }
 
 void
