@@ -433,5 +433,5 @@ tl_broker_schedule (tl_broker_t *self)
     tl_scheduler_resume (self->scheduler, &self->begin, self->expected, self->ended);
     tl_info ("the run goes on at step %llu, round %llu of %llu",
              (unsigned long long)self->begin.step, (unsigned long long)self->begin.round,
-             (unsigned long long)t->train.steps);
+             (unsigned long long)tl_topology_rounds (t));
 }

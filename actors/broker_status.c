@@ -78,7 +78,7 @@ tl_broker_on_status (tl_broker_t *self, tl_session_t *session)
             ? "serving"
             : tl_scheduler_state_name (self->scheduler),
         "step", (json_int_t)place.step, "round", (json_int_t)place.round, "rounds",
-        (json_int_t)self->topology->train.steps, "saved_step",
+        (json_int_t)tl_topology_rounds (self->topology), "saved_step",
         (json_int_t)tl_scheduler_saved_step (self->scheduler), "groups",
         (json_int_t)tl_scheduler_groups (self->scheduler), "seconds",
         (double)(tl_clock_ms () - self->began) / 1000, "peers", s_peers (self), "refused",

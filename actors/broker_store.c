@@ -257,13 +257,15 @@ s_resume (tl_broker_t *self, const char *path, const char *directory, tl_error_t
         rc = s_read_place (t, save, &self->begin, &self->chooser, err);
     if (rc == 0)
         rc = s_check_agreed (self, db, self->begin.round, err);
-    bool ended = json_integer_value (json_object_get (run, "complete")) != 0 &&
-                 self->begin.round >= t->train.steps;
+    uint64_t all = tl_topology_rounds (t);
+    bool ended =
+        json_integer_value (json_object_get (run, "complete")) != 0 && self->begin.round >= all;
     if (rc == 0 && ended && !self->options.stay)
         rc = tl_fail (err, TL_BAD_INPUT,
-                      "%s/%s is over, all of its %llu rounds are done: raise train.steps to "
+                      "%s/%s is over, all of its %llu rounds are done: raise %s to "
                       "lengthen it, serve it with --stay, or begin it anew without --resume",
-                      t->checkpoint.dir, t->name, (unsigned long long)t->train.steps);
+                      t->checkpoint.dir, t->name, (unsigned long long)all,
+                      all < t->train.steps ? "clients[].steps" : "train.steps");
     if (rc == 0)
         rc = tl_save_writable (directory, err);
     if (rc == 0) {

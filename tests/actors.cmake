@@ -36,7 +36,7 @@ chaos_test (merged aggregator_average aggregator_sync aggregator_unsaved narrow 
 chaos_test (numbers nan exploding exploding_both nan_of_one damaged)
 chaos_test (fanout groups worker_early worker_late spare worker_asleep aggregator client_average client_sync
             client_window worker_window)
-chaos_test (rounds batch serial fanout)
+chaos_test (rounds batch serial fanout early)
 chaos_test (hostile all window deaf none)
 chaos_test (hostile_trunk untimely untimely_window unwanted groups late state bad_state)
 chaos_test (hostile_rows step forwarded reader)

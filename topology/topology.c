@@ -87,6 +87,17 @@ tl_topology_aggregates (const tl_topology_t *self)
     return tl_topology_fans_out (self) || self->federate.clients != TL_CLIENTS_PERSONAL;
 }
 
+uint64_t
+tl_topology_rounds (const tl_topology_t *self)
+{
+    uint64_t most = 0, all = self->train.steps;
+    for (size_t i = 0; i < self->client_count; i++) {
+        uint64_t its = self->clients[i].steps ? self->clients[i].steps : all;
+        most = its > most ? its : most;
+    }
+    return most < all ? most : all;
+}
+
 const char *
 tl_mode_name (tl_mode_t mode)
 {

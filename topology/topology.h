@@ -151,7 +151,9 @@ void tl_topology_destroy (tl_topology_t **self_p);
 //  True if the settings can need an aggregator: `up` starts one, and a broker waits for it.
 bool tl_topology_aggregates (const tl_topology_t *self);
 bool tl_topology_fans_out (const tl_topology_t *self); //  workers can hold replicas of one trunk
-const char *tl_mode_name (tl_mode_t mode);             //  as in the file
+//  After so many the run is over: train.steps, or fewer where clients[].steps leaves nobody for the rest.
+uint64_t tl_topology_rounds (const tl_topology_t *self);
+const char *tl_mode_name (tl_mode_t mode); //  as in the file
 
 //  Index by name, or -1.
 int tl_topology_client (const tl_topology_t *self, const char *name);

@@ -139,19 +139,18 @@ s_finish (tl_board_t *board, const tl_topology_t *topology, bool good, tl_error_
     json_t *summary = tl_board_summary (board);
     unsigned long long steps =
         (unsigned long long)json_integer_value (json_object_get (summary, "steps"));
-    if (steps == 0 && !(good && topology->train.steps == 0)) {
+    unsigned long long all = (unsigned long long)tl_topology_rounds (topology);
+    if (steps == 0 && !(good && all == 0)) {
         json_decref (summary);
         if (good)
-            fprintf (stderr, "stopped before the first step of %llu\n",
-                     (unsigned long long)topology->train.steps);
+            fprintf (stderr, "stopped before the first step of %llu\n", all);
         return 0;
     }
     char *text = tl_json_text (summary, true);
     char *path = tl_format ("%s/%s/summary.json", topology->checkpoint.dir, topology->name);
     int rc = tl_file_write (path, text, strlen (text), 0644, err);
-    if (rc == 0 && steps < topology->train.steps)
-        fprintf (stderr, "stopped after step %llu of %llu\n", steps,
-                 (unsigned long long)topology->train.steps);
+    if (rc == 0 && steps < all)
+        fprintf (stderr, "stopped after step %llu of %llu\n", steps, all);
     if (rc == 0 && good)
         fprintf (stderr, "adapters and summary.json are in %s/%s\n", topology->checkpoint.dir,
                  topology->name);

@@ -161,7 +161,7 @@ s_erase (tl_board_t *self)
 static void
 s_tell (const tl_board_t *self, const tl_line_t *line, char *text, size_t size)
 {
-    uint64_t all = self->topology->train.steps;
+    uint64_t all = tl_topology_rounds (self->topology);
     bool window = self->topology->schedule.window;
     uint64_t at = s_rounds (self, line);
     //  The time left is the run's, whoever was away for a while.

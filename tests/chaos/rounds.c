@@ -233,10 +233,40 @@ s_fanout (void)
     s_rounds (2, "fanout", ROUNDS, 0);
 }
 
+//  Where every site has fewer, the run is over when the last one has made its own: nobody stopped it, nothing is left to go on
+//  with, and with more rounds for one of them it goes on.
+static void
+s_early (void)
+{
+    case_spec_t spec = s_case (1, "batch");
+    stage_t *stage = stage_new (&spec);
+    part_t *up = stage_up (stage, LIMITS, "--set", "clients.1.steps=10", NULL);
+    s_check_end (stage, up, 13);
+    stage_check (stage, !strstr (part_err (up), "stopped after"), "a run that came to its end");
+    up = stage_up (stage, "--resume", LIMITS, "--set", "clients.1.steps=10", NULL);
+    int code = part_wait (up);
+    if (code != 4 || !strstr (part_err (up), "is over, all of its 13 rounds are done: raise "
+                                             "clients[].steps to lengthen it"))
+        stage_fail (stage, "ended with code %d, expected 4 and that it is over", code);
+    up = stage_up (stage, "--resume", LIMITS, "--set", "clients.1.steps=16", NULL);
+    for (int64_t round = 13; round < 16; round++) {
+        const json_t *step = part_event (up, "closed", NULL, 0);
+        if (part_int (step, "round") != round || part_int (step, "members") != 1)
+            stage_fail (stage, "round %lld with %lld members, expected %lld with 1",
+                        (long long)part_int (step, "round"), (long long)part_int (step, "members"),
+                        (long long)round);
+    }
+    s_check_end (stage, up, 16);
+    stage_end (&stage);
+}
+
 int
 main (int argc, char **argv)
 {
-    static const stage_test_t tests[] = {
-        {"batch", s_batch}, {"serial", s_serial}, {"fanout", s_fanout}, {NULL, NULL}};
+    static const stage_test_t tests[] = {{"batch", s_batch},
+                                         {"serial", s_serial},
+                                         {"fanout", s_fanout},
+                                         {"early", s_early},
+                                         {NULL, NULL}};
     return stage_main (argc, argv, tests);
 }
