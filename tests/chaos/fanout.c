@@ -156,7 +156,7 @@ s_spare (void)
     case_step_t *steps = tl_alloc (2 * STEPS * sizeof *steps);
     stage_undisturbed (stage, steps);
     stage_faults (stage, "worker/ PLAN 15 kill 0;client/ PLAN 17 delay 2400");
-    part_t *up = stage_up (stage, NULL);
+    part_t *up = stage_up (stage, "--set", "liveness.expire_ms=6000", NULL);
     const json_t *restore = part_event (up, "restore", NULL, 0);
     int64_t line = part_int (restore, "step"), group = part_int (restore, "group");
     if (line < EVERY || line % EVERY != 0 || group < 0)

@@ -194,8 +194,8 @@ s_stall_worker (void)
 
 enum {
     EXPIRE_MS = 1500,
-    SLACK_MS = 3000
-}; //  SLACK_MS: below what ZeroMQ's own heartbeat takes to see it
+    SLACK_MS = 6000 //  below what ZeroMQ's own heartbeat takes to see it
+};
 
 //  Broker, worker and clients; one of them reaches the broker's data socket by a relay.
 typedef struct {
