@@ -168,14 +168,16 @@ s_client (void)
     stage_end (&stage);
 }
 
-//  The directory of the trunk's states is gone: a file has its name.
+//  The directory of that part is gone: a file has its name.
 static void
-s_directory (void)
+s_without (case_spec_t spec, const char *part)
 {
-    stage_t *stage;
-    static case_step_t steps[STEPS];
-    part_t *up = s_begin (&stage, steps);
-    char *path = tl_format ("%s/runs/case/broker", stage_case (stage)->directory);
+    stage_t *stage = stage_new (&spec);
+    case_step_t *steps = tl_alloc (MOST_SITES * STEPS * sizeof *steps);
+    stage_undisturbed (stage, steps);
+    part_t *up = stage_up (stage, NULL);
+    part_event (up, "saved", "step", 10);
+    char *path = tl_format ("%s/runs/case/%s", stage_case (stage)->directory, part);
     char *aside = tl_format ("%s.aside", path);
     tl_error_t err;
     stage_check (stage, rename (path, aside) == 0, "moved");
@@ -183,10 +185,34 @@ s_directory (void)
     stage_check (stage, part_wait (up) == 1, "code 1");
     unlink (path);
     stage_check (stage, rename (aside, path) == 0, "moved back");
+    if (!strstr (part_err (up), path))
+        stage_fail (stage, "no sentence names %s", path);
     s_check (stage, up, "could not be saved");
     free (aside);
     free (path);
+    free (steps);
     stage_end (&stage);
+}
+
+//  Where the trunk's states lie.
+static void
+s_directory (void)
+{
+    s_without (s_case (), "broker");
+}
+
+static void
+s_directory_worker (void)
+{
+    s_without (s_case (), "trunk");
+}
+
+static void
+s_directory_aggregator (void)
+{
+    s_without (
+        s_case_of (2, 1, "batch", "{clients: average, every: 10, server: {optimizer: adam}}"),
+        "aggregator");
 }
 
 //  --- at a message: the part whose disk is full then, and what it can't save
@@ -307,6 +333,8 @@ main (int argc, char **argv)
         {"run_db", s_run_db},
         {"client", s_client},
         {"directory", s_directory},
+        {"directory_worker", s_directory_worker},
+        {"directory_aggregator", s_directory_aggregator},
         {"worker", s_worker},
         {"worker_last", s_worker_last},
         {"worker_fanout", s_worker_fanout},
