@@ -289,6 +289,46 @@ s_worker_fanout_last (void)
             "trunkline: worker/trunk-2: ", "/trunk-2/", 30);
 }
 
+//  Where nobody but the broker says who is needed, a third worker takes over from the one whose disk is full, and the run goes
+//  on to its end.
+static void
+s_worker_spare (void)
+{
+    static const char *const names[] = {"trunk", "trunk-2", "trunk-3"};
+    case_spec_t spec = s_case_of (2, 3, "fanout", "{every: 10}");
+    stage_t *stage = stage_new (&spec);
+    case_step_t *steps = tl_alloc (MOST_SITES * STEPS * sizeof *steps);
+    stage_undisturbed (stage, steps);
+    stage_faults (stage, "worker/ RESTORE 2 full 0");
+    part_t *broker = stage_run (stage, "broker", NULL, NULL), *workers[3];
+    part_event (broker, "up", NULL, 0);
+    stage_run (stage, "aggregator", NULL, NULL);
+    for (size_t i = 0; i < 3; i++)
+        workers[i] = stage_run (stage, "worker", names[i], NULL);
+    stage_run (stage, "client", "site-0", NULL);
+    stage_run (stage, "client", "site-1", NULL);
+    const json_t *done = part_event (broker, "done", NULL, 0);
+    if (part_int (done, "steps") != STEPS || part_int (done, "code") != 0)
+        stage_fail (stage, "%lld steps and code %lld, expected %d and 0",
+                    (long long)part_int (done, "steps"), (long long)part_int (done, "code"), STEPS);
+    stage_check (stage, part_wait (broker) == 0, "code 0");
+    size_t full = 0;
+    for (size_t i = 0; i < 3; i++) {
+        bool ended = part_wait (workers[i]) == 1;
+        full += ended;
+        if (ended && !strstr (part_err (workers[i]), "check free space and permissions"))
+            stage_fail (stage, "%s doesn't say what to do", names[i]);
+        if (!ended && !stage_same (stage, names[i]))
+            stage_fail (stage, "%s's adapter is not that of the undisturbed run", names[i]);
+    }
+    if (full != 1)
+        stage_fail (stage, "%zu workers ended with code 1, expected 1", full);
+    stage_check (stage, stage_same (stage, "site-0") && stage_same (stage, "site-1"),
+                 "the sites' adapters of the undisturbed run");
+    free (steps);
+    stage_end (&stage);
+}
+
 //  Told to leave, the worker can't save what it holds: the run ends with that, and what was common stays. A client that sleeps
 //  keeps the step open meanwhile.
 static void
@@ -339,6 +379,7 @@ main (int argc, char **argv)
         {"worker_last", s_worker_last},
         {"worker_fanout", s_worker_fanout},
         {"worker_fanout_last", s_worker_fanout_last},
+        {"worker_spare", s_worker_spare},
         {"worker_leaves", s_worker_leaves},
         {"worker_resumes", s_worker_resumes},
         {"aggregator", s_aggregator},
