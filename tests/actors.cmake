@@ -29,7 +29,7 @@ chaos_test (resume all_batch all_serial all_early broker_batch broker_serial bro
 chaos_test (stop moments keep served twice alone down client worker all_clients worker_saves)
 chaos_test (disk broker run_db client directory directory_worker directory_aggregator worker worker_last
             worker_fanout worker_fanout_last worker_spare worker_leaves worker_resumes aggregator aggregator_fanout)
-chaos_test (links cut_client cut_worker cut_short stall_client stall_worker data_client data_worker asleep
+chaos_test (links cut_client cut_worker cut_short stall_client stall_worker data_client data_worker data_group asleep
             broker_asleep order name_taken)
 chaos_test (refused keys other_key no_zap plain disagree other_models other_run port_in_use second_up files part_directory)
 chaos_test (merged aggregator_average aggregator_sync aggregator_unsaved narrow client joins joins_average joins_sync

@@ -13,14 +13,14 @@ enum { STEPS = 30 };
 static char s_settings[512];
 
 static case_spec_t
-s_case (size_t sites, uint64_t steps, int expire_ms)
+s_case_of (size_t sites, uint64_t steps, int expire_ms, const char *mode)
 {
     snprintf (s_settings, sizeof s_settings,
               "split: {front: 1, tail: 1}\ntune: {rank: 4, dropout: 0.05}\n"
               "train: {steps: %d, batch_size: 8, micros: 2, max_length: 64, lr: 2e-3, warmup: 3, "
-              "clip: 1.0}\nwire: {dtype: fp32}\nschedule: {mode: batch}\n"
+              "clip: 1.0}\nwire: {dtype: fp32}\nschedule: {mode: %s}\nfederate: {every: 10}\n"
               "liveness: {ping_ms: %d, expire_ms: %d}\n",
-              (int)steps, expire_ms / 6, expire_ms);
+              (int)steps, mode, expire_ms / 6, expire_ms);
     return (case_spec_t){.model = tiny_llama (false),
                          .sites = sites,
                          .examples = 16,
@@ -28,6 +28,12 @@ s_case (size_t sites, uint64_t steps, int expire_ms)
                          .steps = steps,
                          .save_every = 5,
                          .settings = s_settings};
+}
+
+static case_spec_t
+s_case (size_t sites, uint64_t steps, int expire_ms)
+{
+    return s_case_of (sites, steps, expire_ms, "batch");
 }
 
 static int
@@ -197,11 +203,12 @@ enum {
     SLACK_MS = 6000 //  below what ZeroMQ's own heartbeat takes to see it
 };
 
-//  Broker, worker and clients; one of them reaches the broker's data socket by a relay.
+//  All parts of a run; one of them reaches the broker's data socket by a relay.
 typedef struct {
     stage_t *stage;
     detour_t detour;
     part_t *broker, *worker, *sites[2];
+    part_t *second, *aggregator; //  with two workers
 } behind_t;
 
 //  faults: the one that keeps that part busy before it acts on a message, so that it is stalled before it has answered it.
@@ -218,6 +225,10 @@ s_behind (const case_spec_t *spec, bool worker, const char *faults)
     self.detour = s_detour (self.stage, worker, 1, UINT64_MAX, UINT64_MAX, 0);
     self.broker = stage_run (self.stage, "broker", NULL, NULL);
     part_event (self.broker, "up", NULL, 0);
+    if (spec->workers > 1) {
+        self.aggregator = stage_run (self.stage, "aggregator", NULL, NULL);
+        self.second = stage_run (self.stage, "worker", "trunk-2", NULL);
+    }
     const char *set = worker ? "--set" : NULL, *other = worker ? NULL : "--set";
     self.worker = stage_run (self.stage, "worker", "trunk", set, self.detour.set_data, NULL);
     self.sites[0] = stage_run (self.stage, "client", "site-0", NULL);
@@ -246,9 +257,13 @@ s_stall_data (behind_t *self, part_t *part, const char *name)
 static void
 s_wait_behind (const behind_t *self)
 {
-    part_t *const parts[] = {self->broker, self->worker, self->sites[0], self->sites[1]};
-    for (size_t i = 0; i < 4; i++)
-        stage_check (self->stage, part_wait (parts[i]) == 0, "code 0 of all");
+    part_t *const parts[] = {self->broker, self->sites[0], self->sites[1],
+                             self->second ? self->second : self->worker, self->aggregator};
+    for (size_t i = 0; i < 5; i++)
+        stage_check (self->stage, !parts[i] || part_wait (parts[i]) == 0, "code 0 of all");
+    //  Whoever has no session when the run ends isn't told, and waits for the broker
+    if (self->second)
+        part_kill (self->worker, SIGKILL);
 }
 
 static void
@@ -285,6 +300,27 @@ s_data_client (void)
     s_end_behind (&self);
 }
 
+//  All parts or one group go back to the last common save, and the run comes to its end and the sites to the same bits.
+static void
+s_check_repeats (const behind_t *self, bool all)
+{
+    const json_t *restore = part_event (self->broker, "restore", NULL, 0);
+    if (part_int (restore, "step") != 10 || json_is_true (json_object_get (restore, "all")) != all)
+        stage_fail (self->stage, "%s back to step %lld, expected %s to step 10",
+                    json_is_true (json_object_get (restore, "all")) ? "all" : "a group",
+                    (long long)part_int (restore, "step"), all ? "all" : "a group");
+    const json_t *done = part_event (self->broker, "done", NULL, 0);
+    int64_t steps = (int64_t)stage_case (self->stage)->spec->steps;
+    if (part_int (done, "steps") != steps || part_int (done, "code") != 0)
+        stage_fail (self->stage, "%lld steps and code %lld, expected %lld and 0",
+                    (long long)part_int (done, "steps"), (long long)part_int (done, "code"),
+                    (long long)steps);
+    s_wait_behind (self);
+    stage_check (self->stage,
+                 stage_same (self->stage, "site-0") && stage_same (self->stage, "site-1"),
+                 "the sites' adapters of the undisturbed run");
+}
+
 //  The worker: all go back to the common save when its link moves, and come to the same bits.
 static void
 s_data_worker (void)
@@ -294,17 +330,24 @@ s_data_worker (void)
     s_stall_data (&self, self.worker, "trunk");
     part_log (self.broker, "step 13 is abandoned: the worker that held the trunk was lost");
     proxy_stall (self.detour.data, false);
-    int64_t step = part_int (part_event (self.broker, "restore", NULL, 0), "step");
-    if (step != 10)
-        stage_fail (self.stage, "all go back to step %lld, expected 10", (long long)step);
-    const json_t *done = part_event (self.broker, "done", NULL, 0);
-    stage_check (self.stage, part_int (done, "steps") == STEPS && part_int (done, "code") == 0,
-                 "all steps");
-    s_wait_behind (&self);
-    static const char *const parts[] = {"trunk", "site-0", "site-1"};
-    for (size_t i = 0; i < 3; i++)
-        if (!stage_same (self.stage, parts[i]))
-            stage_fail (self.stage, "%s's adapter is not that of the undisturbed run", parts[i]);
+    s_check_repeats (&self, true);
+    stage_check (self.stage, stage_same (self.stage, "trunk"), "the trunk of the undisturbed run");
+    s_end_behind (&self);
+}
+
+//  One of two workers: its group goes back to where the period began, with the other one, and its link need never move again.
+//  The run ends with that period: the next one would be arranged otherwise.
+static void
+s_data_group (void)
+{
+    case_spec_t spec = s_case_of (2, 20, EXPIRE_MS, "fanout");
+    spec.workers = 2;
+    behind_t self = s_behind (&spec, true, "worker/trunk PLAN 13 delay 900");
+    s_stall_data (&self, self.worker, "trunk");
+    part_log (self.broker, "its group goes back to step 10, where the period began");
+    s_check_repeats (&self, false);
+    stage_check (self.stage, stage_same (self.stage, "trunk-2"),
+                 "the trunk of the undisturbed run");
     s_end_behind (&self);
 }
 
@@ -415,12 +458,19 @@ int
 main (int argc, char **argv)
 {
     static const stage_test_t tests[] = {
-        {"cut_client", s_cut_client},       {"cut_worker", s_cut_worker},
-        {"cut_short", s_cut_short},         {"stall_client", s_stall_client},
-        {"stall_worker", s_stall_worker},   {"data_client", s_data_client},
-        {"data_worker", s_data_worker},     {"asleep", s_asleep},
-        {"broker_asleep", s_broker_asleep}, {"order", s_order},
-        {"name_taken", s_name_taken},       {NULL, NULL},
+        {"cut_client", s_cut_client},
+        {"cut_worker", s_cut_worker},
+        {"cut_short", s_cut_short},
+        {"stall_client", s_stall_client},
+        {"stall_worker", s_stall_worker},
+        {"data_client", s_data_client},
+        {"data_worker", s_data_worker},
+        {"data_group", s_data_group},
+        {"asleep", s_asleep},
+        {"broker_asleep", s_broker_asleep},
+        {"order", s_order},
+        {"name_taken", s_name_taken},
+        {NULL, NULL},
     };
     return stage_main (argc, argv, tests);
 }
