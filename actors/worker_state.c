@@ -35,12 +35,14 @@ s_on_saved (tl_trunk_job_t *job)
     s_answer (job, TL_SAVED);
 }
 
-//  The state is good, and what it came to can't be kept here: that is this worker's end, not the run's. Another may be spare.
+//  The state is good, and what it came to can't be kept here: that is this worker's end, not the run's, as another may be spare.
+//  Behind the last round it is the run's: whoever else has the finished trunk would end it as if all had kept it.
 static void
 s_on_restored (tl_trunk_job_t *job)
 {
-    if (job->err.code == TL_FAILED)
-        tl_worker_end (job->owner, TL_FAILED, job->err.text);
+    tl_worker_t *self = job->owner;
+    if (job->err.code == TL_FAILED && job->round < tl_topology_rounds (self->topology))
+        tl_worker_end (self, TL_FAILED, job->err.text);
     else
         s_answer (job, TL_RESTORED);
 }
@@ -111,6 +113,7 @@ tl_worker_on_restore (tl_worker_t *self, const tl_message_t *message)
     tl_worker_void (self);
     tl_trunk_job_t *job = tl_worker_job (self, s_on_restored);
     job->step = message->step;
+    job->round = message->round;
     job->directory = tl_strdup (self->directory);
     job->blob = self->state;
     self->state = NULL;
