@@ -164,6 +164,8 @@ s_tell (const tl_board_t *self, const tl_line_t *line, char *text, size_t size)
     uint64_t all = tl_topology_rounds (self->topology);
     bool window = self->topology->schedule.window;
     uint64_t at = s_rounds (self, line);
+    const tl_client_spec_t *client = &self->topology->clients[line - self->lines];
+    uint64_t own = client->steps && client->steps < all && !window ? client->steps : all;
     //  The time left is the run's, whoever was away for a while.
     uint64_t most = s_most_rounds (self), since = window ? self->resumed_round : self->first_round;
     char loss[16] = "     -", end[40] = "", its[32] = "";
@@ -173,16 +175,18 @@ s_tell (const tl_board_t *self, const tl_line_t *line, char *text, size_t size)
         snprintf (loss, sizeof loss, "%6.3f", line->loss);
     if (line->held_out)
         snprintf (end, sizeof end, "held-out perplexity %.2f", s_perplexity (line));
-    else if (most > since + 1 && at < all) {
+    else if (most > since + 1 && at < own) {
         double each = (s_elapsed (self) - self->up_s) / (double)(most - since - 1);
         tl_duration (end, each * (double)(all - most));
         strcat (end, " left");
-    } else if (at == all)
+    } else if (at >= own)
         snprintf (end, sizeof end, "%s",
-                  self->topology->clients[line - self->lines].eval ? "scoring" : "done");
+                  most < all     ? "its steps are done"
+                  : client->eval ? "scoring"
+                                 : "done");
     snprintf (text, size, "%-12s step %*llu/%llu%s  loss %s  %5.0f tokens/s  %7.2f MB%s%s",
               line->name, (int)snprintf (NULL, 0, "%llu", (unsigned long long)all),
-              (unsigned long long)at, (unsigned long long)all, its, loss, line->rate,
+              (unsigned long long)at, (unsigned long long)own, its, loss, line->rate,
               (double)line->bytes / 1e6, *end ? "  " : "", end);
 }
 
