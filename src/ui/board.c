@@ -180,10 +180,7 @@ s_tell (const tl_board_t *self, const tl_line_t *line, char *text, size_t size)
         tl_duration (end, each * (double)(all - most));
         strcat (end, " left");
     } else if (at >= own)
-        snprintf (end, sizeof end, "%s",
-                  most < all     ? "its steps are done"
-                  : client->eval ? "scoring"
-                                 : "done");
+        snprintf (end, sizeof end, "%s", most == all && client->eval ? "scoring" : "done");
     snprintf (text, size, "%-12s step %*llu/%llu%s  loss %s  %5.0f tokens/s  %7.2f MB%s%s",
               line->name, (int)snprintf (NULL, 0, "%llu", (unsigned long long)all),
               (unsigned long long)at, (unsigned long long)own, its, loss, line->rate,
