@@ -335,17 +335,21 @@ s_adopt (tl_scheduler_t *self, tl_group_t *group, size_t worker)
     tl_run_equip (self, worker);
 }
 
-//  A worker that is free: spare, or done with its own group. Its old one, if it can be chosen.
+//  A worker that is free: its old one, one that is spare, or one that is done with its own group, whose replica would be gone.
 static size_t
 s_free (const tl_scheduler_t *self, const tl_group_t *group)
 {
     size_t found = TL_NOBODY;
+    int rank = 0;
     for (size_t i = 0; i < self->config.workers; i++) {
         const tl_post_t *post = &self->posts[i];
-        bool spare =
-            post->group == TL_NOBODY || self->groups[post->group].state == TL_GROUP_GATHERED;
-        if (post->live && spare && (found == TL_NOBODY || i == group->last))
+        bool spare = post->group == TL_NOBODY;
+        bool done = !spare && self->groups[post->group].state == TL_GROUP_GATHERED;
+        int its = !post->live || !(spare || done) ? 0 : i == group->last ? 3 : spare ? 2 : 1;
+        if (its > rank) {
+            rank = its;
             found = i;
+        }
     }
     return found;
 }

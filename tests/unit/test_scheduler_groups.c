@@ -117,6 +117,22 @@ test_it_repeats_on_the_worker_that_is_done (void **state)
 }
 
 static void
+test_it_repeats_on_the_spare_rather_than_on_the_one_that_is_done (void **state)
+{
+    rig_t *self = s_two (3);
+    rig_all (self);
+    rig_close (self, 1, 1);
+    rig_close (self, 0, 1);
+    rig_close (self, 0, 1);
+    rig_do_all (self); //  the first group is gathered
+    self->words[0] = 0;
+    rig_lose (self, 1);
+    rig_do_all (self);
+    rig_expect (self, "abandoned 1; restore 0 1 3; equip 2 0; plan 2:0/0: 1 3; ");
+    s_same_as_undisturbed (self);
+}
+
+static void
 test_all_workers_lost (void **state)
 {
     rig_t *self = s_two (2);
@@ -434,6 +450,7 @@ main (void)
         cmocka_unit_test (test_a_lost_workers_group_repeats_on_a_spare),
         cmocka_unit_test (test_it_repeats_on_the_worker_that_came_back),
         cmocka_unit_test (test_it_repeats_on_the_worker_that_is_done),
+        cmocka_unit_test (test_it_repeats_on_the_spare_rather_than_on_the_one_that_is_done),
         cmocka_unit_test (test_all_workers_lost),
         cmocka_unit_test (test_a_worker_lost_while_its_replica_is_asked_for),
         cmocka_unit_test (test_the_aggregator_lost),

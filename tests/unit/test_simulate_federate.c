@@ -245,8 +245,8 @@ failures_end_well_and_repeat (void **state)
     static const char *const settings[] = {
         "schedule: {mode: batch}\nfederate: {clients: sync, every: 7}\n",
         "schedule: {mode: batch}\nfederate: {clients: average, every: 7, deadline_s: 0.02}\n",
-        "schedule: {mode: batch, join: window}\nfederate: {clients: average, every: 7, deadline_s: "
-        "0.02, quorum: 2}\n",
+        ("schedule: {mode: batch, join: window}\n"
+         "federate: {clients: average, every: 7, deadline_s: 0.02, quorum: 2}\n"),
         "schedule: {mode: fanout}\nfederate: {clients: average, every: 7, deadline_s: 0.02}\n",
         "schedule: {mode: fanout, join: window}\nfederate: {every: 7, deadline_s: 0.01}\n",
         "schedule: {mode: auto}\nfederate: {clients: average, every: 7, deadline_s: 0.02}\n",
