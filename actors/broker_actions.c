@@ -123,6 +123,8 @@ s_leave (void *arg, const tl_step_t *step, size_t client)
     tl_broker_t *self = arg;
     tl_warn ("%s left step %llu: its weight leaves the batch", self->topology->clients[client].name,
              (unsigned long long)step->step + 1);
+    tl_event ("leave", "{sIss}", "step", (json_int_t)step->step, "name",
+              self->topology->clients[client].name);
     tl_message_t leave;
     tl_message_init (&leave, TL_LEAVE);
     leave.step = step->step;

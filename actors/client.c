@@ -108,13 +108,21 @@ s_say_lost (tl_client_t *self, uint64_t has, uint64_t step)
                  self->name, (unsigned long long)step, self->directory);
 }
 
+//  What is told of later steps is no longer in what it goes on with.
+static void
+s_tell_restored (const tl_site_job_t *job)
+{
+    tl_event ("restored", "{sIsI}", "step", (json_int_t)job->step, "own",
+              (json_int_t)job->own_steps);
+}
+
 static void
 s_on_restored (tl_site_job_t *job)
 {
     tl_client_t *self = job->owner;
     if (job->err.code == TL_OK && self->site)
         s_say_lost (self, job->step, job->asked);
-    tl_event ("restored", "{sI}", "step", (json_int_t)job->step);
+    s_tell_restored (job);
     s_answer (job, TL_RESTORED);
 }
 
@@ -265,6 +273,7 @@ s_on_resumed (tl_site_job_t *job)
         return;
     }
     tl_info ("this process begins with %s", job->text);
+    s_tell_restored (job);
     s_say_lost (self, job->step, job->asked);
 }
 

@@ -24,10 +24,16 @@ tl_events_also (void (*sink) (void *arg, const json_t *event), void *arg)
     s_second = (tl_sink_t){sink, arg};
 }
 
+bool
+tl_events_heard (void)
+{
+    return s_first.take || s_second.take;
+}
+
 void
 tl_event (const char *name, const char *format, ...)
 {
-    if (!s_first.take && !s_second.take)
+    if (!tl_events_heard ())
         return;
     va_list args;
     va_start (args, format);

@@ -191,6 +191,7 @@ s_restore (void *arg)
     size_t size;
     void *state = tl_save_read (job->directory, job->step, &size, &job->err);
     int rc = state ? tl_site_state_set (job->site, state, size, &job->err) : -1;
+    job->own_steps = tl_site_cursor (job->site);
     if (state && rc)
         tl_save_broken (job->directory, job->step, &job->err);
     if (rc == 0)

@@ -1,6 +1,7 @@
 //  worker_state: the trunk's state as it goes and comes: saved with all others, handed in to be made one with other replicas,
 //  taken back, and kept for itself when the worker is told to leave.
 
+#include "actors/events.h"
 #include "actors/save.h"
 #include "actors/worker_internal.h"
 #include "log.h"
@@ -41,10 +42,12 @@ static void
 s_on_restored (tl_trunk_job_t *job)
 {
     tl_worker_t *self = job->owner;
-    if (job->err.code == TL_FAILED && job->round < tl_topology_rounds (self->topology))
+    if (job->err.code == TL_FAILED && job->round < tl_topology_rounds (self->topology)) {
         tl_worker_end (self, TL_FAILED, job->err.text);
-    else
-        s_answer (job, TL_RESTORED);
+        return;
+    }
+    tl_event ("restored", "{sI}", "step", (json_int_t)job->step);
+    s_answer (job, TL_RESTORED);
 }
 
 void

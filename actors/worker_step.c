@@ -2,6 +2,7 @@
 //  that is still here has delivered; the update when all have committed.
 
 #include "actors/ask.h"
+#include "actors/events.h"
 #include "actors/window.h"
 #include "actors/worker_internal.h"
 #include "clock.h"
@@ -281,6 +282,30 @@ s_send_committed (tl_worker_t *self, const char *name)
     tl_peer_send (self->peer, &message);
 }
 
+//  What the trunk learnt from: all of each member's micros, but for who left before it had delivered them.
+static void
+s_tell_learnt (const tl_worker_t *self)
+{
+    if (!tl_events_heard ())
+        return;
+    json_t *members = json_array (), *left = json_array ();
+    for (size_t i = 0; i < self->seat_count; i++) {
+        const tl_seat_t *seat = &self->seats[i];
+        json_int_t rows = 0, gradients = 0;
+        for (size_t k = 0; k < self->micros; k++) {
+            rows += seat->slots[k].computed;
+            gradients += seat->slots[k].used;
+        }
+        json_array_append_new (members, json_string (seat->name));
+        if (seat->left)
+            json_array_append_new (left, json_pack ("{sssIsI}", "name", seat->name, "rows", rows,
+                                                    "gradients", gradients));
+    }
+    tl_event ("learnt", "{sIsIsIsfsoso}", "step", (json_int_t)self->step, "round",
+              (json_int_t)self->round, "labels", (json_int_t)self->last.labels, "norm",
+              self->last.norm, "members", members, "left", left);
+}
+
 //  Everybody hears it, the broker last: its word closes the step.
 static void
 s_close (tl_worker_t *self, uint64_t labels, double norm)
@@ -292,6 +317,8 @@ s_close (tl_worker_t *self, uint64_t labels, double norm)
     self->last.norm = norm;
     self->last.us = self->untold_us;
     self->held = self->step + (labels ? 1 : 0);
+    if (labels)
+        s_tell_learnt (self);
     for (size_t i = 0; i < self->seat_count && labels; i++)
         if (!self->seats[i].left)
             s_send_committed (self, self->seats[i].name);
