@@ -154,6 +154,7 @@ s_on_taken (void *arg, uint64_t step)
 {
     tl_client_t *self = arg;
     self->step = step;
+    tl_event ("taken", "{sI}", "step", (json_int_t)step);
 }
 
 static void

@@ -79,7 +79,7 @@ tl_merge_job_run (void *arg)
     tl_merge_job_t *job = arg;
     int64_t began = tl_clock_us ();
     tl_contribution_t *parts = tl_alloc ((job->count + 1) * sizeof *parts);
-    size_t count = 0, size;
+    size_t *places = tl_alloc ((job->count + 1) * sizeof *places), count = 0, size;
     for (size_t i = 0; i < job->count; i++) {
         const tl_brought_t *brought = &job->brought[i];
         if (!brought->part)
@@ -87,6 +87,7 @@ tl_merge_job_run (void *arg)
         else if (s_labels_good (job, brought)) {
             parts[count].name = brought->name;
             parts[count].labels = brought->labels;
+            places[count] = i;
             parts[count].blob = tl_assembly_take (brought->part, &parts[count].size);
             count++;
         }
@@ -99,9 +100,11 @@ tl_merge_job_run (void *arg)
         if (*parts[i].refusal)
             s_say (job, parts[i].name, "%s", parts[i].refusal);
         job->used += parts[i].used;
+        job->brought[places[i]].used = parts[i].used;
         free ((void *)parts[i].blob);
     }
     free (parts);
+    free (places);
     if (blob) {
         job->result = tl_pack_own (blob, size);
         if (job->kind < TL_MERGE_MEANS)

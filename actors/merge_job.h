@@ -32,6 +32,7 @@ typedef struct {
     tl_assembly_t *part; //  whole, owned; NULL: nothing
     uint64_t labels;
     char why[512]; //  part is NULL: why
+    bool used;     //  out: it is in the result
 } tl_brought_t;
 
 typedef struct tl_merge_job tl_merge_job_t;
