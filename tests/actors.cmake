@@ -48,7 +48,7 @@ chaos_test (hostile_order early_commit other_run restored part)
 add_executable (trunkline_faults $<TARGET_OBJECTS:trunkline> chaos/fault.c)
 get_target_property (libraries trunkline LINK_LIBRARIES)
 target_link_libraries (trunkline_faults PRIVATE ${libraries})
-add_executable (chaos_seeds chaos/seeds.c chaos/stage.c chaos/replay.c)
+add_executable (chaos_seeds chaos/seeds.c chaos/stage.c chaos/replay.c chaos/replay_step.c)
 target_link_libraries (chaos_seeds PRIVATE tests_case tl_actors)
 set_target_properties (trunkline_faults chaos_seeds PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 #  A smoke of them, which has every mode; scripts/bench chaos runs 200.

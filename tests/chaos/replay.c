@@ -1,88 +1,14 @@
 //  replay: see replay.h. What the broker told is one line of time. What a client told is put beside it by its sessions: all
-//  that it told in one comes before what it did in the next. What the worker told of a step is taken when the broker closed
-//  that step, or when a step that never was closed came to nothing.
+//  that it told in one comes before what it did in the next. What a worker told of a step is taken when the broker closed
+//  that step, or when the worker was lost before the broker heard of it.
 
-#include "chaos/replay.h"
+#include "chaos/replay_step.h"
 
-#include "fed/site.h"
-#include "fed/trunk.h"
-#include "file.h"
 #include "kernels/kernels.h"
 #include "memory.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum {
-    MOST_STEPS = 256,
-    MOST_MICROS = 4,
-    SESSIONS = 32,
-    MOST_SEQUENCES = 64,
-    MOST_TERMS = 256,
-    MOST_FILE = 1 << 26
-};
-
-typedef struct {
-    void *data; //  NULL: none
-    size_t size;
-} blob_t;
-
-//  A part's state by how many of the run's steps were committed when it became so, and what was there before it went back.
-typedef struct {
-    blob_t now[MOST_STEPS + 1], older[MOST_STEPS + 1];
-} past_t;
-
-//  What an actor told, in its order.
-typedef struct {
-    const json_t **events;
-    size_t *sessions; //  a client's: in which of its sessions, from 1
-    size_t count, next;
-} told_t;
-
-typedef struct {
-    const char *name;
-    tl_site_t *site;
-    told_t told;
-    past_t past;
-    size_t session;            //  it is in, as the broker told so far
-    size_t left_in;            //  it left the open step in that one; 0: it did not
-    bool away, was_away, ever; //  now; since the last step; at all
-    uint64_t saved;            //  the newest common save that it was there for
-    uint64_t due[SESSIONS]; //  the same as it last was told to go back, or began, in each session
-    bool at_work;           //  it has had a share of a step in the session that it told of last
-    blob_t untold;          //  what it is if it made an update and was killed before it told so
-    uint64_t untold_step;
-    //  Of the step at hand
-    size_t rows, gradients; //  micros of which the trunk had them
-    const json_t *update;   //  what it told of its own, or NULL
-} site_t;
-
-typedef struct {
-    const stage_t *stage;
-    const tl_topology_t *topology;
-    site_t sites[CASE_SITES];
-    size_t count, micros;
-    tl_trunk_t *trunk;
-    told_t told;                 //  the worker
-    past_t past;                 //  the trunk's
-    uint64_t committed, back_to; //  steps; the common save that all went back to last
-    bool is_back;                //  and no step was made since
-    size_t turn;                 //  one by one: whose is the next; CASE_SITES: not known
-    replay_t result;
-} run_t;
-
-static void
-s_must (const run_t *self, bool good, const tl_error_t *err)
-{
-    if (!good)
-        stage_fail (self->stage, "replay: %s", err->text);
-}
-
-static double
-s_real (const json_t *event, const char *key)
-{
-    return json_number_value (json_object_get (event, key));
-}
 
 static bool
 s_text_is (const json_t *event, const char *key, const char *text)
@@ -90,84 +16,50 @@ s_text_is (const json_t *event, const char *key, const char *text)
     return strcmp (part_text (event, key), text) == 0;
 }
 
-//  --- states -----------------------------------------------------------------------------------
-
-static void
-s_put (blob_t *to, blob_t blob)
+site_t *
+replay_site (run_t *self, const char *name)
 {
-    free (to->data);
-    *to = blob;
+    for (size_t i = 0; i < self->count; i++)
+        if (strcmp (self->sites[i].name, name) == 0)
+            return &self->sites[i];
+    stage_fail (self->stage, "replay: there is no site %s", name);
 }
 
-static void
-s_back_to (past_t *self, uint64_t step)
+static worker_t *
+s_worker (run_t *self, const char *name)
 {
-    for (size_t i = step + 1; i <= MOST_STEPS; i++)
-        if (self->now[i].data) {
-            s_put (&self->older[i], self->now[i]);
-            self->now[i] = (blob_t){NULL, 0};
-        }
+    for (size_t i = 0; i < self->worker_count; i++)
+        if (strcmp (self->workers[i].name, name) == 0)
+            return &self->workers[i];
+    stage_fail (self->stage, "replay: there is no worker %s", name);
 }
 
-//  older: as it was before it last went back.
-static blob_t
-s_as_of (const past_t *self, uint64_t step, bool older)
+//  What the aggregator made last of that kind before that was told; a sum of that step.
+static const json_t *
+s_made (const run_t *self, const char *kind, const json_t *before)
 {
-    for (size_t i = step; i > 0; i--) {
-        if (older && self->older[i].data)
-            return self->older[i];
-        if (self->now[i].data)
-            return self->now[i];
-    }
-    return (blob_t){NULL, 0};
+    const json_t *it, *made = NULL;
+    for (size_t i = 0; (it = part_at (self->up, i)); i++)
+        if (part_is (it, "made") && s_text_is (it, "kind", kind) &&
+            replay_real (it, "time") <= replay_real (before, "time") &&
+            (strcmp (kind, "sum") != 0 || part_int (it, "step") == part_int (before, "step")))
+            made = it;
+    return made;
 }
 
-static void
-s_clear_past (past_t *self)
-{
-    for (size_t i = 0; i <= MOST_STEPS; i++) {
-        free (self->now[i].data);
-        free (self->older[i].data);
-    }
-}
-
-static void
-s_set_site (const run_t *self, tl_site_t *site, blob_t blob)
-{
-    tl_error_t err;
-    int rc = blob.data ? tl_site_state_set (site, blob.data, blob.size, &err)
-                       : tl_site_fresh (site, &err);
-    s_must (self, rc == 0, &err);
-}
-
-static void
-s_set_trunk (const run_t *self, blob_t blob)
-{
-    tl_error_t err;
-    int rc = blob.data ? tl_trunk_take (self->trunk, blob.data, blob.size, &err)
-                       : tl_trunk_fresh (self->trunk, &err);
-    s_must (self, rc == 0, &err);
-}
-
-static blob_t
-s_site_blob (const tl_site_t *site)
-{
-    blob_t blob;
-    blob.data = tl_site_state_get (site, &blob.size);
-    return blob;
-}
+//  --- going back -------------------------------------------------------------------------------
 
 //  A client went back to a save of its own, or began with it as a new process.
 static void
 s_site_restored (const run_t *self, site_t *site, const json_t *it)
 {
     uint64_t step = (uint64_t)part_int (it, "step"), own = (uint64_t)part_int (it, "own");
-    s_back_to (&site->past, step);
-    s_set_site (self, site->site, s_as_of (&site->past, step, false));
+    replay_back_to (&site->past, step);
+    replay_set_site (self, site->site, replay_as_of (&site->past, step, false));
     if (tl_site_cursor (site->site) != own && site->untold.data && site->untold_step <= step) {
-        s_put (&site->past.now[site->untold_step], site->untold);
+        replay_put (&site->past.now[site->untold_step], site->untold);
         site->untold = (blob_t){NULL, 0};
-        s_set_site (self, site->site, site->past.now[site->untold_step]);
+        replay_set_site (self, site->site, site->past.now[site->untold_step]);
     }
     if (tl_site_cursor (site->site) != own)
         stage_fail (self->stage,
@@ -177,173 +69,40 @@ s_site_restored (const run_t *self, site_t *site, const json_t *it)
                     (unsigned long long)tl_site_cursor (site->site));
 }
 
+//  The last mean that was made before it took one over, from 1; 0: none.
+static size_t
+s_mean (const run_t *self, const json_t *it)
+{
+    size_t i = self->mean_count;
+    while (i > 0 && self->means[i - 1].time > replay_real (it, "time"))
+        i--;
+    return i;
+}
+
 static void
-s_trunk_restored (run_t *self, const json_t *it)
+s_taken (const run_t *self, site_t *site, const json_t *it)
+{
+    tl_error_t err;
+    site->taken = s_mean (self, it);
+    if (!site->taken)
+        stage_fail (self->stage, "%s took over a mean that nobody made", site->name);
+    const mean_t *mean = &self->means[site->taken - 1];
+    replay_must (self, tl_site_take (site->site, mean->blob.data, mean->blob.size, &err) == 0,
+                 &err);
+    replay_put (&site->past.now[mean->at], replay_site_blob (site->site));
+}
+
+static void
+s_trunk_restored (run_t *self, worker_t *worker, const json_t *it)
 {
     uint64_t step = (uint64_t)part_int (it, "step");
-    if (step != self->back_to && step != self->committed)
+    if (self->worker_count == 1 && step != self->back_to && step != self->committed)
         stage_fail (self->stage, "the trunk went back to step %llu, all others to step %llu",
                     (unsigned long long)step, (unsigned long long)self->back_to);
-    s_back_to (&self->past, step);
-    s_set_trunk (self, s_as_of (&self->past, step, false));
+    replay_set_trunk (self, worker->trunk, replay_as_of (&self->past, step, false));
 }
 
-//  --- one step, as the worker told of it -------------------------------------------------------
-
-//  Several batches as the worker sees them: one after another, without ids and labels.
-typedef struct {
-    tl_batch_t batch;
-    uint32_t length[MOST_SEQUENCES], context[MOST_SEQUENCES], mask[MOST_SEQUENCES];
-    uint64_t number[MOST_SEQUENCES];
-    float *rows, *gradient;   //  [rows, hidden] of all that have a share
-    size_t share[CASE_SITES]; //  values of each in these
-} joined_t;
-
-static void
-s_add (joined_t *self, const tl_batch_t *batch)
-{
-    tl_batch_t *all = &self->batch;
-    for (size_t i = 0; i < batch->sequences; i++, all->sequences++) {
-        self->length[all->sequences] = batch->length[i];
-        self->context[all->sequences] = batch->context[i];
-        self->mask[all->sequences] = batch->mask[i];
-        self->number[all->sequences] = batch->number[i];
-    }
-    all->rows += batch->rows;
-}
-
-//  The way there of one micro; returns the label tokens that count.
-static uint64_t
-s_there (run_t *self, size_t micro, joined_t *joined)
-{
-    size_t hidden = tl_trunk_hidden (self->trunk), at = 0;
-    const float *fronts[CASE_SITES];
-    uint64_t labels = 0;
-    *joined = (joined_t){.batch.length = joined->length,
-                         .batch.context = joined->context,
-                         .batch.mask = joined->mask,
-                         .batch.number = joined->number};
-    for (size_t i = 0; i < self->count; i++) {
-        const tl_batch_t *batch;
-        if (micro >= self->sites[i].rows)
-            continue;
-        fronts[i] = tl_site_front (self->sites[i].site, micro, &batch);
-        joined->share[i] = batch->rows * hidden;
-        s_add (joined, batch);
-    }
-    if (!joined->batch.rows)
-        return 0;
-    joined->rows = tl_alloc_aligned (joined->batch.rows * hidden * sizeof (float));
-    joined->gradient = tl_alloc_aligned (joined->batch.rows * hidden * sizeof (float));
-    for (size_t i = 0; i < self->count; at += joined->share[i++])
-        if (joined->share[i])
-            memcpy (joined->rows + at, fronts[i], joined->share[i] * sizeof (float));
-    const float *out = tl_trunk_forward (self->trunk, micro, &joined->batch, joined->rows);
-    at = 0;
-    for (size_t i = 0; i < self->count; at += joined->share[i++]) {
-        if (!joined->share[i])
-            continue;
-        uint64_t its = tl_site_tail (self->sites[i].site, micro, out + at, joined->gradient + at);
-        if (micro < self->sites[i].gradients)
-            labels += its;
-        else
-            memset (joined->gradient + at, 0, joined->share[i] * sizeof (float));
-    }
-    return labels;
-}
-
-//  The way back, to those that had all of the step.
-static void
-s_back (run_t *self, size_t micro, joined_t *joined)
-{
-    if (!joined->batch.rows)
-        return;
-    size_t at = 0;
-    tl_trunk_backward (self->trunk, micro, joined->gradient, joined->rows);
-    for (size_t i = 0; i < self->count; at += joined->share[i++])
-        if (joined->share[i] && self->sites[i].gradients == self->micros)
-            tl_site_back (self->sites[i].site, micro, joined->rows + at);
-    free (joined->rows);
-    free (joined->gradient);
-}
-
-//  Its own update, as it told of it; or none, and what it would have come to is kept in case it had no time to tell.
-static void
-s_update_site (run_t *self, site_t *site, uint64_t step, uint64_t labels, double norm)
-{
-    tl_error_t err;
-    tl_norm_term_t terms[MOST_TERMS];
-    uint64_t own;
-    double nll;
-    if (site->gradients < self->micros) {
-        tl_site_drop (site->site);
-        return;
-    }
-    s_must (self, tl_site_commit (site->site, terms, &own, &nll, &err) == 0, &err);
-    blob_t before = s_site_blob (site->site);
-    s_must (self, tl_site_update (site->site, labels, norm, &err) == 0, &err);
-    if (!site->update) {
-        s_put (&site->untold, s_site_blob (site->site));
-        site->untold_step = step + 1;
-        s_set_site (self, site->site, before);
-    } else {
-        double loss = nll / (double)own, told = s_real (site->update, "loss");
-        if (loss != told || own != (uint64_t)part_int (site->update, "labels"))
-            stage_fail (self->stage,
-                        "step %llu of %s has loss %.17g of %lld label tokens; computed again with "
-                        "the same members %.17g of %llu",
-                        (unsigned long long)step, site->name, told,
-                        (long long)part_int (site->update, "labels"), loss,
-                        (unsigned long long)own);
-        s_put (&site->past.now[step + 1], s_site_blob (site->site));
-        self->result.losses++;
-    }
-    free (before.data);
-}
-
-static void
-s_compute (run_t *self, const json_t *it)
-{
-    static joined_t joined[MOST_MICROS];
-    tl_error_t err;
-    tl_norm_term_t none;
-    uint64_t step = (uint64_t)part_int (it, "step"), round = (uint64_t)part_int (it, "round");
-    uint64_t labels = 0;
-    for (size_t i = 0; i < self->count; i++)
-        if (self->sites[i].rows)
-            tl_site_begin (self->sites[i].site, round, self->micros);
-    tl_trunk_begin (self->trunk, round, self->micros);
-    for (size_t m = 0; m < self->micros; m++)
-        labels += s_there (self, m, &joined[m]);
-    for (size_t m = 0; m < self->micros; m++)
-        s_back (self, m, &joined[m]);
-    double norm = tl_trunk_norm (self->trunk, &none, 0, labels), told = s_real (it, "norm");
-    if (norm != told || labels != (uint64_t)part_int (it, "labels"))
-        stage_fail (self->stage,
-                    "step %llu has norm %.17g of %lld label tokens; computed again with the same "
-                    "members %.17g of %llu",
-                    (unsigned long long)step, told, (long long)part_int (it, "labels"), norm,
-                    (unsigned long long)labels);
-    s_must (self, tl_trunk_update (self->trunk, labels, norm, &err) == 0, &err);
-    blob_t blob;
-    blob.data = tl_part_state_get (tl_trunk_part (self->trunk), &blob.size);
-    s_put (&self->past.now[step + 1], blob);
-    for (size_t i = 0; i < self->count; i++)
-        if (self->sites[i].rows)
-            s_update_site (self, &self->sites[i], step, labels, norm);
-    self->result.steps++;
-}
-
-//  --- who was in it, and as what ---------------------------------------------------------------
-
-static site_t *
-s_site (run_t *self, const char *name)
-{
-    for (size_t i = 0; i < self->count; i++)
-        if (strcmp (self->sites[i].name, name) == 0)
-            return &self->sites[i];
-    stage_fail (self->stage, "replay: there is no site %s", name);
-}
+//  --- who was in a step, and as what -----------------------------------------------------------
 
 static void
 s_seat (run_t *self, const json_t *it)
@@ -351,15 +110,16 @@ s_seat (run_t *self, const json_t *it)
     size_t i;
     const json_t *member;
     for (i = 0; i < self->count; i++)
-        self->sites[i].rows = self->sites[i].gradients = 0;
+        self->sites[i].rows = self->sites[i].gradients = self->sites[i].left = 0;
     json_array_foreach (json_object_get (it, "members"), i, member)
     {
-        site_t *site = s_site (self, json_string_value (member));
+        site_t *site = replay_site (self, json_string_value (member));
         site->rows = site->gradients = self->micros;
     }
     json_array_foreach (json_object_get (it, "left"), i, member)
     {
-        site_t *site = s_site (self, part_text (member, "name"));
+        site_t *site = replay_site (self, part_text (member, "name"));
+        site->left = true;
         site->rows = (size_t)part_int (member, "rows");
         site->gradients = (size_t)part_int (member, "gradients");
     }
@@ -387,27 +147,49 @@ s_come_to (const run_t *self, site_t *site, uint64_t step, bool closed)
             break;
         } else if (!closed && site->at_work)
             break;
+        else if (part_is (it, "taken"))
+            s_taken (self, site, it);
         else
             s_site_restored (self, site, last = it);
     }
     uint64_t due = site->due[session];
-    if (last && (uint64_t)part_int (last, "step") < due)
+    if (self->worker_count == 1 && last && (uint64_t)part_int (last, "step") < due)
         stage_fail (self->stage, "%s went back to its save of step %lld, and has one of step %llu",
                     site->name, (long long)part_int (last, "step"), (unsigned long long)due);
     site->at_work = true;
 }
 
+//  The same of a client that is asked for its adapter; what it takes over for it is still to be made.
 static void
-s_learn (run_t *self, const json_t *it, bool closed)
+s_come_to_mean (const run_t *self, site_t *site, double time)
+{
+    told_t *told = &site->told;
+    for (; told->next < told->count && told->sessions[told->next] <= site->session; told->next++) {
+        const json_t *it = told->events[told->next];
+        if (part_is (it, "step") || replay_real (it, "time") > time)
+            return;
+        if (part_is (it, "taken") && site->taken == s_mean (self, it))
+            return;
+        if (part_is (it, "taken"))
+            s_taken (self, site, it);
+        else if (part_is (it, "restored"))
+            s_site_restored (self, site, it);
+        else
+            site->at_work = false;
+    }
+}
+
+static void
+s_learn (run_t *self, worker_t *worker, size_t group, const json_t *it, bool closed)
 {
     uint64_t step = (uint64_t)part_int (it, "step");
-    if (step >= MOST_STEPS)
+    if (step >= REPLAY_STEPS)
         stage_fail (self->stage, "replay: step %llu is too many", (unsigned long long)step);
     s_seat (self, it);
     for (size_t i = 0; i < self->count; i++)
         if (self->sites[i].rows)
             s_come_to (self, &self->sites[i], step, closed);
-    s_compute (self, it);
+    replay_compute (self, worker, group, it, s_made (self, "sum", it));
 }
 
 //  A site that is no member, or not with all of its micros, had been away.
@@ -464,33 +246,57 @@ s_saved (run_t *self)
 static void
 s_closed (run_t *self, const json_t *closed)
 {
+    worker_t *worker = s_worker (self, part_text (closed, "worker"));
+    size_t group = (size_t)part_int (closed, "group");
     const json_t *it;
-    while ((it = s_next (&self->told)) && part_is (it, "restored")) {
-        s_trunk_restored (self, it);
-        self->told.next++;
+    while ((it = s_next (&worker->told)) && part_is (it, "restored")) {
+        s_trunk_restored (self, worker, it);
+        worker->told.next++;
     }
     if (!it || part_int (it, "step") != part_int (closed, "step") ||
-        s_real (it, "norm") != s_real (closed, "norm") ||
+        replay_real (it, "norm") != replay_real (closed, "norm") ||
         part_int (it, "labels") != part_int (closed, "labels"))
         stage_fail (self->stage, "replay: the worker told nothing of step %lld, or something else",
                     (long long)part_int (closed, "step"));
-    self->told.next++;
+    worker->told.next++;
     if (self->committed % self->topology->checkpoint.every == 0)
         s_saved (self);
-    s_learn (self, it, true);
-    s_check_members (self, it);
+    replay_keep (self);
+    s_learn (self, worker, group < self->groups ? group : 0, it, true);
+    if (self->groups == 1 && self->topology->schedule.mode != TL_MODE_AUTO)
+        s_check_members (self, it);
     s_step_over (self);
-    self->committed = (uint64_t)part_int (it, "step") + 1;
+    uint64_t done = (uint64_t)part_int (it, "step") + 1;
+    self->committed = done > self->committed ? done : self->committed;
     self->is_back = false;
 }
 
-//  All go back. A step that the worker had made and could not tell the broker of is behind that.
+//  --- what the broker told ---------------------------------------------------------------------
+
+//  A step that the worker had made and could not tell the broker of is void. Before the run's first step it goes on as if
+//  nothing were.
 static void
-s_went_back (run_t *self, uint64_t step)
+s_worker_left (run_t *self, worker_t *worker, const json_t *event)
 {
     const json_t *it;
-    for (; (it = s_next (&self->told)) && part_is (it, "learnt"); self->told.next++)
-        s_learn (self, it, false);
+    worker->ever = true;
+    for (; (it = s_next (&worker->told)) && part_is (it, "learnt"); worker->told.next++) {
+        if (!worker->told.next && replay_real (it, "time") > replay_real (event, "time"))
+            return;
+        s_learn (self, worker, REPLAY_WORKERS, it, false);
+    }
+}
+
+static void
+s_went_back (run_t *self, const json_t *event)
+{
+    uint64_t step = (uint64_t)part_int (event, "step");
+    bool all = part_is (event, "resumed") || json_is_true (json_object_get (event, "all"));
+    for (size_t i = 0; i < REPLAY_WORKERS; i++)
+        if (all || (int64_t)i == part_int (event, "group"))
+            replay_forget_replica (self, i);
+    if (!all)
+        return;
     if (step == self->committed)
         s_saved (self);
     for (size_t i = 0; i < self->count; i++) {
@@ -500,24 +306,64 @@ s_went_back (run_t *self, uint64_t step)
         if (!site->away)
             site->due[site->session] = site->saved;
     }
+    replay_back_to (&self->past, step);
     self->committed = self->back_to = step;
     self->is_back = true;
     s_step_over (self);
     self->turn = CASE_SITES;
 }
 
+//  Another broker: nobody is there yet.
+static void
+s_resumed (run_t *self, const json_t *event)
+{
+    for (size_t i = 0; i < self->worker_count; i++)
+        s_worker_left (self, &self->workers[i], event);
+    s_went_back (self, event);
+    for (size_t i = 0; i < self->count; i++)
+        self->sites[i].away = self->sites[i].was_away = true;
+}
+
+static void
+s_arranged (run_t *self, const json_t *event)
+{
+    self->groups = (size_t)part_int (event, "groups");
+    stage_check (self->stage, self->groups <= REPLAY_WORKERS, "fewer groups");
+    for (size_t i = 0; i < REPLAY_WORKERS; i++)
+        replay_forget_replica (self, i);
+}
+
+static void
+s_merged (run_t *self, const json_t *event)
+{
+    if (!json_is_true (json_object_get (event, "good")))
+        return;
+    if (s_text_is (event, "kind", "trunk")) {
+        replay_merge_trunk (self);
+        return;
+    }
+    size_t i;
+    const json_t *made = s_made (self, "clients", event), *member;
+    json_array_foreach (json_object_get (made, "members"), i, member) s_come_to_mean (
+        self, replay_site (self, json_string_value (member)), replay_real (event, "time"));
+    replay_merge_clients (self, made);
+}
+
 static void
 s_peer (run_t *self, const json_t *it)
 {
+    bool here = s_text_is (it, "state", "here");
+    if (s_text_is (it, "role", "worker") && !here)
+        s_worker_left (self, s_worker (self, part_text (it, "name")), it);
     if (!s_text_is (it, "role", "client"))
         return;
-    site_t *site = s_site (self, part_text (it, "name"));
-    site->away = !s_text_is (it, "state", "here");
-    site->was_away |= site->away;
-    site->ever |= site->away;
-    site->session += !site->away;
-    stage_check (self->stage, site->session < SESSIONS, "fewer sessions of a client");
-    if (!site->away)
+    site_t *site = replay_site (self, part_text (it, "name"));
+    site->away = !here;
+    site->was_away |= !here;
+    site->ever |= !here;
+    site->session += here;
+    stage_check (self->stage, site->session < REPLAY_SESSIONS, "fewer sessions of a client");
+    if (here)
         site->due[site->session] = site->saved;
 }
 
@@ -526,21 +372,21 @@ s_broker (run_t *self, const json_t *it)
 {
     if (part_is (it, "peer"))
         s_peer (self, it);
-    else if (part_is (it, "leave"))
-        s_site (self, part_text (it, "name"))->left_in =
-            s_site (self, part_text (it, "name"))->session;
-    else if (part_is (it, "closed"))
+    else if (part_is (it, "leave")) {
+        site_t *site = replay_site (self, part_text (it, "name"));
+        site->left_in = site->session;
+    } else if (part_is (it, "closed"))
         s_closed (self, it);
     else if (part_is (it, "abandoned"))
         s_step_over (self);
     else if (part_is (it, "restore"))
-        s_went_back (self, (uint64_t)part_int (it, "step"));
-    else if (part_is (it, "resumed")) {
-        s_went_back (self, (uint64_t)part_int (it, "step"));
-        //  Another broker: nobody is there yet
-        for (size_t i = 0; i < self->count; i++)
-            self->sites[i].away = self->sites[i].was_away = true;
-    }
+        s_went_back (self, it);
+    else if (part_is (it, "resumed"))
+        s_resumed (self, it);
+    else if (part_is (it, "decision"))
+        s_arranged (self, it);
+    else if (part_is (it, "merged"))
+        s_merged (self, it);
 }
 
 //  --- reading what was told --------------------------------------------------------------------
@@ -555,7 +401,7 @@ s_is_its (const json_t *it, const char *role, const char *name)
 }
 
 static told_t
-s_told (const part_t *up, const char *role, const char *name, const char *what)
+s_told (const part_t *up, const char *role, const char *name, const char *what, const char *also)
 {
     told_t told = {0};
     size_t count = 0;
@@ -565,8 +411,8 @@ s_told (const part_t *up, const char *role, const char *name, const char *what)
     told.sessions = tl_alloc ((count + 1) * sizeof *told.sessions);
     for (size_t i = 0; i < count; i++) {
         const json_t *it = part_at (up, i);
-        if (s_is_its (it, role, name) &&
-            (part_is (it, "restored") || part_is (it, "ready") || part_is (it, what)))
+        if (s_is_its (it, role, name) && (part_is (it, "restored") || part_is (it, what) ||
+                                          part_is (it, also) || part_is (it, "taken")))
             told.events[told.count++] = it;
     }
     return told;
@@ -586,121 +432,94 @@ s_number_sessions (const part_t *up, site_t *site)
                            s_text_is (other, "role", "client") &&
                            s_text_is (other, "name", site->name) &&
                            s_text_is (other, "state", "here") &&
-                           s_real (other, "time") <= s_real (it, "time");
+                           replay_real (other, "time") <= replay_real (it, "time");
         }
         site->told.sessions[i] = session;
     }
 }
 
-//  --- the end ----------------------------------------------------------------------------------
+//  --- all of it --------------------------------------------------------------------------------
 
-static bool
-s_is_adapter (const run_t *self, const tl_part_t *part, const char *name)
-{
-    tl_error_t err;
-    char *ours = tl_format ("%s/replay", stage_case (self->stage)->directory);
-    char *theirs = case_adapter (stage_case (self->stage), name);
-    s_must (self, tl_part_save_adapter (part, ours, &err) == 0, &err);
-    char *paths[2] = {tl_format ("%s/adapter_model.safetensors", ours),
-                      tl_format ("%s/adapter_model.safetensors", theirs)};
-    char *data[2];
-    size_t size[2];
-    for (size_t i = 0; i < 2; i++) {
-        data[i] = tl_file_read (paths[i], MOST_FILE, &size[i], &err);
-        s_must (self, data[i] != NULL, &err);
-    }
-    bool same = size[0] == size[1] && memcmp (data[0], data[1], size[0]) == 0;
-    for (size_t i = 0; i < 2; i++) {
-        free (paths[i]);
-        free (data[i]);
-    }
-    free (ours);
-    free (theirs);
-    return same;
-}
-
-//  Of which step the adapter is that the part left; -1: it left none.
-static int64_t
-s_adapter_step (const run_t *self, const char *name)
-{
-    tl_error_t err;
-    char *path =
-        tl_format ("%s/runs/case/%s/adapter.step", stage_case (self->stage)->directory, name);
-    char *text = tl_file_read (path, 64, NULL, &err);
-    int64_t step = text ? atoll (text) : -1;
-    free (text);
-    free (path);
-    return step;
-}
-
-//  Whoever was away at the end left what it saved before, perhaps before it went back for the last time.
-static void
-s_check_site_adapter (run_t *self, site_t *site)
-{
-    int64_t step = s_adapter_step (self, site->name);
-    if (step < 0 && site->ever)
-        return;
-    bool same = false;
-    for (int older = 0; older < 2 && step >= 0 && step <= MOST_STEPS && !same; older++) {
-        s_set_site (self, site->site, s_as_of (&site->past, (uint64_t)step, older));
-        same = s_is_adapter (self, tl_site_part (site->site), site->name);
-    }
-    if (!same)
-        stage_fail (self->stage, "%s left another adapter of step %lld than computed again",
-                    site->name, (long long)step);
-}
-
+//  What was told after the broker was done.
 static void
 s_end (run_t *self, uint64_t steps)
 {
     const json_t *it;
-    for (; (it = s_next (&self->told)); self->told.next++)
-        if (part_is (it, "restored"))
-            s_trunk_restored (self, it);
-        else
-            stage_fail (self->stage, "the worker made step %lld, which the broker never closed",
-                        (long long)part_int (it, "step"));
+    for (size_t i = 0; i < self->worker_count; i++) {
+        worker_t *worker = &self->workers[i];
+        for (; (it = s_next (&worker->told)); worker->told.next++)
+            if (part_is (it, "learnt"))
+                stage_fail (self->stage, "%s made step %lld, which the broker never closed",
+                            worker->name, (long long)part_int (it, "step"));
+        replay_check_trunk (self, worker, steps);
+    }
     for (size_t i = 0; i < self->count; i++) {
         site_t *site = &self->sites[i];
         for (; (it = s_next (&site->told)); site->told.next++)
             if (part_is (it, "step"))
                 stage_fail (self->stage, "%s made an update at step %lld, of which no trunk tells",
                             site->name, (long long)part_int (it, "step"));
+            else if (part_is (it, "taken"))
+                s_taken (self, site, it);
             else if (part_is (it, "restored"))
                 s_site_restored (self, site, it);
-        s_check_site_adapter (self, site);
+        replay_check_site (self, site);
     }
-    const char *name = self->topology->workers[0].name;
-    s_set_trunk (self, s_as_of (&self->past, steps, false));
-    if (s_adapter_step (self, name) != (int64_t)steps ||
-        !s_is_adapter (self, tl_trunk_part (self->trunk), name))
-        stage_fail (self->stage, "%s left another adapter than computed again", name);
 }
 
 static void
-s_begin (run_t *self, const part_t *up)
+s_begin (run_t *self)
 {
     tl_error_t err;
-    self->topology = stage_case (self->stage)->topology;
-    self->count = self->topology->client_count;
-    self->micros = self->topology->train.micros;
-    stage_check (self->stage, self->topology->worker_count == 1 && self->micros <= MOST_MICROS,
+    const tl_topology_t *t = self->topology = stage_case (self->stage)->topology;
+    self->count = t->client_count;
+    self->worker_count = t->worker_count;
+    self->micros = t->train.micros;
+    self->groups = 1;
+    stage_check (self->stage,
+                 !t->split.none && self->worker_count <= REPLAY_WORKERS &&
+                     self->micros <= REPLAY_MICROS,
                  "a run that can be replayed");
-    s_must (self, (self->trunk = tl_trunk_new (self->topology, 0, &err)) != NULL, &err);
-    self->told = s_told (up, "worker", self->topology->workers[0].name, "learnt");
-    size_t kept = 0;
-    for (size_t i = 0; i < self->told.count; i++)
-        if (!part_is (self->told.events[i], "ready"))
-            self->told.events[kept++] = self->told.events[i];
-    self->told.count = kept;
+    for (size_t i = 0; i < self->worker_count; i++) {
+        worker_t *worker = &self->workers[i];
+        worker->name = t->workers[i].name;
+        worker->trunk = tl_trunk_new (t, i, &err);
+        replay_must (self, worker->trunk != NULL, &err);
+        worker->told = s_told (self->up, "worker", worker->name, "learnt", "learnt");
+    }
     for (size_t i = 0; i < self->count; i++) {
         site_t *site = &self->sites[i];
-        site->name = self->topology->clients[i].name;
-        site->site = tl_site_new (self->topology, i, true, &err);
-        s_must (self, site->site != NULL, &err);
-        site->told = s_told (up, "client", site->name, "step");
-        s_number_sessions (up, site);
+        site->name = t->clients[i].name;
+        site->site = tl_site_new (t, i, true, &err);
+        replay_must (self, site->site != NULL, &err);
+        site->told = s_told (self->up, "client", site->name, "step", "ready");
+        s_number_sessions (self->up, site);
     }
+    for (size_t i = 0; i < 2; i++)
+        self->aggregates[i] = tl_aggregate_new (&t->federate.server);
+}
+
+static void
+s_clear (run_t *self)
+{
+    for (size_t i = 0; i < self->count; i++) {
+        tl_site_destroy (&self->sites[i].site);
+        replay_clear (&self->sites[i].past);
+        free (self->sites[i].untold.data);
+        free (self->sites[i].told.events);
+        free (self->sites[i].told.sessions);
+    }
+    for (size_t i = 0; i < self->worker_count; i++) {
+        tl_trunk_destroy (&self->workers[i].trunk);
+        free (self->replicas[i].blob.data);
+        free (self->workers[i].told.events);
+        free (self->workers[i].told.sessions);
+    }
+    for (size_t i = 0; i < self->mean_count; i++)
+        free (self->means[i].blob.data);
+    for (size_t i = 0; i < 2; i++)
+        tl_aggregate_destroy (&self->aggregates[i]);
+    replay_clear (&self->past);
 }
 
 replay_t
@@ -709,7 +528,8 @@ replay_run (const stage_t *stage, const part_t *up)
     tl_kernels_use (1);
     run_t *self = tl_alloc (sizeof *self);
     self->stage = stage;
-    s_begin (self, up);
+    self->up = up;
+    s_begin (self);
     uint64_t steps = 0;
     const json_t *it;
     for (size_t i = 0; (it = part_at (up, i)); i++)
@@ -719,17 +539,7 @@ replay_run (const stage_t *stage, const part_t *up)
         }
     s_end (self, steps);
     replay_t result = self->result;
-    for (size_t i = 0; i < self->count; i++) {
-        tl_site_destroy (&self->sites[i].site);
-        s_clear_past (&self->sites[i].past);
-        free (self->sites[i].untold.data);
-        free (self->sites[i].told.events);
-        free (self->sites[i].told.sessions);
-    }
-    tl_trunk_destroy (&self->trunk);
-    s_clear_past (&self->past);
-    free (self->told.events);
-    free (self->told.sessions);
+    s_clear (self);
     free (self);
     return result;
 }

@@ -1,9 +1,10 @@
-/*  replay: for tests, a run of `up` with one worker computed again in this process, without sockets and without faults: from
+/*  replay: for tests, a split run of `up` without a window computed again in this process, without sockets and without faults: from
     what the run told, with exactly those members in exactly those steps, who left with the micros that the trunk had of it,
-    and whoever went back to a save of its own set back to what it was then.
+    sums and means of exactly those parts, and whoever went back to a save set back to what it was then.
 
-    The test ends unless every loss, norm and count of label tokens that a client or the trunk told and every adapter that the
-    run left is bit for bit what that comes to, and unless every site that a step was without had been away.             */
+    The test ends unless every loss, norm and count of label tokens that a client or a trunk told and every adapter that the
+    run left is bit for bit what that comes to; with one group, also unless every site that a step was without had been away,
+    and with one worker unless all went back to the newest save that they had.                       */
 
 #ifndef REPLAY_H
 #define REPLAY_H
@@ -11,7 +12,7 @@
 #include "chaos/stage.h"
 
 typedef struct {
-    size_t steps;  //  that the trunk learnt from, those that were repeated included
+    size_t steps;  //  that trunks learnt from, those that were repeated included
     size_t losses; //  that clients told of them
     size_t missed; //  sites that steps were without, or had in part
 } replay_t;

@@ -53,12 +53,12 @@ static plan_t s_plans[MODES] = {
     [BATCH] = PLAN ("batch", CUT "schedule: {mode: batch}\n", 1, false, true),
     [SERIAL] = PLAN ("serial", CUT "schedule: {mode: serial}\n", 1, false, true),
     [FANOUT] =
-        PLAN ("fanout", CUT "schedule: {mode: fanout}\nfederate: {every: 8}\n", 2, true, false),
+        PLAN ("fanout", CUT "schedule: {mode: fanout}\nfederate: {every: 8}\n", 2, true, true),
     [AVERAGE] =
-        PLAN ("fanout, average", CUT "schedule: {mode: fanout}\nfederate: " SHARED, 2, true, false),
+        PLAN ("fanout, average", CUT "schedule: {mode: fanout}\nfederate: " SHARED, 2, true, true),
     [AUTO] = PLAN ("auto", CUT "schedule: {mode: auto}\nfederate: {every: 5}\n", 2, true, false),
     [SYNC] =
-        PLAN ("sync", CUT "schedule: {mode: batch}\nfederate: {clients: sync}\n", 1, true, false),
+        PLAN ("sync", CUT "schedule: {mode: batch}\nfederate: {clients: sync}\n", 1, true, true),
     [FEDAVG] =
         PLAN ("FedAvg", "split: none\nschedule: {mode: batch}\nfederate: " SHARED, 1, true, false),
     [WINDOW] = PLAN ("window", CUT "schedule: {mode: batch, join: window}\n", 2, false, false)};
