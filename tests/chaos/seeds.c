@@ -24,14 +24,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ROUNDS = 40, SITES = 2, WORKERS = 2, MOST_STEPS = ROUNDS * SITES, FAULTS = 3 };
+enum { ROUNDS = 40, SITES = 3, WORKERS = 3, MOST_STEPS = ROUNDS * SITES, FAULTS = 3 };
 enum { MOST_PARTS = WORKERS + SITES };
-enum { BATCH, SERIAL, FANOUT, AVERAGE, AUTO, SYNC, FEDAVG, WINDOW, MODES };
+//  WIDE is fanout with a third site and a third worker, in place of it every fourth time.
+enum { BATCH, SERIAL, FANOUT, AVERAGE, AUTO, SYNC, FEDAVG, WINDOW, MODES, WIDE = MODES, PLANS };
 
 //  A mode, and what its undisturbed run came to.
 typedef struct {
     const char *name, *settings;
-    size_t workers;
+    size_t sites, workers;
     bool aggregator;
     bool replays;                         //  what it comes to can be computed from what it told
     bool known;                           //  the undisturbed run was made
@@ -47,9 +48,10 @@ typedef struct {
 #define SHARED "{every: 8, clients: average, server: {optimizer: adam}}\n"
 #define PLAN(text, what, count, merges, again)                                                     \
     {                                                                                              \
-        .name = text, .settings = what, .workers = count, .aggregator = merges, .replays = again   \
+        .name = text, .settings = what, .sites = 2, .workers = count, .aggregator = merges,        \
+        .replays = again                                                                           \
     }
-static plan_t s_plans[MODES] = {
+static plan_t s_plans[PLANS] = {
     [BATCH] = PLAN ("batch", CUT "schedule: {mode: batch}\n", 1, false, true),
     [SERIAL] = PLAN ("serial", CUT "schedule: {mode: serial}\n", 1, false, true),
     [FANOUT] =
@@ -61,15 +63,24 @@ static plan_t s_plans[MODES] = {
         PLAN ("sync", CUT "schedule: {mode: batch}\nfederate: {clients: sync}\n", 1, true, true),
     [FEDAVG] =
         PLAN ("FedAvg", "split: none\nschedule: {mode: batch}\nfederate: " SHARED, 1, true, false),
-    [WINDOW] = PLAN ("window", CUT "schedule: {mode: batch, join: window}\n", 2, false, false)};
+    [WINDOW] = PLAN ("window", CUT "schedule: {mode: batch, join: window}\n", 2, false, false),
+    [WIDE] = {.name = "fanout, three of each",
+              .settings = CUT "schedule: {mode: fanout}\nfederate: {every: 8}\n",
+              .sites = 3,
+              .workers = 3,
+              .aggregator = true,
+              .replays = true}};
 
 //  Whose adapters are compared. Which worker has the trunk in the end is auto's to choose; FedAvg has none.
 static const char *
 s_part (const plan_t *plan, size_t i)
 {
-    static const char *const parts[] = {"site-0", "site-1", "trunk", "trunk-2"};
-    bool trunks = plan != &s_plans[AUTO] && plan != &s_plans[FEDAVG] && plan != &s_plans[WINDOW];
-    return i < SITES + (trunks ? plan->workers : 0) ? parts[i] : NULL;
+    static const char *const sites[SITES] = {"site-0", "site-1", "site-2"};
+    static const char *const trunks[WORKERS] = {"trunk", "trunk-2", "trunk-3"};
+    bool any = plan != &s_plans[AUTO] && plan != &s_plans[FEDAVG] && plan != &s_plans[WINDOW];
+    return i < plan->sites                          ? sites[i]
+           : any && i < plan->sites + plan->workers ? trunks[i - plan->sites]
+                                                    : NULL;
 }
 
 static case_spec_t
@@ -82,10 +93,10 @@ s_case (const plan_t *plan)
               "clip: 1.0}\nwire: {dtype: fp32}\nliveness: {ping_ms: 300, expire_ms: 2500}\n%s",
               ROUNDS, plan->settings);
     return (case_spec_t){.model = tiny_llama (false),
-                         .sites = SITES,
+                         .sites = plan->sites,
                          .workers = plan->workers,
                          .examples = 16,
-                         .letters = {30, 20},
+                         .letters = {30, 20, 25},
                          .save_every = 5,
                          .settings = settings};
 }
@@ -109,7 +120,15 @@ s_adapter (const stage_t *stage, const char *part, size_t *size)
 static size_t
 s_site (const json_t *event)
 {
-    return strcmp (part_text (event, "name"), "site-0") != 0;
+    const char *name = part_text (event, "name");
+    return (size_t)(name[strlen (name) - 1] - '0');
+}
+
+static size_t
+s_its_worker (const json_t *event)
+{
+    const char *name = part_text (event, "worker");
+    return strcmp (name, "trunk") == 0 ? 0 : (size_t)(name[strlen (name) - 1] - '1');
 }
 
 static bool
@@ -241,24 +260,25 @@ static const struct {
 } s_actors[] = {
     {"broker", OF (s_broker), 0, false},         {"worker/trunk", OF (s_worker), 0, false},
     {"worker/trunk-2", OF (s_worker), 2, false}, {"client/site-0", OF (s_client), 0, false},
-    {"client/site-1", OF (s_client), 0, false},  {"aggregator", OF (s_aggregator), 0, true}};
-enum { ACTORS = sizeof s_actors / sizeof *s_actors };
+    {"client/site-1", OF (s_client), 0, false},  {"aggregator", OF (s_aggregator), 0, true},
+    {"worker/trunk-3", OF (s_worker), 3, false}, {"client/site-2", OF (s_client), 3, false}};
+enum { ACTORS = sizeof s_actors / sizeof *s_actors, LATER = 2 }; //  only where there are three
 
 //  One fault, as tests/chaos/fault.c reads it.
 static void
 s_fault (draw_t *draw, size_t mode, char *text, size_t size)
 {
     const plan_t *plan = &s_plans[mode];
-    size_t actor, kind;
+    size_t actor, kind, column = mode == WIDE ? FANOUT : mode;
     do
-        actor = s_draw (draw, ACTORS);
+        actor = s_draw (draw, plan->sites > 2 ? ACTORS : ACTORS - LATER);
     while (s_actors[actor].workers > plan->workers ||
            (s_actors[actor].aggregator && !plan->aggregator));
     do
         kind = s_draw (draw, s_actors[actor].count);
-    while (!s_actors[actor].kinds[kind].most[mode]);
+    while (!s_actors[actor].kinds[kind].most[column]);
     const kind_t *its = &s_actors[actor].kinds[kind];
-    uint64_t action = s_draw (draw, 100), number = 1 + s_draw (draw, its->most[mode]);
+    uint64_t action = s_draw (draw, 100), number = 1 + s_draw (draw, its->most[column]);
     //  Long enough to be expelled for it, or short
     uint64_t stop = action < 60 ? 100 + s_draw (draw, 1500) : 3000 + s_draw (draw, 1500);
     snprintf (text, size, "%s %s %llu %s %llu", s_actors[actor].name, its->type,
@@ -275,8 +295,8 @@ s_fault (draw_t *draw, size_t mode, char *text, size_t size)
 //  What the broker told of who was away, and of what it decided.
 typedef struct {
     bool away[SITES], ever[SITES];
-    int64_t open[WORKERS]; //  the step that each worker may have open
-    size_t groups;         //  of the period
+    int64_t open[WORKERS];  //  the step that each worker may have open
+    size_t workers, groups; //  there are; of the period
     int64_t first; //  before this step nobody was away and all was decided as without faults
     bool late;     //  somebody was away after the last step
 } account_t;
@@ -285,7 +305,7 @@ static int64_t
 s_least_open (const account_t *self)
 {
     int64_t least = self->open[0];
-    for (size_t i = 1; i < WORKERS; i++)
+    for (size_t i = 1; i < self->workers; i++)
         least = self->open[i] < least ? self->open[i] : least;
     return least;
 }
@@ -312,7 +332,7 @@ s_account (account_t *self, const plan_t *plan, const json_t *it)
         if (s_decision (it) != plan->decided[step] && step < self->first)
             self->first = step;
     } else if (part_is (it, "closed") && self->groups > 1)
-        self->open[strcmp (part_text (it, "worker"), "trunk") != 0] = step + 1;
+        self->open[s_its_worker (it)] = step + 1;
     else if (part_is (it, "closed"))
         s_all_open (self, step + 1);
     else if (part_is (it, "restore") || part_is (it, "resumed"))
@@ -322,14 +342,19 @@ s_account (account_t *self, const plan_t *plan, const json_t *it)
         if (self->away[k] && s_least_open (self) < self->first)
             self->first = s_least_open (self);
     if (!part_is (it, "done") && s_least_open (self) >= plan->total)
-        self->late |= self->away[0] || self->away[1];
+        self->late |= self->away[0] || self->away[1] || self->away[2];
 }
 
 static account_t
 s_accounts (const part_t *up, const plan_t *plan)
 {
-    //  With a window a step has whoever is ready, so no two runs are alike
-    account_t account = {.groups = 1, .first = plan == &s_plans[WINDOW] ? 0 : plan->total};
+    //  With a window a step has whoever is ready, so no two runs are alike. Of three replicas it is the order that tells in
+    //  the sum, and that is by measured speed
+    account_t account = {.workers = plan->workers, .groups = 1, .first = plan->total};
+    if (plan == &s_plans[WINDOW])
+        account.first = 0;
+    else if (plan == &s_plans[WIDE])
+        account.first = 8;
     for (size_t i = 0; part_at (up, i); i++) {
         const json_t *it = part_at (up, i);
         if (s_of_broker (it))
@@ -439,11 +464,18 @@ s_came (const stage_t *stage, uint64_t faults)
 //  Exit code of a seed's process: EQUAL or LESS, plus how many faults came. Whatever else is a failure.
 enum { EQUAL = 64, LESS = 96 };
 
+static size_t
+s_mode (uint64_t seed)
+{
+    size_t mode = seed % MODES;
+    return mode == FANOUT && seed / MODES % 4 == 1 ? WIDE : mode;
+}
+
 static int
 s_run (uint64_t seed)
 {
     draw_t draw = {.seed = seed};
-    size_t mode = seed % MODES;
+    size_t mode = s_mode (seed);
     const plan_t *plan = &s_plans[mode];
     uint64_t faults = 1 + s_draw (&draw, FAULTS);
     char text[FAULTS * 128] = "";
@@ -501,8 +533,8 @@ main (int argc, char **argv)
     int64_t began = stage_ms ();
     unsigned equal = 0, less = 0, failed = 0, came = 0;
     for (unsigned long long seed = from; seed <= to; seed++) {
-        if (!s_plans[seed % MODES].known)
-            s_undisturbed (&s_plans[seed % MODES]);
+        if (!s_plans[s_mode (seed)].known)
+            s_undisturbed (&s_plans[s_mode (seed)]);
         //  A failure ends its own process, not the others
         fflush (NULL);
         pid_t child = fork ();
@@ -523,7 +555,7 @@ main (int argc, char **argv)
     printf ("{\"chaos_runs\": %llu, \"chaos_equal\": %u, \"chaos_logged_losses\": %u, "
             "\"chaos_failed\": %u, \"chaos_faults\": %u, \"chaos_s\": %.1f}\n",
             to - from + 1, equal, less, failed, came, (double)(stage_ms () - began) / 1000);
-    for (size_t i = 0; i < MODES; i++)
+    for (size_t i = 0; i < PLANS; i++)
         for (size_t k = 0; k < MOST_PARTS; k++)
             free (s_plans[i].adapters[k]);
     return failed ? 1 : 0;
