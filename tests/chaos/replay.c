@@ -263,7 +263,7 @@ s_closed (run_t *self, const json_t *closed)
         s_saved (self);
     replay_keep (self);
     s_learn (self, worker, group < self->groups ? group : 0, it, true);
-    if (self->groups == 1 && self->topology->schedule.mode != TL_MODE_AUTO)
+    if (self->topology->schedule.mode <= TL_MODE_BATCH)
         s_check_members (self, it);
     s_step_over (self);
     uint64_t done = (uint64_t)part_int (it, "step") + 1;
@@ -295,6 +295,10 @@ s_went_back (run_t *self, const json_t *event)
     for (size_t i = 0; i < REPLAY_WORKERS; i++)
         if (all || (int64_t)i == part_int (event, "group"))
             replay_forget_replica (self, i);
+    if (step == self->committed)
+        replay_keep (self);
+    else
+        replay_undo (self, step);
     if (!all)
         return;
     if (step == self->committed)
@@ -306,7 +310,6 @@ s_went_back (run_t *self, const json_t *event)
         if (!site->away)
             site->due[site->session] = site->saved;
     }
-    replay_back_to (&self->past, step);
     self->committed = self->back_to = step;
     self->is_back = true;
     s_step_over (self);

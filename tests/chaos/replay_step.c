@@ -384,6 +384,14 @@ replay_keep (run_t *self)
         tl_server_keep (tl_aggregate_server (self->aggregates[i]));
 }
 
+void
+replay_undo (run_t *self, uint64_t step)
+{
+    for (size_t i = 0; i < 2; i++)
+        tl_server_drop (tl_aggregate_server (self->aggregates[i]));
+    replay_back_to (&self->past, step);
+}
+
 //  --- what is left -------------------------------------------------------------------------------
 
 static bool

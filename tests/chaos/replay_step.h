@@ -114,6 +114,8 @@ void replay_forget_replica (run_t *self, size_t group); //  it made no step of t
 void replay_merge_trunk (run_t *self);
 void replay_merge_clients (run_t *self, const json_t *made);
 void replay_keep (run_t *self); //  what was made is a common save
+void replay_undo (run_t *self,
+                  uint64_t step); //  it is not, and all that came of it goes back to that step
 
 //  The adapter that it left is what was computed again.
 void replay_check_site (run_t *self, site_t *site);
