@@ -3,7 +3,7 @@
 #
 #   sh tests/cli/federate.sh [STEPS [BATCH [EVERY [HELD_OUT [DIRECTORY]]]]]
 #
-#   As a test it runs for seconds. docs/performance.md has the figures of `50 8 10 250`; DIRECTORY keeps what the runs saved.
+#   As a test it runs for seconds, as scripts/bench federate with `50 8 10 250`; DIRECTORY keeps what the runs saved.
 . tests/cli/lib.sh
 
 steps=${1:-10} batch=${2:-4} every=${3:-5} held_out=${4:-40}
