@@ -196,12 +196,33 @@ s_write_all (int fd, const char *data, size_t size)
     return 0;
 }
 
+static int
+s_open_through (tl_writer_t *self, const char *path, tl_error_t *err)
+{
+    int fd = open (path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return tl_fail (err, TL_FAILED, "%s can't be opened (%s); check the path and permissions",
+                        path, strerror (errno));
+    *self = (tl_writer_t){.fd = fd, .path = tl_strdup (path)};
+    return 0;
+}
+
 int
 tl_writer_open (tl_writer_t *self, const char *path, int mode, tl_error_t *err)
 {
-    char where[PATH_MAX];
+    char final[PATH_MAX], where[PATH_MAX];
+    struct stat status;
     *self = (tl_writer_t){.fd = -1};
-    if (s_join (where, sizeof where, path, ".tmp", err) != 0)
+    if (stat (path, &status) == 0 && !S_ISREG (status.st_mode) && !S_ISDIR (status.st_mode))
+        return s_open_through (self, path, err);
+    //  A link stays one: what it leads to is replaced.
+    snprintf (final, sizeof final, "%s", path);
+    if (lstat (path, &status) == 0 && S_ISLNK (status.st_mode) && !realpath (path, final))
+        return tl_fail (err, TL_FAILED,
+                        "%s is a link to what can't be reached (%s); remove it or choose another "
+                        "path",
+                        path, strerror (errno));
+    if (s_join (where, sizeof where, final, ".tmp", err) != 0)
         return -1;
     //  A stale file may have a wider mode than what is wanted, and a link may point elsewhere.
     unlink (where);
@@ -215,7 +236,7 @@ tl_writer_open (tl_writer_t *self, const char *path, int mode, tl_error_t *err)
                         "permissions",
                         where, strerror (reason));
     }
-    *self = (tl_writer_t){.fd = fd, .path = tl_strdup (path), .where = tl_strdup (where)};
+    *self = (tl_writer_t){.fd = fd, .path = tl_strdup (final), .where = tl_strdup (where)};
     return 0;
 }
 
@@ -240,11 +261,12 @@ int
 tl_writer_commit (tl_writer_t *self, tl_error_t *err)
 {
     tl_assert (self->fd >= 0);
-    int rc = fsync (self->fd), fd = self->fd;
+    bool through = !self->where;
+    int rc = through ? 0 : fsync (self->fd), fd = self->fd;
     self->fd = -1;
-    if ((close (fd) != 0) | (rc != 0) || rename (self->where, self->path) != 0)
+    if ((close (fd) != 0) | (rc != 0) || (!through && rename (self->where, self->path) != 0))
         return s_writer_failed (self, err);
-    rc = s_sync_parent (self->path);
+    rc = through ? 0 : s_sync_parent (self->path);
     if (rc != 0)
         tl_fail (err, TL_FAILED, "the directory of %s can't be synced (%s); check the disk",
                  self->path, strerror (errno));

@@ -23,14 +23,15 @@ void tl_map_forget (const void *data, size_t size);
 //  NULL. The caller frees. NULL on failure.
 char *tl_file_read (const char *path, size_t limit, size_t *size, tl_error_t *err);
 
-//  Writes to path.tmp, fsyncs, renames to path, fsyncs the directory. mode like 0644 or 0600.
+//  Writes to path.tmp, fsyncs, renames to path, fsyncs the directory. mode like 0644 or 0600. Of a link the file that it
+//  leads to is written; what is there and no file (a pipe, a terminal, a device) is written into as it is.
 int tl_file_write (const char *path, const void *data, size_t size, int mode, tl_error_t *err);
 
 //  The same piece by piece. A failure of add or commit has dropped the file already; drop is safe then, and on a
 //  zeroed struct with fd -1.
 typedef struct {
     int fd;             //  -1: not open
-    char *path, *where; //  final and present name
+    char *path, *where; //  final and present name; where NULL: what is written into as it is
 } tl_writer_t;
 
 int tl_writer_open (tl_writer_t *self, const char *path, int mode, tl_error_t *err);

@@ -5,6 +5,7 @@
 #include "file.h"
 #include "memory.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +81,32 @@ test_a_failed_write_keeps_the_old_file (void **state)
     assert_int_equal (tl_file_write (s_path ("taken"), "x", 1, 0644, &err), -1);
     assert_true (tl_exists (s_path ("taken/inner")));
     assert_false (tl_exists (s_path ("taken.tmp")));
+}
+
+static void
+test_what_is_no_file_stays_what_it_is (void **state)
+{
+    tl_error_t err = {0};
+    struct stat status;
+    char got[8] = "";
+    assert_int_equal (symlink ("target", s_path ("leads")), 0);
+    assert_int_equal (tl_file_write (s_path ("leads"), "x", 1, 0644, &err), -1);
+    assert_non_null (strstr (err.text, "leads is a link to what can't be reached"));
+    assert_int_equal (tl_file_write (s_path ("target"), "old", 3, 0644, &err), 0);
+    assert_int_equal (tl_file_write (s_path ("leads"), "new", 3, 0644, &err), 0);
+    assert_int_equal (lstat (s_path ("leads"), &status), 0);
+    assert_true (S_ISLNK (status.st_mode));
+    char *data = tl_file_read (s_path ("target"), 100, NULL, &err);
+    assert_string_equal (data, "new");
+    free (data);
+    assert_int_equal (mkfifo (s_path ("pipe"), 0600), 0);
+    int fd = open (s_path ("pipe"), O_RDONLY | O_NONBLOCK);
+    assert_int_equal (tl_file_write (s_path ("pipe"), "hello", 5, 0644, &err), 0);
+    assert_int_equal (read (fd, got, sizeof got - 1), 5);
+    assert_string_equal (got, "hello");
+    close (fd);
+    assert_int_equal (stat (s_path ("pipe"), &status), 0);
+    assert_true (S_ISFIFO (status.st_mode));
 }
 
 static void
@@ -181,6 +208,7 @@ main (void)
         cmocka_unit_test (test_write_then_read),
         cmocka_unit_test (test_read_refuses_with_a_sentence),
         cmocka_unit_test (test_a_failed_write_keeps_the_old_file),
+        cmocka_unit_test (test_what_is_no_file_stays_what_it_is),
         cmocka_unit_test (test_map),
         cmocka_unit_test (test_where_something_could_be_saved),
         cmocka_unit_test (test_directories_come_whole),
