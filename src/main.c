@@ -4,6 +4,7 @@
 #include "nearest.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,13 +51,9 @@ s_run (const char *word, int argc, char **argv)
     return s_unknown_verb (word);
 }
 
-int
-main (int argc, char **argv)
+static int
+s_main (int argc, char **argv)
 {
-    //  A reader that goes away ends a write with an error, not the process with a signal.
-    signal (SIGPIPE, SIG_IGN);
-    //  And a file that may not grow is an error like a full disk.
-    signal (SIGXFSZ, SIG_IGN);
     const char *word = argc > 1 ? argv[1] : "";
     if (strcmp (word, "help") == 0 && argc > 2) {
         char *verb_help[] = {argv[2], "--help", NULL};
@@ -76,4 +73,22 @@ main (int argc, char **argv)
         return TL_BAD_INPUT;
     }
     return s_run (word, argc - 1, argv + 1);
+}
+
+int
+main (int argc, char **argv)
+{
+    //  A reader that goes away ends a write with an error, not the process with a signal.
+    signal (SIGPIPE, SIG_IGN);
+    //  And a file that may not grow is an error like a full disk.
+    signal (SIGXFSZ, SIG_IGN);
+    int code = s_main (argc, argv);
+    //  Lines were flushed as they came: which of them failed, and why, is not known any more.
+    bool good = fflush (stdout) == 0 && ferror (stdout) == 0;
+    if (code == TL_OK && !good) {
+        fputs ("trunkline: stdout can't be written; free the disk, or see why its reader is gone\n",
+               stderr);
+        code = TL_FAILED;
+    }
+    return code;
 }

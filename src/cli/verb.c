@@ -231,9 +231,6 @@ tl_verb_main (const tl_verb_t *verb, int argc, char **argv)
         s_print_help (verb);
     else if (rc == 0)
         rc = verb->run (&line.arguments, &err);
-    if (fflush (stdout) != 0 && rc == 0)
-        rc = tl_fail (&err, TL_FAILED, "stdout can't be written: %s; free the disk or the pipe",
-                      strerror (errno));
     free (line.overrides);
     free (line.options);
     if (rc == 0)

@@ -38,11 +38,14 @@ expect 4 'either TOPOLOGY or --model' "$TRUNKLINE" eval
 expect 4 'expected TOPOLOGY or --model PATH, and --prompt TEXT' "$TRUNKLINE" generate --prompt x
 expect 0 'train.lr' "$TRUNKLINE" check --settings
 
-#   A full disk is no success.
+#   A full disk is no success, in whatever form.
 if [ -c /dev/full ]; then
-    got=0
-    "$TRUNKLINE" check --settings >/dev/full 2>err.txt || got=$?
-    [ $got -eq 1 ] || fail "a full disk ended with $got, expected 1"
+    for verb in --help 'check --settings' 'check --settings --format json' 'check --settings --format jsonl'; do
+        got=0
+        "$TRUNKLINE" $verb >/dev/full 2>err.txt || got=$?
+        [ $got -eq 1 ] || fail "$verb: a full disk ended with $got, expected 1"
+        grep -q "stdout can't be written; free the disk" err.txt || fail "$verb: $(cat err.txt)"
+    done
 fi
 
 #   A model where a topology belongs.
