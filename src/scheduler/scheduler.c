@@ -12,7 +12,7 @@
 
 static const char *const s_phases[] = {"between", "period",    "merging",
                                        "saving",  "finishing", "done"};
-static const char *const s_states[] = {"waiting",   "step",      "merging", "saving",
+static const char *const s_states[] = {"waiting",   "training",  "merging", "saving",
                                        "restoring", "finishing", "done"};
 
 //  --- life -------------------------------------------------------------------------------------

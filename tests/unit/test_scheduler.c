@@ -32,6 +32,7 @@ test_batch (void **state)
     rig_worker (self, 0);
     assert_string_equal (tl_scheduler_state_name (self->scheduler), "waiting");
     rig_join (self, 0); //  the first step waits for everybody
+    assert_string_equal (tl_scheduler_state_name (self->scheduler), "training");
     rig_close (self, 0, 7);
     rig_close (self, 0, 7); //  the next step waits until all have saved
     rig_do_all (self);
