@@ -113,6 +113,22 @@ tl_save_adapter (const tl_part_t *part, const char *directory, uint64_t step, tl
     return rc;
 }
 
+bool
+tl_save_has_adapter (const tl_topology_t *topology)
+{
+    const tl_topology_t *t = topology;
+    bool has = false;
+    for (size_t i = 0; i < t->worker_count + t->client_count && !has; i++) {
+        char *directory = tl_save_directory (
+            t, i < t->worker_count ? t->workers[i].name : t->clients[i - t->worker_count].name);
+        char *adapter = tl_format ("%s/adapter", directory);
+        has = tl_exists (adapter);
+        free (adapter);
+        free (directory);
+    }
+    return has;
+}
+
 //  -1: not known.
 static int64_t
 s_read_step (const char *directory)

@@ -40,6 +40,8 @@ int tl_save_broken (const char *directory, uint64_t step, tl_error_t *err);
 int64_t tl_save_newest (const char *directory, uint64_t limit);
 //  The part's adapter as directory/adapter, with its step noted beside it. A part that trains nothing saves none.
 int tl_save_adapter (const tl_part_t *part, const char *directory, uint64_t step, tl_error_t *err);
+//  True if an adapter of some part of the run lies on this machine.
+bool tl_save_has_adapter (const tl_topology_t *topology);
 //  False if that adapter and other's are known to be of different steps or runs; steps [2] are then those steps.
 bool tl_save_agree (const char *directory, const char *other, int64_t *steps);
 //  Removes states of later steps: the run went back to step, and makes them anew.

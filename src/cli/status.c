@@ -3,6 +3,7 @@
 #include "cli/verbs.h"
 
 #include "actors/admin.h"
+#include "actors/save.h"
 #include "memory.h"
 #include "ui/json.h"
 #include "ui/table.h"
@@ -115,9 +116,12 @@ static void
 s_tell_down (const tl_topology_t *topology, tl_format_t format)
 {
     char *saved = tl_format ("%s/%s", topology->checkpoint.dir, topology->name);
-    json_t *json = json_pack ("{ss so}", "down", topology->name, "saved", tl_json_string (saved));
+    bool has = tl_save_has_adapter (topology);
+    json_t *json = json_pack ("{ss so}", "down", topology->name, "saved",
+                              has ? tl_json_string (saved) : json_null ());
     if (format == TL_FORMAT_TEXT)
-        printf ("%s is down; its adapters are in %s\n", topology->name, saved);
+        printf ("%s is down; %s in %s\n", topology->name,
+                has ? "its adapters are" : "there are no adapters of it", saved);
     else
         tl_json_print (json, format == TL_FORMAT_JSON);
     json_decref (json);

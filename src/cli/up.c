@@ -152,8 +152,10 @@ s_finish (tl_board_t *board, const tl_topology_t *topology, bool good, tl_error_
     if (rc == 0 && steps < all)
         fprintf (stderr, "stopped after step %llu of %llu\n", steps, all);
     if (rc == 0 && good)
-        fprintf (stderr, "adapters and summary.json are in %s/%s\n", topology->checkpoint.dir,
-                 topology->name);
+        fprintf (stderr, "%s in %s/%s\n",
+                 tl_save_has_adapter (topology) ? "adapters and summary.json are"
+                                                : "summary.json is",
+                 topology->checkpoint.dir, topology->name);
     free (path);
     free (text);
     json_decref (summary);

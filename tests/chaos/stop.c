@@ -245,18 +245,29 @@ s_alone (void)
 }
 
 static void
+s_tells (stage_t *stage, part_t *verb, const char *text)
+{
+    stage_check (stage, part_wait (verb) == 0, "code 0");
+    stage_check (stage, strstr (part_out (verb), text), text);
+}
+
+static void
 s_down (void)
 {
     case_spec_t spec = s_case (2, 100000, "serial");
     stage_t *stage = stage_new (&spec);
     part_t *up = stage_up (stage, NULL);
     part_event (up, "closed", "step", 8);
-    part_t *down = stage_verb (stage, "down", NULL);
-    stage_check (stage, part_wait (down) == 0, "down's code 0");
+    s_tells (stage, stage_verb (stage, "down", NULL), "case is down; its adapters are in ");
     stage_check (stage, part_wait (up) == 0, "up's code 0");
     s_check_saved (stage, part_int (part_event (up, "done", NULL, 0), "steps"), 2);
-    down = stage_verb (stage, "down", NULL);
+    part_t *down = stage_verb (stage, "down", NULL);
     stage_check (stage, part_wait (down) != 0, "nobody to answer a second time");
+    part_t *broker = stage_run (stage, "broker", NULL, "--set", "name=other", NULL);
+    part_event (broker, "up", NULL, 0);
+    s_tells (stage, stage_verb (stage, "down", "--set", "name=other", NULL),
+             "other is down; there are no adapters of it in ");
+    stage_check (stage, part_wait (broker) == 0, "the broker's code 0");
     stage_end (&stage);
 }
 

@@ -75,7 +75,7 @@ is input least 0.3
 is commit least 0.3
 
 #   `up` plays them too, few processes for all clients.
-expect 0 'adapters and summary.json are in runs/s' "$TRUNKLINE" up s.yaml $ports --format jsonl
+expect 0 '^summary.json is in runs/s' "$TRUNKLINE" up s.yaml $ports --format jsonl
 [ "$(grep -c '"event":"load"' out.txt)" -eq 4 ] || fail "up has not started four loads: $(grep load out.txt)"
 grep -q '"steps": *6' runs/s/summary.json || fail "$(cat runs/s/summary.json)"
 
