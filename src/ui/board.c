@@ -367,13 +367,13 @@ s_is_unscored (const tl_board_t *self, size_t client)
     return self->topology->clients[client].eval && !self->lines[client].held_out;
 }
 
-//  Sums over all clients, losses the mean of those that made steps; held-out loss is token-weighted, and left out where a
-//  client's is missing: it would be the others'.
+//  Sums over all clients, losses a mean over label tokens: of everybody's first and latest step, as `train` tells it of a
+//  step of all. Held-out loss is left out where a client's is missing: it would be the others'.
 static tl_line_t
 s_all (const tl_board_t *self)
 {
     tl_line_t all = {.name = "all"};
-    double learnt = 0;
+    uint64_t first = 0, latest = 0; //  label tokens of these steps
     bool unscored = false;
     for (size_t i = 0; i < self->topology->client_count; i++) {
         const tl_line_t *line = &self->lines[i];
@@ -381,16 +381,18 @@ s_all (const tl_board_t *self)
         all.bytes += line->bytes;
         all.nll += line->nll;
         all.held_out += line->held_out;
-        all.first_loss += line->steps ? line->first_loss : 0;
-        all.loss += line->steps ? line->loss : 0;
         all.steps += line->steps;
-        learnt += line->steps > 0;
         unscored |= s_is_unscored (self, i);
+        if (line->steps) {
+            uint64_t begin = line->past[0].labels, end = line->past[line->steps - 1].labels;
+            all.first_loss += line->first_loss * (double)begin;
+            all.loss += line->loss * (double)end;
+            first += begin;
+            latest += end;
+        }
     }
-    if (learnt > 0) {
-        all.first_loss /= learnt;
-        all.loss /= learnt;
-    }
+    all.first_loss /= first ? (double)first : 1;
+    all.loss /= latest ? (double)latest : 1;
     if (unscored)
         all.nll = 0, all.held_out = 0;
     return all;

@@ -41,11 +41,17 @@ s_tell (tl_board_t *board, const char *part, json_t *event)
 
 //  own: how many steps of its own that makes.
 static void
-s_step (tl_board_t *board, const char *part, int step, int own, double loss)
+s_step_of (tl_board_t *board, const char *part, int step, int own, double loss, int labels)
 {
     s_tell (board, part,
             json_pack ("{sssisisisfsisfsi}", "event", "step", "step", step, "round", step, "own",
-                       own, "loss", loss, "labels", 100, "seconds", 0.1, "bytes", 1000));
+                       own, "loss", loss, "labels", labels, "seconds", 0.1, "bytes", 1000));
+}
+
+static void
+s_step (tl_board_t *board, const char *part, int step, int own, double loss)
+{
+    s_step_of (board, part, step, own, loss, 100);
 }
 
 static void
@@ -127,12 +133,29 @@ test_all_without_a_client_that_died (void **state)
     tl_board_destroy (&board);
 }
 
+//  A loss of all is that of all label tokens, whoever has how many.
+static void
+test_losses_of_all_are_weighted_by_label_tokens (void **state)
+{
+    tl_board_t *board = tl_board_new (s_topology, TL_FORMAT_TEXT);
+    s_step_of (board, "client/north", 0, 1, 4, 300);
+    s_step_of (board, "client/south", 0, 1, 8, 100);
+    s_step_of (board, "client/north", 1, 2, 2, 100);
+    s_step_of (board, "client/south", 1, 2, 7, 400);
+    json_t *summary = tl_board_summary (board);
+    assert_float_equal (json_number_value (json_object_get (summary, "first_loss")), 5, 1e-9);
+    assert_float_equal (json_number_value (json_object_get (summary, "last_loss")), 6, 1e-9);
+    json_decref (summary);
+    tl_board_destroy (&board);
+}
+
 int
 main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_a_resumed_run_counts_from_its_beginning),
         cmocka_unit_test (test_a_client_that_was_away),
-        cmocka_unit_test (test_all_without_a_client_that_died)};
+        cmocka_unit_test (test_all_without_a_client_that_died),
+        cmocka_unit_test (test_losses_of_all_are_weighted_by_label_tokens)};
     return cmocka_run_group_tests (tests, s_begin, s_end);
 }
