@@ -9,6 +9,7 @@
 
 #include "data/data.h"
 #include "fed/parts.h"
+#include "fed/site.h"
 #include "file.h"
 #include "memory.h"
 #include "nearest.h"
@@ -176,12 +177,11 @@ s_check_model (s_check_t *self, tl_error_t *err)
 //  Text
 
 static int
-s_check_file (s_check_t *self, const tl_client_spec_t *client, const char *path, bool trains,
-              tl_error_t *err)
+s_check_file (s_check_t *self, size_t index, bool trains, tl_error_t *err)
 {
     const tl_topology_t *topology = self->topology;
-    tl_data_options_t options = {.max_length = topology->train.max_length};
-    tl_dataset_t *data = tl_dataset_open (path, self->tokenizer, &options, err);
+    const tl_client_spec_t *client = &topology->clients[index];
+    tl_dataset_t *data = tl_site_text (topology, index, !trains, self->tokenizer, err);
     if (!data)
         return -1;
     char shortened[64] = "";
@@ -189,8 +189,9 @@ s_check_file (s_check_t *self, const tl_client_spec_t *client, const char *path,
         snprintf (shortened, sizeof shortened, ", %zu of them shortened to train.max_length %zu",
                   tl_dataset_shortened (data), topology->train.max_length);
     s_say (self, trains ? "data" : "eval", client->name, "%s: %zu example%s, %llu label tokens%s",
-           path, tl_dataset_count (data), tl_dataset_count (data) == 1 ? "" : "s",
-           (unsigned long long)tl_dataset_labels (data), shortened);
+           trains ? client->data : client->eval, tl_dataset_count (data),
+           tl_dataset_count (data) == 1 ? "" : "s", (unsigned long long)tl_dataset_labels (data),
+           shortened);
     if (trains) {
         size_t micros = topology->train.micros;
         tl_extent_t extent =
@@ -209,8 +210,8 @@ s_check_text (s_check_t *self, tl_error_t *err)
         const tl_client_spec_t *client = &topology->clients[i];
         if (!s_is_here (self, client->host) || client->synthetic.is)
             continue;
-        if (s_check_file (self, client, client->data, true, err) != 0 ||
-            (client->eval && s_check_file (self, client, client->eval, false, err) != 0))
+        if (s_check_file (self, i, true, err) != 0 ||
+            (client->eval && s_check_file (self, i, false, err) != 0))
             return -1;
     }
     return 0;

@@ -39,7 +39,9 @@ s_client (s_sum_t *self, size_t index, tl_error_t *err)
     }
     tl_plan_t plan;
     tl_site_t *site = tl_site_new (t, index, true, err);
-    int rc = site ? tl_site_plan (site, &plan, &rows, &longest, err) : -1;
+    if (!site)
+        return -1;
+    int rc = tl_site_plan (site, &plan, &rows, &longest, err);
     if (rc == 0) {
         self->fn (self->arg, "client", client->name, &plan,
                   tl_footprint_client (t, tl_site_scores (site), rows, tl_site_hidden (site)));

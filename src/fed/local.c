@@ -4,6 +4,7 @@
 
 #include "assert.h"
 #include "fed/origin.h"
+#include "fed/site.h"
 #include "fed/update.h"
 #include "file.h"
 #include "memory.h"
@@ -57,12 +58,11 @@ static int
 s_open_data (tl_local_t *self, tl_error_t *err)
 {
     const tl_topology_t *topology = self->topology;
-    tl_data_options_t options = {.max_length = topology->train.max_length};
     self->datasets = tl_alloc ((self->site_count + 1) * sizeof (tl_dataset_t *));
     self->origin = tl_origin_new (topology, self->model, self->tokenizer);
     for (size_t i = 0; i < self->site_count; i++) {
         const tl_client_spec_t *client = &topology->clients[self->sites[i]];
-        self->datasets[i] = tl_dataset_open (client->data, self->tokenizer, &options, err);
+        self->datasets[i] = tl_site_text (topology, self->sites[i], false, self->tokenizer, err);
         if (!self->datasets[i] ||
             tl_origin_text (self->origin, client->name, client->data, err) != 0)
             return -1;

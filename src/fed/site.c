@@ -54,22 +54,35 @@ s_part (tl_site_t *self, tl_error_t *err)
     return 0;
 }
 
-static tl_dataset_t *
-s_data (tl_site_t *self, const char *path, tl_error_t *err)
+tl_dataset_t *
+tl_site_text (const tl_topology_t *topology, size_t client, bool held_out,
+              const tl_tokenizer_t *tokenizer, tl_error_t *err)
 {
-    tl_data_options_t options = {.max_length = self->topology->train.max_length};
-    return tl_dataset_open (path, self->tokenizer, &options, err);
+    const tl_client_spec_t *spec = &topology->clients[client];
+    tl_data_options_t options = {.max_length = topology->train.max_length};
+    tl_dataset_t *text =
+        tl_dataset_open (held_out ? spec->eval : spec->data, tokenizer, &options, err);
+    if (!text)
+        tl_fail_in (err, "%s: client.%s.%s", topology->source, spec->name,
+                    held_out ? "eval" : "data");
+    return text;
+}
+
+static int
+s_hold_out (tl_site_t *self, tl_dataset_t *text)
+{
+    if (!text)
+        return -1;
+    tl_dataset_destroy (&self->own);
+    self->held_out = self->own = text;
+    return 0;
 }
 
 int
 tl_site_held_out (tl_site_t *self, const char *path, tl_error_t *err)
 {
-    tl_dataset_t *held_out = s_data (self, path, err);
-    if (!held_out)
-        return -1;
-    tl_dataset_destroy (&self->own);
-    self->held_out = self->own = held_out;
-    return 0;
+    tl_data_options_t options = {.max_length = self->topology->train.max_length};
+    return s_hold_out (self, tl_dataset_open (path, self->tokenizer, &options, err));
 }
 
 void
@@ -88,10 +101,13 @@ s_open (tl_site_t *self, size_t client, bool data, tl_error_t *err)
         !(self->tokenizer =
               tl_tokenizer_open (self->topology->model.path, tl_model_config (self->model), err)))
         return -1;
-    if (data && (!(self->data = s_data (self, spec->data, err)) ||
-                 tl_origin_hash (spec->data, &self->text, err)))
+    if (data &&
+        (!(self->data = tl_site_text (self->topology, client, false, self->tokenizer, err)) ||
+         tl_origin_hash (spec->data, &self->text, err)))
         return -1;
-    return data && spec->eval ? tl_site_held_out (self, spec->eval, err) : 0;
+    if (!data || !spec->eval)
+        return 0;
+    return s_hold_out (self, tl_site_text (self->topology, client, true, self->tokenizer, err));
 }
 
 tl_site_t *

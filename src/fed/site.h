@@ -13,6 +13,9 @@
 
 typedef struct tl_site tl_site_t;
 
+//  What a client (index in the topology) learns from, or its held-out text. A sentence about it names the client and the key.
+tl_dataset_t *tl_site_text (const tl_topology_t *topology, size_t client, bool held_out,
+                            const tl_tokenizer_t *tokenizer, tl_error_t *err);
 //  client: index in the topology. data: whether training text is needed (a reader needs none).
 tl_site_t *tl_site_new (const tl_topology_t *topology, size_t client, bool data, tl_error_t *err);
 void tl_site_destroy (tl_site_t **self_p);

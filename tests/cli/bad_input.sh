@@ -42,7 +42,7 @@ cp kept.model model/ice_text.model
 #   The text.
 good='{"prompt": "a", "completion": "b"}'
 printf '%s\n{"prompt": "a", "completion": }\n' "$good" >bad.jsonl
-expect 4 'bad.jsonl:2' train --set clients.1.data=bad.jsonl
+expect 4 't.yaml: client.south.data: bad.jsonl:2' train --set clients.1.data=bad.jsonl
 printf '%s\n%s\n{"prompt": "a", "completion": "\377"}\n' "$good" "$good" >bad.jsonl
 expect 4 'bad.jsonl:3' train --set clients.1.data=bad.jsonl
 printf '{"prompt": 3, "completion": "b"}\n' >bad.jsonl
@@ -51,7 +51,7 @@ printf '{"colour": "a"}\n' >bad.jsonl
 expect 4 'bad.jsonl:1' train --set clients.1.data=bad.jsonl
 : >bad.jsonl
 expect 4 'bad.jsonl' train --set clients.1.data=bad.jsonl
-expect 4 'absent.jsonl' train --set clients.1.data=absent.jsonl
+expect 4 't.yaml: client.south.eval: absent.jsonl can' "$TRUNKLINE" check t.yaml --set clients.1.eval=absent.jsonl
 long=$(yes word | head -n 200 | tr '\n' ' ')
 printf '{"prompt": "a", "completion": "%s"}\n%s\n' "$long" "$good" >long.jsonl
 expect 0 '1 of 2 examples' "$TRUNKLINE" train t.yaml --out o --set clients.1.data=long.jsonl --set train.steps=1

@@ -93,7 +93,7 @@ expect 0 'replaces the run saved in runs/t, step 8' "$TRUNKLINE" up t.yaml $port
 
 #   Its summary too, and it says one sentence.
 cp runs/t/summary.json kept.json
-expect 4 'client/north: absent.jsonl can' "$TRUNKLINE" up t.yaml $ports --set clients.0.data=absent.jsonl
+expect 4 'client/north: t.yaml: client.north.data: absent.jsonl can' "$TRUNKLINE" up t.yaml $ports --set clients.0.data=absent.jsonl
 grep -q 'stopped\|adapters' err.txt && fail "nothing was done: $(cat err.txt)"
 cmp kept.json runs/t/summary.json
 expect 4 'broker.control: tcp://localhost:[0-9]* can.t be bound, it has a name' \
