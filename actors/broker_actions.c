@@ -184,24 +184,12 @@ s_save (void *arg, const tl_place_t *place, size_t worker, bool last)
     self->merged = NULL;
 }
 
-size_t
-tl_broker_missing (tl_broker_t *self, char *names, size_t size)
-{
-    size_t used = 0;
-    *names = 0;
-    for (size_t i = 0; i < self->topology->client_count && used < size - 70; i++)
-        if (!tl_broker_client (self, i))
-            used += (size_t)snprintf (names + used, size - used, "%s%s", used ? ", " : "",
-                                      self->topology->clients[i].name);
-    return used;
-}
-
 static void
 s_common (void *arg, const tl_place_t *place)
 {
     tl_broker_t *self = arg;
-    char gone[512];
-    tl_broker_missing (self, gone, sizeof gone);
+    char gone[TL_BROKER_NAMES];
+    tl_broker_missing (self, gone);
     if (*gone)
         tl_info ("all parts that are here are saved at step %llu; not here, with only what they "
                  "saved themselves: %s",

@@ -106,6 +106,7 @@ typedef struct {
     int code;                   //  exit code of the run
     char text[1024];            //  its last sentence
     int64_t began, ticked;      //  monotonic ms; of the last tick
+    size_t quiet;               //  clients that come before the log says again for whom it waits
     int64_t flushed, measured;  //  when events, and figures, last went to run.db
 } tl_broker_t;
 
@@ -123,6 +124,12 @@ void tl_broker_dismiss (tl_broker_t *self, tl_session_t *session); //  BYE: the 
 
 //  broker_status.c
 void tl_broker_on_status (tl_broker_t *self, tl_session_t *session); //  answers with REPORT
+//  Names of the clients that are not here; of many how many, and the first. "": all are.
+enum { TL_BROKER_NAMES = 512 };
+void tl_broker_missing (tl_broker_t *self, char names[TL_BROKER_NAMES]);
+//  The same with the worker or workers and the aggregator, where the run can't go on without: for whom it waits. Returns how
+//  many clients, 0 if they are all named.
+size_t tl_broker_awaited (tl_broker_t *self, char names[TL_BROKER_NAMES]);
 
 //  broker.c: states of the actor
 enum { TL_BROKER_UP, TL_BROKER_SERVING, TL_BROKER_ENDING };
@@ -152,11 +159,6 @@ void tl_broker_send (tl_broker_t *self, tl_session_t *to, tl_message_t *message)
 //  Who takes part, by index in the topology; NULL: not here (TL_NOBODY: never).
 tl_session_t *tl_broker_client (tl_broker_t *self, size_t client);
 tl_session_t *tl_broker_worker (tl_broker_t *self, size_t worker);
-//  Names of the clients that are not here, as many as fit; returns their length.
-size_t tl_broker_missing (tl_broker_t *self, char *names, size_t size);
-//  The same with the worker or workers and the aggregator, where the run can't go on without: for whom it waits. size: at
-//  least 256.
-void tl_broker_awaited (tl_broker_t *self, char *names, size_t size);
 //  FORWARDs that this worker will never answer are released.
 void tl_broker_void_asked (tl_broker_t *self, size_t worker);
 //  STATE (unless packed, lent, is NULL) and RESTORE to that worker.

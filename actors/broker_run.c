@@ -93,33 +93,13 @@ s_tell_readers (tl_broker_t *self)
             tl_broker_send (self, it, &restore);
 }
 
-void
-tl_broker_awaited (tl_broker_t *self, char *names, size_t size)
-{
-    const tl_topology_t *t = self->topology;
-    size_t used = tl_broker_missing (self, names, size - 80);
-    bool all = tl_broker_needs_all_workers (t), any = false;
-    for (size_t i = 0; i < t->worker_count; i++) {
-        bool here = tl_broker_worker (self, i) != NULL;
-        any |= here;
-        if (all && !here && used < size - 160)
-            used += (size_t)snprintf (names + used, size - used, "%s%s", used ? ", " : "",
-                                      t->workers[i].name);
-    }
-    if (!any && !all)
-        used += (size_t)snprintf (names + used, size - used, "%sa worker", used ? " and " : "");
-    tl_session_t *aggregator = tl_sessions_aggregator (&self->sessions);
-    if (tl_topology_aggregates (t) && !(aggregator && aggregator->ready))
-        snprintf (names + used, size - used, "%sthe aggregator", used ? " and " : "");
-}
-
-//  A run that waits says for whom.
+//  A run that waits says for whom; of many clients not at each that comes, but when half of them have.
 static void
 s_say_missing (tl_broker_t *self)
 {
     const tl_topology_t *t = self->topology;
-    char names[512];
-    tl_broker_awaited (self, names, sizeof names);
+    char names[TL_BROKER_NAMES];
+    self->quiet = tl_broker_awaited (self, names) / 2;
     if (*names && t->schedule.start)
         tl_info ("waiting for %s; %zu client%s begin", names, t->schedule.start,
                  t->schedule.start == 1 ? "" : "s");
@@ -162,8 +142,12 @@ tl_broker_ready (tl_broker_t *self, tl_session_t *session)
     default:
         break;
     }
-    if (tl_scheduler_state (self->scheduler) == TL_RUN_WAITING)
+    if (tl_scheduler_state (self->scheduler) != TL_RUN_WAITING)
+        self->quiet = 0;
+    else if (session->role != TL_ROLE_CLIENT || self->quiet <= 1)
         s_say_missing (self);
+    else
+        self->quiet--;
 }
 
 void

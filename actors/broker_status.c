@@ -9,6 +9,7 @@
 #include <string.h>
 
 enum { REPORT_LIMIT = 262144 }; //  bytes of REPORT's json
+enum { FEW = 6, FIRST = 3 };    //  so many who aren't here are all named; of more, the first
 
 static json_t *
 s_add_peer (json_t *peers, const char *name, const char *role, const char *state, uint64_t bytes,
@@ -68,6 +69,56 @@ s_peers (tl_broker_t *self)
     return peers;
 }
 
+//  Adds who of the clients, or workers, is not here: few by name, of many how many and the first. Returns how many.
+static size_t
+s_add_missing (tl_broker_t *self, bool workers, char names[TL_BROKER_NAMES])
+{
+    const tl_topology_t *t = self->topology;
+    size_t all = workers ? t->worker_count : t->client_count, missing = 0, named = 0;
+    for (size_t i = 0; i < all; i++)
+        missing += !(workers ? tl_broker_worker (self, i) : tl_broker_client (self, i));
+    if (!missing)
+        return 0;
+    bool many = missing > FEW;
+    char *end = names + strlen (names);
+    if (*names)
+        end = stpcpy (end, ", ");
+    if (many)
+        end += sprintf (end, "%zu of %zu %s (", missing, all, workers ? "workers" : "clients");
+    for (size_t i = 0; named < (many ? FIRST : missing); i++)
+        if (!(workers ? tl_broker_worker (self, i) : tl_broker_client (self, i)))
+            end += sprintf (end, "%s%s", named++ ? ", " : "",
+                            workers ? t->workers[i].name : t->clients[i].name);
+    strcpy (end, many ? " ...)" : "");
+    return missing;
+}
+
+void
+tl_broker_missing (tl_broker_t *self, char names[TL_BROKER_NAMES])
+{
+    *names = 0;
+    s_add_missing (self, false, names);
+}
+
+size_t
+tl_broker_awaited (tl_broker_t *self, char names[TL_BROKER_NAMES])
+{
+    const tl_topology_t *t = self->topology;
+    bool all = tl_broker_needs_all_workers (t), any = false;
+    *names = 0;
+    size_t clients = s_add_missing (self, false, names);
+    if (all)
+        s_add_missing (self, true, names);
+    for (size_t i = 0; i < t->worker_count; i++)
+        any |= tl_broker_worker (self, i) != NULL;
+    if (!any && !all)
+        strcat (names, *names ? " and a worker" : "a worker");
+    tl_session_t *aggregator = tl_sessions_aggregator (&self->sessions);
+    if (tl_topology_aggregates (t) && !(aggregator && aggregator->ready))
+        strcat (names, *names ? " and the aggregator" : "the aggregator");
+    return clients > FEW ? clients : 0;
+}
+
 void
 tl_broker_on_status (tl_broker_t *self, tl_session_t *session)
 {
@@ -87,8 +138,8 @@ tl_broker_on_status (tl_broker_t *self, tl_session_t *session)
         (json_int_t)self->refused_plain, "other_broker", (json_int_t)self->refused_other);
     tl_assert (report);
     if (tl_scheduler_state (self->scheduler) == TL_RUN_WAITING) {
-        char names[512];
-        tl_broker_awaited (self, names, sizeof names);
+        char names[TL_BROKER_NAMES];
+        tl_broker_awaited (self, names);
         json_object_set_new (report, "waiting_for", json_string (names));
     }
     if (self->window)

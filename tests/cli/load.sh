@@ -22,7 +22,7 @@ value () {
 
 #   Every step is accounted for: by the broker, and by each client.
 for mode in batch serial; do
-    "$TRUNKLINE" run broker s.yaml $ports --set schedule.mode=$mode --replace --format jsonl >broker.jsonl 2>broker.txt &
+    TL_LOG=info "$TRUNKLINE" run broker s.yaml $ports --set schedule.mode=$mode --replace --format jsonl >broker.jsonl 2>broker.txt &
     broker=$!
     "$TRUNKLINE" run worker s.yaml w $ports --set schedule.mode=$mode --format jsonl >worker.jsonl 2>worker.txt &
     worker=$!
@@ -42,6 +42,10 @@ for mode in batch serial; do
     done
     [ "$(value steps first.jsonl) $(value steps out.txt)" = '48 72' ] || fail "$mode: $(value steps first.jsonl) and $(value steps out.txt) steps, expected 48 and 72"
     grep -q '"event":"saved"' broker.jsonl || fail "$mode: nothing was saved"
+    #   At the worker, the first client, half of the others, half of these, and each of the last six.
+    grep -q 'waiting for [0-9]* of 20 clients (s-[0-9]*, s-[0-9]*, s-[0-9]* \.\.\.)' broker.txt || fail "$mode: $(cat broker.txt)"
+    said=$(grep -c 'waiting for' broker.txt)
+    [ "$said" -le 10 ] || fail "$mode: the broker said $said times for whom it waits, expected at most 10: $(cat broker.txt)"
 done
 
 #   A worker computes while there is something that it may compute: a client that answers at once leaves it no gap between its
