@@ -25,7 +25,8 @@ typedef struct tl_watch {
     tl_actor_t *actor;
     void *zmq; //  NULL: a plain descriptor
     int fd;
-    bool queued; //  in the actor's queue
+    bool queued;     //  in the actor's queue
+    const char *who; //  of whom its call logs
     tl_actor_fn *fn;
     void *arg;
 } tl_watch_t;
@@ -33,9 +34,10 @@ typedef struct tl_watch {
 typedef struct tl_timer {
     struct tl_timer *next; //  list of the actor, the earliest first
     int id;
-    int64_t at;  //  tl_clock_ms
-    size_t ms;   //  until the next call
-    size_t left; //  calls to come, 0 for ever
+    int64_t at;      //  tl_clock_ms
+    size_t ms;       //  until the next call
+    size_t left;     //  calls to come, 0 for ever
+    const char *who; //  of whom its call logs
     tl_actor_fn *fn;
     void *arg;
 } tl_timer_t;
@@ -115,8 +117,13 @@ static tl_watch_t *
 s_watch (tl_actor_t *self, void *zmq, int fd, tl_actor_fn *fn, void *arg)
 {
     tl_watch_t *watch = tl_alloc (sizeof *watch);
-    *watch = (tl_watch_t){
-        .next = self->watches, .actor = self, .zmq = zmq, .fd = fd, .fn = fn, .arg = arg};
+    *watch = (tl_watch_t){.next = self->watches,
+                          .actor = self,
+                          .zmq = zmq,
+                          .fd = fd,
+                          .who = tl_log_who (),
+                          .fn = fn,
+                          .arg = arg};
     self->watches = watch;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = watch};
     int rc = epoll_ctl (self->epoll, EPOLL_CTL_ADD, fd, &event);
@@ -233,7 +240,12 @@ int
 tl_actor_timer (tl_actor_t *self, size_t ms, size_t times, tl_actor_fn *fn, void *arg)
 {
     tl_timer_t *timer = tl_alloc (sizeof *timer);
-    *timer = (tl_timer_t){.id = ++self->timer_ids, .ms = ms, .left = times, .fn = fn, .arg = arg};
+    *timer = (tl_timer_t){.id = ++self->timer_ids,
+                          .ms = ms,
+                          .left = times,
+                          .who = tl_log_who (),
+                          .fn = fn,
+                          .arg = arg};
     s_set (self, timer);
     return timer->id;
 }
@@ -259,6 +271,7 @@ s_call_timers (tl_actor_t *self)
         tl_timer_t *timer = self->timers;
         tl_actor_fn *fn = timer->fn;
         void *arg = timer->arg;
+        tl_log_of (timer->who);
         self->timers = timer->next;
         if (timer->left && --timer->left == 0)
             free (timer);
@@ -335,6 +348,7 @@ s_call_queued (tl_actor_t *self)
         watch->queued = false;
         if (s_readable (watch)) {
             s_queue (watch);
+            tl_log_of (watch->who);
             watch->fn (watch->arg);
         }
     }
@@ -359,8 +373,10 @@ s_wait (tl_actor_t *self)
         tl_watch_t *watch = self->events[i].data.ptr;
         if (watch && watch->zmq)
             s_queue (watch);
-        else if (watch)
+        else if (watch) {
+            tl_log_of (watch->who);
             watch->fn (watch->arg);
+        }
     }
     self->event_count = 0;
 }
@@ -374,6 +390,7 @@ tl_actor_run (tl_actor_t *self, tl_error_t *err)
             s_wait (self);
         s_call_timers (self);
     }
+    tl_log_of (NULL);
     if (self->cut)
         tl_fail (err, (tl_code_t)self->code,
                  "%s was cut short by a second signal; give one and wait, and everything is saved",

@@ -2,7 +2,8 @@
     events, a name, a state with a log line for every transition, and an end with an exit code.
 
     An actor is one process with one loop thread. The loop never computes and never blocks: computing
-    actors hand jobs to a tl_compute_t. Not thread-safe; everything here runs on the loop thread.   */
+    actors hand jobs to a tl_compute_t. Not thread-safe; everything here runs on the loop thread.
+    A callback logs in the name of whom its watch or timer was made for (tl_log_of).               */
 
 #ifndef TL_ACTOR_H
 #define TL_ACTOR_H

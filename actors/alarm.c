@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "clock.h"
+#include "log.h"
 #include "memory.h"
 
 #include <stdlib.h>
@@ -109,6 +110,7 @@ tl_alarms_set (tl_alarms_t *self, tl_alarm_t *alarm, int64_t at)
         s_put (self, ++self->count, alarm);
     }
     alarm->at = at > 0 ? at : 1; //  0 would disarm
+    alarm->who = tl_log_who ();
     s_settle (self, alarm->place);
     s_arm (self);
 }
@@ -133,6 +135,7 @@ s_on_time (void *arg)
     for (int i = 0; i < BURST && self->count && self->heap[1]->at <= tl_clock_us (); i++) {
         tl_alarm_t *alarm = self->heap[1];
         s_take_out (self, alarm);
+        tl_log_of (alarm->who);
         alarm->fn (alarm->arg);
     }
     self->armed = -1;

@@ -12,8 +12,9 @@ typedef struct tl_alarms tl_alarms_t;
 typedef struct {
     tl_actor_fn *fn;
     void *arg;
-    int64_t at;   //  monotonic us
-    size_t place; //  in the heap, from 1; 0: not set
+    int64_t at;      //  monotonic us
+    size_t place;    //  in the heap, from 1; 0: not set
+    const char *who; //  of whom its call logs
 } tl_alarm_t;
 
 tl_alarms_t *tl_alarms_new (tl_actor_t *actor);

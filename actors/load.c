@@ -40,8 +40,10 @@ s_stop (void *arg)
     if (tl_actor_state (self->actor) == STOPPING)
         return;
     tl_actor_go (self->actor, STOPPING, "stop");
-    for (size_t i = 0; i < self->begun && self->over < self->begun; i++)
+    for (size_t i = 0; i < self->begun && self->over < self->begun; i++) {
+        tl_log_of (self->topology->clients[self->first + i].name);
         tl_client_stop (self->clients[i]);
+    }
     if (self->over == self->begun)
         tl_actor_end (self->actor, self->code);
 }
@@ -74,7 +76,10 @@ s_begin (tl_load_t *self, tl_error_t *err)
                                      .on_ready = s_on_ready,
                                      .on_over = s_on_over,
                                      .arg = self};
+        const char *who = tl_log_who ();
+        tl_log_of (self->topology->clients[config.index].name);
         tl_client_t *client = tl_client_new (&config, err);
+        tl_log_of (who);
         if (!client)
             return -1;
         self->clients[self->begun++] = client;

@@ -9,6 +9,7 @@
 
 static const char *const s_names[] = {"error", "warn", "info", "debug"};
 static char s_name[64];
+static _Thread_local const char *s_who;
 static int s_level = -1;
 static void (*s_sink) (void *arg, const char *line);
 static void *s_arg;
@@ -17,6 +18,18 @@ void
 tl_log_name (const char *name)
 {
     snprintf (s_name, sizeof s_name, "%s", name);
+}
+
+void
+tl_log_of (const char *who)
+{
+    s_who = who;
+}
+
+const char *
+tl_log_who (void)
+{
+    return s_who;
 }
 
 void
@@ -55,8 +68,9 @@ tl_log (tl_log_level_t level, const char *format, ...)
     clock_gettime (CLOCK_REALTIME, &now);
     localtime_r (&now.tv_sec, &local);
     int used = (int)strftime (line, sizeof line, "%H:%M:%S", &local);
-    used += snprintf (line + used, sizeof line - (size_t)used, ".%03ld %-5s %s%s",
-                      now.tv_nsec / 1000000, s_names[level], s_name, *s_name ? ": " : "");
+    used += snprintf (line + used, sizeof line - (size_t)used, ".%03ld %-5s %s%s%s%s",
+                      now.tv_nsec / 1000000, s_names[level], s_name, *s_name ? ": " : "",
+                      s_who ? s_who : "", s_who ? ": " : "");
     va_list args;
     va_start (args, format);
     int text = vsnprintf (line + used, sizeof line - (size_t)used - 1, format, args);

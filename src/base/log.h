@@ -9,6 +9,9 @@ typedef enum { TL_LOG_ERROR, TL_LOG_WARN, TL_LOG_INFO, TL_LOG_DEBUG } tl_log_lev
 
 //  Name that stands before every line of this process, e.g. "client/north". Copied, 63 bytes kept.
 void tl_log_name (const char *name);
+//  Of whom this thread's lines are from now on, where a process is several: stands behind its name. Lent; NULL: of itself.
+void tl_log_of (const char *who);
+const char *tl_log_who (void);
 void tl_log_level (tl_log_level_t level);
 //  Lines, without their newline, go to sink in place of stderr; NULL: to stderr again. For a process of one thread that
 //  has a screen of its own there.

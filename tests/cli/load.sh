@@ -26,7 +26,7 @@ for mode in batch serial; do
     broker=$!
     "$TRUNKLINE" run worker s.yaml w $ports --set schedule.mode=$mode --format jsonl >worker.jsonl 2>worker.txt &
     worker=$!
-    "$TRUNKLINE" run load s.yaml $ports --set schedule.mode=$mode --first 1 --count 8 --format jsonl >first.jsonl 2>first.txt &
+    TL_LOG=info "$TRUNKLINE" run load s.yaml $ports --set schedule.mode=$mode --first 1 --count 8 --format jsonl >first.jsonl 2>first.txt &
     load=$!
     expect 0 '"event":"load"' "$TRUNKLINE" run load s.yaml $ports --set schedule.mode=$mode --first 9 --format jsonl
     wait $load || fail "$mode: the first load ended with $?: $(cat first.txt)"
@@ -42,6 +42,8 @@ for mode in batch serial; do
     done
     [ "$(value steps first.jsonl) $(value steps out.txt)" = '48 72' ] || fail "$mode: $(value steps first.jsonl) and $(value steps out.txt) steps, expected 48 and 72"
     grep -q '"event":"saved"' broker.jsonl || fail "$mode: nothing was saved"
+    #   Lines of a load say of which client they are.
+    grep -q 'load/s-01: s-08: admitted by' first.txt || fail "$mode: $(cat first.txt)"
     #   At the worker, the first client, half of the others, half of these, and each of the last six.
     grep -q 'waiting for [0-9]* of 20 clients (s-[0-9]*, s-[0-9]*, s-[0-9]* \.\.\.)' broker.txt || fail "$mode: $(cat broker.txt)"
     said=$(grep -c 'waiting for' broker.txt)
