@@ -1,5 +1,6 @@
 #include "file.h"
 #include "assert.h"
+#include "hash.h"
 #include "log.h"
 #include "memory.h"
 
@@ -296,6 +297,47 @@ tl_file_write (const char *path, const void *data, size_t size, int mode, tl_err
         tl_writer_add (&writer, data, size, err) != 0)
         return -1;
     return tl_writer_commit (&writer, err);
+}
+
+enum { SEAL = 8 }; //  bytes
+
+static void
+s_seal (unsigned char seal[SEAL], const void *data, size_t size)
+{
+    uint64_t hash = tl_hash64 (data, size);
+    for (int i = 0; i < SEAL; i++)
+        seal[i] = (unsigned char)(hash >> 8 * i);
+}
+
+int
+tl_sealed_write (const char *path, const void *data, size_t size, int mode, tl_error_t *err)
+{
+    unsigned char seal[SEAL];
+    tl_writer_t writer;
+    s_seal (seal, data, size);
+    if (tl_writer_open (&writer, path, mode, err) != 0 ||
+        tl_writer_add (&writer, data, size, err) != 0 ||
+        tl_writer_add (&writer, seal, sizeof seal, err) != 0)
+        return -1;
+    return tl_writer_commit (&writer, err);
+}
+
+char *
+tl_sealed_read (const char *path, size_t limit, size_t *size, tl_error_t *err)
+{
+    size_t all;
+    unsigned char seal[SEAL];
+    char *data = tl_file_read (path, limit, &all, err);
+    if (!data)
+        return NULL;
+    *size = all < SEAL ? 0 : all - SEAL;
+    s_seal (seal, data, *size);
+    if (all >= SEAL && memcmp (data + *size, seal, SEAL) == 0)
+        return data;
+    tl_fail (err, TL_BAD_INPUT,
+             "%s is damaged, for its checksum does not hold; use an earlier save", path);
+    free (data);
+    return NULL;
 }
 
 int

@@ -27,7 +27,12 @@ char *tl_file_read (const char *path, size_t limit, size_t *size, tl_error_t *er
 //  leads to is written; what is there and no file (a pipe, a terminal, a device) is written into as it is.
 int tl_file_write (const char *path, const void *data, size_t size, int mode, tl_error_t *err);
 
-//  The same piece by piece. A failure of add or commit has dropped the file already; drop is safe then, and on a
+//  The same with a checksum (XXH3) behind the last byte, for what must come back as it was: tl_sealed_read gives what was
+//  written, or NULL and "PATH is damaged ...; use an earlier save" where any byte is another one.
+int tl_sealed_write (const char *path, const void *data, size_t size, int mode, tl_error_t *err);
+char *tl_sealed_read (const char *path, size_t limit, size_t *size, tl_error_t *err);
+
+//  tl_file_write piece by piece. A failure of add or commit has dropped the file already; drop is safe then, and on a
 //  zeroed struct with fd -1.
 typedef struct {
     int fd;             //  -1: not open

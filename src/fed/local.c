@@ -316,7 +316,7 @@ tl_local_save (const tl_local_t *self, const char *out, tl_error_t *err)
         size_t size = 0;
         void *state = tl_part_state_get (self->chain->parts[i], &size);
         snprintf (file, sizeof file, "%s/part-%zu.state", where, i);
-        int rc = tl_file_write (file, state, size, 0600, err);
+        int rc = tl_sealed_write (file, state, size, 0600, err);
         free (state);
         if (rc != 0)
             return -1;
@@ -364,15 +364,13 @@ s_load (tl_local_t *self, const char *out, uint64_t number, tl_error_t *err)
         size_t size = 0;
         snprintf (name, sizeof name, "part-%zu.state", i);
         s_save_path (path, out, number, name);
-        char *state = tl_file_read (path, MAX_STATE, &size, err);
-        if (!state)
-            return -1;
-        int rc = tl_part_state_set (self->chain->parts[i], state, size, err);
-        free (state);
-        if (rc != 0) {
+        char *state = tl_sealed_read (path, MAX_STATE, &size, err);
+        int rc = state ? tl_part_state_set (self->chain->parts[i], state, size, err) : -1;
+        if (state && rc != 0)
             tl_fail_in (err, "%s", path);
+        free (state);
+        if (rc != 0)
             return tl_fail_on (err, "remove its directory to go on from the one before");
-        }
     }
     self->next = step;
     self->labels = labels;

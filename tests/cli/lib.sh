@@ -31,6 +31,12 @@ expect () {
     }
 }
 
+#   flip FILE: a bit in its middle is another one.
+flip () {
+    perl -e 'open my $file, "+<", $ARGV[0] or die "$!"; seek $file, (-s $file) / 2, 0; read $file, my $byte, 1;
+        seek $file, -1, 1; print $file chr (ord ($byte) ^ 8)' "$1"
+}
+
 #   A ChatGLM of 3 tiny blocks with random weights and the tokenizer of models/tiny-glm.
 make_model () {
     mkdir -p "$1.config"

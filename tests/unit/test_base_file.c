@@ -56,6 +56,32 @@ test_write_then_read (void **state)
     free (data);
 }
 
+//  Whichever byte is another one, or missing, that is found.
+static void
+test_what_is_sealed_comes_back_as_it_was (void **state)
+{
+    tl_error_t err = {0};
+    size_t size = 0, all = 0;
+    const char *path = s_path ("sealed");
+    assert_int_equal (tl_sealed_write (path, "0123456789", 10, 0600, &err), 0);
+    char *data = tl_sealed_read (path, 100, &size, &err);
+    assert_non_null (data);
+    assert_int_equal (size, 10);
+    assert_memory_equal (data, "0123456789", 10);
+    free (data);
+    char *bytes = tl_file_read (path, 100, &all, &err);
+    assert_non_null (bytes);
+    for (size_t i = 0; i < all; i++)
+        for (int cut = 0; cut < 2; cut++) {
+            bytes[i] ^= 0x10;
+            assert_int_equal (tl_file_write (path, bytes, cut ? i : all, 0600, &err), 0);
+            bytes[i] ^= 0x10;
+            assert_null (tl_sealed_read (path, 100, &size, &err));
+            assert_non_null (strstr (err.text, "sealed is damaged"));
+        }
+    free (bytes);
+}
+
 static void
 test_read_refuses_with_a_sentence (void **state)
 {
@@ -206,6 +232,7 @@ main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (test_write_then_read),
+        cmocka_unit_test (test_what_is_sealed_comes_back_as_it_was),
         cmocka_unit_test (test_read_refuses_with_a_sentence),
         cmocka_unit_test (test_a_failed_write_keeps_the_old_file),
         cmocka_unit_test (test_what_is_no_file_stays_what_it_is),
