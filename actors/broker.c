@@ -579,6 +579,8 @@ tl_broker_run (const tl_topology_t *topology, const tl_broker_options_t *options
     free (self->past);
     free (self->expected);
     free (self->had);
+    free (self->joined);
+    json_decref (self->saves);
     free (self);
     return code;
 }

@@ -69,6 +69,9 @@ typedef struct {
     tl_place_t begin;           //  of a run that goes on: where
     bool *expected;             //  [clients] whom it waits for there; NULL: all
     bool *had;                  //  [clients] who saved there; NULL: a run that begins
+    bool aggregator_had;        //  and whether the aggregator did
+    bool *joined;               //  [clients] who ever was in the run
+    json_t *saves;              //  step and place of its common saves, newest first
     bool begun;                 //  what lies on the disk is this run's
     bool ended;                 //  and it was over there
     char *chooser;              //  what the chooser had learnt there, or NULL
@@ -208,6 +211,10 @@ json_t *tl_broker_window_report (const tl_broker_t *self); //  for status
 //  Prepares a run, or finds where one goes on: run, begin, expected, ended. Whatever is told from then on will be in
 //  run.db. Nothing that lies there is removed. -1 and a sentence: a run that isn't over is there and neither option was given, for example.
 int tl_store_open (tl_broker_t *self, tl_error_t *err);
+//  Who saved where the run goes on has no save of it any more, only one of step. What belongs together is of one step: as long
+//  as nothing was made since, begin becomes the newest common save up to that, and all go back to it. False: there is none, or
+//  it is too late.
+bool tl_store_earlier (tl_broker_t *self, const char *who, uint64_t step);
 //  The run begins: it replaces what lies there, event `begun`. Called before its first PLAN, and by the store where a run
 //  without steps ends; later calls do nothing.
 void tl_store_begin (tl_broker_t *self);

@@ -319,6 +319,24 @@ s_awaited (const tl_broker_t *self, int kind, uint64_t step)
     return false;
 }
 
+//  A run that goes on, and what the server's optimizer had learnt there is gone: nothing else has it.
+static void
+s_on_restored (tl_broker_t *self, const tl_message_t *message)
+{
+    const tl_topology_t *t = self->topology;
+    bool good = message->body.restored.good;
+    bool lacks = good && self->aggregator_had && message->step < self->begin.step &&
+                 tl_scheduler_saved_step (self->scheduler) == self->begin.step &&
+                 t->federate.server.optimizer != TL_SERVER_NONE;
+    bool lost = lacks && !tl_store_earlier (self, "the aggregator", message->step);
+    char *text = tl_format ("what the aggregator saved there is not in %s/%s/aggregator any more: "
+                            "put it back and --resume, or begin the run anew with --replace",
+                            t->checkpoint.dir, t->name);
+    tl_scheduler_aggregator_restored (self->scheduler, good && !lost,
+                                      lost ? text : message->body.restored.text);
+    free (text);
+}
+
 bool
 tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_t *message,
                            zmq_msg_t *payload)
@@ -348,8 +366,7 @@ tl_broker_from_aggregator (tl_broker_t *self, tl_session_t *session, tl_message_
         if (!session->reminded)
             break;
         session->reminded--;
-        tl_scheduler_aggregator_restored (self->scheduler, message->body.restored.good,
-                                          message->body.restored.text);
+        s_on_restored (self, message);
         break;
     default:
         tl_warn ("%s from %s means nothing here: ignored", tl_type_name (message->type),

@@ -247,40 +247,41 @@ s_server (tl_broker_t *self, tl_session_t *session)
     return tl_broker_worker (self, session->server);
 }
 
-//  A run that goes on, and the save that a client made with all others is gone, and all older ones: nobody but a person may
-//  decide that it begins anew. A shared adapter it gets from the others.
+//  What it saved with all others is gone, and no older save is one that all have: nobody but a person may decide that it begins
+//  anew. A shared adapter it gets from the others. True: the run ends, with a sentence.
 static bool
-s_lost_its_save (const tl_broker_t *self, size_t client, const tl_message_t *restored)
+s_lost_its_save (tl_broker_t *self, const char *who, uint64_t step)
 {
-    uint64_t saved = tl_scheduler_saved_step (self->scheduler);
-    return self->had && self->had[client] && !self->options.fresh && restored->step == 0 &&
-           restored->body.restored.good && saved > 0 && saved == self->begin.step &&
-           self->topology->federate.clients == TL_CLIENTS_PERSONAL;
+    const tl_topology_t *t = self->topology;
+    bool alone = step && !tl_scheduler_resuming (self->scheduler);
+    if (alone || self->options.fresh || t->federate.clients != TL_CLIENTS_PERSONAL ||
+        tl_scheduler_saved_step (self->scheduler) != self->begin.step)
+        return false;
+    char *text =
+        tl_format ("%s saved step %llu of this run, and that save is not in %s/%s/%s any more: "
+                   "put its directory back and --resume, or let it begin with a fresh adapter "
+                   "with --resume --fresh",
+                   who, (unsigned long long)self->begin.step, t->checkpoint.dir, t->name, who);
+    tl_scheduler_stop (self->scheduler, true, TL_BAD_INPUT, text);
+    free (text);
+    return true;
 }
 
 static void
 s_on_restored (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
 {
-    const tl_topology_t *t = self->topology;
     size_t client = (size_t)session->index;
+    uint64_t step = message->step;
+    bool good = message->body.restored.good;
     if (!tl_scheduler_returning (self->scheduler, client))
         return;
-    tl_info (message->body.restored.good ? "%s is back at step %llu with %s"
-                                         : "%s can't go back to step %llu: %s",
-             session->label, (unsigned long long)message->step, message->body.restored.text);
-    if (s_lost_its_save (self, client, message)) {
-        char *text =
-            tl_format ("%s saved step %llu of this run, and that save is not in %s/%s/%s any more: "
-                       "put its directory back and --resume, or let it begin with a fresh adapter "
-                       "with --resume --fresh",
-                       session->name, (unsigned long long)self->begin.step, t->checkpoint.dir,
-                       t->name, session->name);
-        tl_scheduler_stop (self->scheduler, true, TL_BAD_INPUT, text);
-        free (text);
+    tl_info (good ? "%s is back at step %llu with %s" : "%s can't go back to step %llu: %s",
+             session->label, (unsigned long long)step, message->body.restored.text);
+    bool lacks = good && self->had && self->had[client] && step < self->begin.step;
+    if (lacks && !tl_store_earlier (self, session->name, step) &&
+        s_lost_its_save (self, session->name, step))
         return;
-    }
-    tl_scheduler_client_restored (self->scheduler, client, message->step,
-                                  message->body.restored.good, message->body.restored.text);
+    tl_scheduler_client_restored (self->scheduler, client, step, good, message->body.restored.text);
 }
 
 //  True if it was passed on: then it is released when the receiver has released it.

@@ -175,63 +175,112 @@ s_expected (const tl_topology_t *topology, tl_rundb_t *db)
     return expected;
 }
 
-//  Who saved there: all that ever were in the run, but those that the place names.
 static bool *
-s_had (const tl_topology_t *topology, tl_rundb_t *db, json_t *save)
+s_joined (const tl_topology_t *topology, tl_rundb_t *db)
 {
     tl_error_t none;
-    json_error_t error;
-    bool *had = tl_alloc (topology->client_count * sizeof *had);
-    const char *text = json_string_value (json_object_get (save, "place"));
-    json_t *is = text ? json_loads (text, 0, &error) : NULL, *row;
-    json_t *rows =
-        is ? tl_rundb_ask (db, "SELECT name FROM peers WHERE role = 'client'", &none) : NULL;
+    bool *joined = tl_alloc (topology->client_count * sizeof *joined);
+    json_t *rows = tl_rundb_ask (db, "SELECT name FROM peers WHERE role = 'client'", &none), *row;
     size_t i;
     json_array_foreach (rows, i, row)
     {
         const char *name = json_string_value (json_object_get (row, "name"));
         int client = name ? tl_topology_client (topology, name) : -1;
         if (client >= 0)
-            had[client] = true;
-    }
-    json_array_foreach (json_object_get (is, "without"), i, row)
-    {
-        const char *name = json_string_value (row);
-        int client = name ? tl_topology_client (topology, name) : -1;
-        if (client >= 0)
-            had[client] = false;
+            joined[client] = true;
     }
     json_decref (rows);
-    json_decref (is);
-    return had;
+    return joined;
 }
 
-//  The newest common save whose trunk is there; NULL before the first one. Who removed a broken one goes on from the one before.
-static int
-s_newest (tl_rundb_t *db, const char *directory, json_t **save, tl_error_t *err)
+//  Who saved there: all that ever were in the run, but those that the place names.
+static void
+s_read_had (tl_broker_t *self, json_t *save)
 {
-    json_t *rows = tl_rundb_ask (db, "SELECT step, place FROM saves ORDER BY step DESC", err), *row;
+    const tl_topology_t *t = self->topology;
+    json_error_t error;
+    const char *text = json_string_value (json_object_get (save, "place"));
+    json_t *is = text ? json_loads (text, 0, &error) : NULL, *without;
+    self->aggregator_had = json_is_true (json_object_get (is, "aggregator"));
+    for (size_t i = 0; i < t->client_count; i++)
+        self->had[i] = is && self->joined[i];
     size_t i;
-    *save = NULL;
-    if (!rows)
-        return -1;
-    json_array_foreach (rows, i, row)
+    json_array_foreach (json_object_get (is, "without"), i, without)
+    {
+        const char *name = json_string_value (without);
+        int client = name ? tl_topology_client (t, name) : -1;
+        if (client >= 0)
+            self->had[client] = false;
+    }
+    json_decref (is);
+}
+
+//  The newest common save up to limit whose trunk is there, and whole; NULL: none.
+static json_t *
+s_newest (const tl_broker_t *self, uint64_t limit)
+{
+    char *directory = tl_save_directory (self->topology, "broker");
+    json_t *row, *newest = NULL;
+    size_t i, size;
+    json_array_foreach (self->saves, i, row)
     {
         json_int_t step = json_integer_value (json_object_get (row, "step"));
-        if (step <= 0 || tl_save_newest (directory, (uint64_t)step) == step) {
-            *save = json_incref (row);
+        tl_error_t err;
+        if (step > 0 && (uint64_t)step > limit)
+            continue;
+        void *state = step > 0 ? tl_save_read (directory, (uint64_t)step, &size, &err) : NULL;
+        if (step <= 0 || state) {
+            free (state);
+            newest = row;
             break;
         }
-        tl_warn ("the save of step %lld isn't in %s", (long long)step, directory);
+        tl_warn ("%s: the run can't go on from step %lld", err.text, (long long)step);
     }
-    bool lost = !*save && json_array_size (rows) > 0;
-    json_decref (rows);
-    if (lost)
+    free (directory);
+    return newest;
+}
+
+//  Where the run goes on: begin, had, and what the chooser had learnt there. Before the first save that is the start.
+static int
+s_read_begin (tl_broker_t *self, tl_rundb_t *db, tl_error_t *err)
+{
+    const tl_topology_t *t = self->topology;
+    self->saves = tl_rundb_ask (db, "SELECT step, place FROM saves ORDER BY step DESC", err);
+    if (!self->saves)
+        return -1;
+    json_t *save = s_newest (self, UINT64_MAX);
+    if (!save && json_array_size (self->saves))
         return tl_fail (err, TL_BAD_INPUT,
-                        "%s holds none of the saves that run.db tells of: bring them back, or "
-                        "begin the run anew with --replace",
-                        directory);
-    return 0;
+                        "%s/%s/broker holds none of the saves that run.db tells of, or none that "
+                        "is whole: bring them back, or begin the run anew with --replace",
+                        t->checkpoint.dir, t->name);
+    self->joined = s_joined (t, db);
+    self->had = tl_alloc (t->client_count * sizeof *self->had);
+    s_read_had (self, save);
+    return s_read_place (t, save, &self->begin, &self->chooser, err);
+}
+
+bool
+tl_store_earlier (tl_broker_t *self, const char *who, uint64_t step)
+{
+    tl_place_t place;
+    tl_error_t none;
+    char *learnt = NULL;
+    bool early = step && tl_scheduler_resuming (self->scheduler);
+    json_t *save = early ? s_newest (self, step) : NULL;
+    bool is = save && s_read_place (self->topology, save, &place, &learnt, &none) == 0;
+    free (learnt);
+    if (!is)
+        return false;
+    tl_warn ("%s saved step %llu and has no whole save of it any more: all parts go on from step "
+             "%llu",
+             who, (unsigned long long)self->begin.step, (unsigned long long)place.step);
+    self->begin = place;
+    s_read_had (self, save);
+    tl_event ("resumed", "{sIsIsb}", "step", (json_int_t)place.step, "round",
+              (json_int_t)place.round, "over", false);
+    tl_scheduler_resume_earlier (self->scheduler, &place);
+    return true;
 }
 
 static int
@@ -245,16 +294,13 @@ s_resume (tl_broker_t *self, const char *path, const char *directory, tl_error_t
                         t->checkpoint.dir, t->name);
     tl_rundb_t *db = tl_rundb_open (path, err);
     json_t *run = db ? s_row (db, "SELECT id, complete FROM run", err) : NULL;
-    json_t *save = NULL;
     const char *id = json_string_value (json_object_get (run, "id"));
     unsigned long long number = 0;
-    int end = 0, rc = run ? s_newest (db, directory, &save, err) : -1;
+    int end = 0, rc = run ? s_read_begin (self, db, err) : -1;
     if (rc == 0 && !(id && sscanf (id, "%16llx%n", &number, &end) == 1 && !id[end] && number))
         rc = tl_fail (err, TL_BAD_INPUT,
                       "%s says nothing of a run: it is damaged; begin the run anew with --replace",
                       path);
-    if (rc == 0)
-        rc = s_read_place (t, save, &self->begin, &self->chooser, err);
     if (rc == 0)
         rc = s_check_agreed (self, db, self->begin.round, err);
     uint64_t all = tl_topology_rounds (t);
@@ -272,12 +318,10 @@ s_resume (tl_broker_t *self, const char *path, const char *directory, tl_error_t
         self->run = number;
         self->ended = ended;
         self->expected = s_expected (t, db);
-        self->had = s_had (t, db, save);
         self->db = db;
         db = NULL;
     }
     tl_rundb_destroy (&db);
-    json_decref (save);
     json_decref (run);
     return rc;
 }
@@ -432,12 +476,10 @@ s_run_fetch (void *arg)
     tl_work_t *work = arg;
     tl_save_forget_after (work->directory, work->place.step);
     work->state = tl_save_read (work->directory, work->place.step, &work->size, &work->err);
-    //  Whoever gets it doesn't know the file.
-    if (work->state && tl_part_state_whole (work->state, work->size, &work->err)) {
-        tl_save_broken (work->directory, work->place.step, &work->err);
-        free (work->state);
-    } else if (work->state)
+    if (work->state)
         work->packed = tl_pack_own (work->state, work->size);
+    else
+        tl_fail_on (&work->err, "go on from the one before with --resume");
     work->state = NULL;
 }
 
@@ -505,11 +547,12 @@ tl_store_common (tl_broker_t *self, const tl_place_t *place)
         if (!tl_scheduler_in_common (self->scheduler, i))
             json_array_append_new (without, json_string (self->topology->clients[i].name));
     tl_ledger_add (self->ledger, "save",
-                   json_pack ("{sIsIs{sIsIsIsIsIssso}}", "step", (json_int_t)place->step, "round",
+                   json_pack ("{sIsIs{sIsIsIsIsIsssosb}}", "step", (json_int_t)place->step, "round",
                               (json_int_t)place->round, "place", "step", (json_int_t)place->step,
                               "round", (json_int_t)place->round, "turn", (json_int_t)place->turn,
                               "begin", (json_int_t)place->begin, "inside",
-                              (json_int_t)place->inside, "chooser", learnt, "without", without));
+                              (json_int_t)place->inside, "chooser", learnt, "without", without,
+                              "aggregator", tl_scheduler_aggregator_in_common (self->scheduler)));
     free (learnt);
     tl_ledger_flush (self->ledger);
     tl_compute_submit (self->disk, s_run_prune, s_done_common, s_free, s_work (self, place));

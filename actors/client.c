@@ -87,12 +87,20 @@ s_on_saved (tl_site_job_t *job)
     s_answer (job, TL_SAVED);
 }
 
-//  What its adapter learnt until the run's step is not in what it goes on with: nobody may miss that. A shared adapter it
-//  gets from the others.
 static void
-s_say_lost (tl_client_t *self, uint64_t has, uint64_t step)
+s_note_lost (tl_client_t *self, uint64_t has, uint64_t step)
 {
-    if (has >= step || self->lost == step || !tl_part_tensors (tl_site_part (self->site)) ||
+    self->has = has;
+    self->lacks = has < step ? step : 0;
+}
+
+//  It goes on, and what its adapter learnt until the run's step is not in what it goes on with: nobody may miss that. A shared
+//  adapter it gets from the others.
+static void
+s_say_lost (tl_client_t *self)
+{
+    uint64_t has = self->has, step = self->lacks;
+    if (!step || self->lost == step || !tl_part_tensors (tl_site_part (self->site)) ||
         self->topology->federate.clients != TL_CLIENTS_PERSONAL)
         return;
     self->lost = step;
@@ -121,7 +129,7 @@ s_on_restored (tl_site_job_t *job)
 {
     tl_client_t *self = job->owner;
     if (job->err.code == TL_OK && self->site)
-        s_say_lost (self, job->step, job->asked);
+        s_note_lost (self, job->step, job->asked);
     s_tell_restored (job);
     s_answer (job, TL_RESTORED);
 }
@@ -220,6 +228,8 @@ s_on_message (void *arg, const tl_message_t *message, const void *payload, size_
         tl_client_end (self, TL_FAILED, err.text);
         return;
     }
+    if (message->type == TL_PLAN || message->type == TL_FINISH)
+        s_say_lost (self);
     switch (message->type) {
     case TL_PLAN:
         tl_client_on_plan (self, message);
@@ -275,7 +285,7 @@ s_on_resumed (tl_site_job_t *job)
     }
     tl_info ("this process begins with %s", job->text);
     s_tell_restored (job);
-    s_say_lost (self, job->step, job->asked);
+    s_note_lost (self, job->step, job->asked);
 }
 
 //  A session of a run we were not in yet in this process: our own saves of that run, if there are any.
@@ -294,7 +304,7 @@ s_new_run (tl_client_t *self)
     }
     uint64_t step = tl_peer_step (self->peer); //  of the run
     if (first && !self->settled) {
-        s_say_lost (self, 0, step);
+        s_note_lost (self, 0, step);
         return; //  fresh already
     }
     tl_site_job_t *job = tl_client_job (self, s_on_resumed);

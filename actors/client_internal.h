@@ -55,7 +55,9 @@ struct tl_client {
     uint64_t labels;
     tl_ask_t *ask;       //  scores held-out text; NULL: synthetic
     tl_unison_t *unison; //  averages and sums with the other clients; NULL: synthetic
-    uint64_t lost;     //  step of the run at which we last said that our adapter is of an older one
+    uint64_t has,
+        lacks; //  our adapter is of step has, and we were to go on at the later step lacks; 0: it is of that
+    uint64_t lost;     //  the one of which we last said so
     tl_error_t failed; //  why it can't go on: what it holds is being saved; code TL_OK: it can
     tl_footprint_t footprint;
     tl_client_totals_t totals;

@@ -180,34 +180,30 @@ s_set (tl_mergers_t *mergers, const char *state, size_t size, tl_error_t *err)
     }
     return good && left == 0
                ? 0
-               : tl_fail (err, TL_BAD_INPUT,
-                          "the saved state of the aggregator is cut short, or not one "
-                          "of this version; use an earlier save");
+               : tl_fail (
+                     err, TL_BAD_INPUT,
+                     "the saved state of the aggregator is not one of this version; go on with the "
+                     "trunkline that began the run, or begin it anew with --replace");
 }
 
 void
 tl_merge_job_restore (void *arg)
 {
     tl_merge_job_t *job = arg;
-    int64_t newest = job->step ? tl_save_newest (job->directory, job->step) : -1;
+    size_t size;
+    uint64_t told = job->step;
+    void *state = told ? tl_save_read_newest (job->directory, &job->step, &size, &job->err) : NULL;
     if (job->directory)
-        tl_save_forget_after (job->directory, job->step);
+        tl_save_forget_after (job->directory, told);
     for (size_t i = 0; i < TL_MERGE_MEANS; i++) {
         tl_server_fresh (s_server (job->mergers, i));
         job->mergers->merged[i] = 0;
     }
-    if (newest <= 0) {
-        snprintf (job->text, sizeof job->text, "at the start");
-        return;
-    }
-    size_t size;
-    void *state = tl_save_read (job->directory, (uint64_t)newest, &size, &job->err);
-    int rc = state ? s_set (job->mergers, state, size, &job->err) : -1;
-    if (state && rc)
-        tl_save_broken (job->directory, (uint64_t)newest, &job->err);
-    if (rc == 0)
-        snprintf (job->text, sizeof job->text, "with its save of step %lld", (long long)newest);
+    if (state && s_set (job->mergers, state, size, &job->err) == 0)
+        snprintf (job->text, sizeof job->text, "with its save of step %llu",
+                  (unsigned long long)job->step);
     else
-        snprintf (job->text, sizeof job->text, "%.500s", job->err.text);
+        snprintf (job->text, sizeof job->text, "%.500s",
+                  job->err.code ? job->err.text : "at the start");
     free (state);
 }

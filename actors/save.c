@@ -251,7 +251,7 @@ tl_save_write (const char *directory, uint64_t step, const void *state, size_t s
                tl_error_t *err)
 {
     char *path = s_path (directory, step);
-    int rc = tl_file_write (path, state, size, 0600, err);
+    int rc = tl_sealed_write (path, state, size, 0600, err);
     free (path);
     return rc;
 }
@@ -260,21 +260,32 @@ void *
 tl_save_read (const char *directory, uint64_t step, size_t *size, tl_error_t *err)
 {
     char *path = s_path (directory, step);
-    void *state = tl_file_read (path, (size_t)16 << 30, size, err);
+    void *state = tl_sealed_read (path, (size_t)16 << 30, size, err);
     free (path);
     return state;
 }
 
-int
-tl_save_broken (const char *directory, uint64_t step, tl_error_t *err)
+void *
+tl_save_read_newest (const char *directory, uint64_t *step, size_t *size, tl_error_t *err)
 {
-    char *path = s_path (directory, step);
-    int64_t older = step ? tl_save_newest (directory, step - 1) : -1;
-    tl_fail_in (err, "%s", path);
-    free (path);
-    if (older < 0)
-        return tl_fail_on (err, "there is none; begin the run anew with --replace");
-    return tl_fail_on (err, "remove this file to go on from that of step %lld", (long long)older);
+    tl_error_t why = {0};
+    int64_t newest = *step ? tl_save_newest (directory, *step) : -1;
+    while (newest > 0) {
+        *step = (uint64_t)newest;
+        void *state = tl_save_read (directory, *step, size, &why);
+        if (state)
+            return state;
+        newest = tl_save_newest (directory, *step - 1);
+        if (newest > 0)
+            tl_warn ("%s: that of step %lld is taken", why.text, (long long)newest);
+    }
+    *step = 0;
+    if (why.code) {
+        *err = why;
+        tl_fail_on (err, "there is none; put a copy of this file back, or begin the run anew with "
+                         "--replace");
+    }
+    return NULL;
 }
 
 int64_t

@@ -32,10 +32,11 @@ int tl_save_settle_at (const char *directory, uint64_t run, const tl_message_t *
 bool tl_save_has (const char *directory, uint64_t run);
 int tl_save_write (const char *directory, uint64_t step, const void *state, size_t size,
                    tl_error_t *err);
-//  The caller frees. NULL and a sentence if it isn't there.
+//  The caller frees. NULL and a sentence if it isn't there, or is damaged.
 void *tl_save_read (const char *directory, uint64_t step, size_t *size, tl_error_t *err);
-//  err says what is wrong with the state of step and ends with "use an earlier save": names the file, and that save. Returns -1.
-int tl_save_broken (const char *directory, uint64_t step, tl_error_t *err);
+//  The newest up to *step that is whole; *step becomes its step. The log names those that are not. NULL and *step 0: there is
+//  none, and err has a code if that is because what is there is damaged.
+void *tl_save_read_newest (const char *directory, uint64_t *step, size_t *size, tl_error_t *err);
 //  Newest saved step <= limit, or -1.
 int64_t tl_save_newest (const char *directory, uint64_t limit);
 //  The part's adapter as directory/adapter, with its step noted beside it. A part that trains nothing saves none.

@@ -172,28 +172,24 @@ s_save (void *arg)
     snprintf (job->text, sizeof job->text, "%.500s", rc ? job->err.text : job->directory);
 }
 
-//  The save of that step, or the newest before it, or the start: step is then of what it was, and text says it.
+//  The save of that step, or the newest whole one before it, or the start: step is then of what it was, and text says it.
 static void
 s_restore (void *arg)
 {
     tl_site_job_t *job = arg;
     uint64_t told = job->step;
-    int64_t newest = told ? tl_save_newest (job->directory, told) : -1;
+    size_t size;
+    void *state = told ? tl_save_read_newest (job->directory, &job->step, &size, &job->err) : NULL;
     if (job->directory)
         tl_save_forget_after (job->directory, told);
-    job->step = newest > 0 ? (uint64_t)newest : 0;
-    if (!job->step) {
+    if (job->err.code == TL_OK && !state) {
         tl_site_fresh (job->site, &job->err);
         snprintf (job->text, sizeof job->text, "a fresh adapter%s",
                   told ? ", for it has no save of its own" : ", as at the start");
         return;
     }
-    size_t size;
-    void *state = tl_save_read (job->directory, job->step, &size, &job->err);
     int rc = state ? tl_site_state_set (job->site, state, size, &job->err) : -1;
     job->own_steps = tl_site_cursor (job->site);
-    if (state && rc)
-        tl_save_broken (job->directory, job->step, &job->err);
     if (rc == 0)
         snprintf (job->text, sizeof job->text, "its own save of step %llu%s",
                   (unsigned long long)job->step, job->step == told ? "" : ", the newest it has");

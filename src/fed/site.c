@@ -438,7 +438,8 @@ tl_site_state_set (tl_site_t *self, const void *state, size_t size, tl_error_t *
     if (size < sizeof head || memcmp (state, s_magic, sizeof s_magic) != 0)
         return tl_fail (
             err, TL_BAD_INPUT,
-            "the saved state of %s is cut short, or not one of this version; use an earlier save",
+            "the saved state of %s is not one of this version; go on with the trunkline that began "
+            "the run, or begin it anew with --replace",
             self->topology->clients[self->client].name);
     memcpy (&head, state, sizeof head);
     if (head.text != self->text)

@@ -200,8 +200,6 @@ int tl_adapter_tune (tl_adapter_info_t *self, const tl_model_t *model, tl_tune_t
 //  Everything needed to go on bit for bit (trained tensors, m, v, update count) as one blob. get: caller frees.
 void *tl_part_state_get (const tl_part_t *self, size_t *size);
 int tl_part_state_set (tl_part_t *self, const void *state, size_t size, tl_error_t *err);
-//  0 if a state is not cut short, whosever it is; else -1 and a sentence that ends with "use an earlier save".
-int tl_part_state_whole (const void *state, size_t size, tl_error_t *err);
 //  The gradients of a step after tl_part_finish_gradient, likewise; set replaces them.
 void *tl_part_gradient_get (const tl_part_t *self, size_t *size);
 int tl_part_gradient_set (tl_part_t *self, const void *gradient, size_t size, tl_error_t *err);

@@ -262,17 +262,6 @@ tl_part_state_set (tl_part_t *self, const void *state, size_t size, tl_error_t *
 }
 
 int
-tl_part_state_whole (const void *state, size_t size, tl_error_t *err)
-{
-    tl_safetensors_t *blob = tl_safetensors_parse (s_state.what, state, size, err);
-    int rc = blob ? 0 : -1;
-    if (rc)
-        s_advise (err);
-    tl_safetensors_destroy (&blob);
-    return rc;
-}
-
-int
 tl_part_gradient_set (tl_part_t *self, const void *gradient, size_t size, tl_error_t *err)
 {
     uint64_t updates;

@@ -111,6 +111,8 @@ static bool
 s_called_back (tl_scheduler_t *self)
 {
     size_t count = 0;
+    if (self->earlier && !self->restoring && !self->aggregator_back)
+        tl_run_resume (self, &self->pending);
     for (size_t i = 0; i < self->config.clients; i++) {
         tl_seat_t *seat = &self->seats[i];
         if (!seat->live || !seat->behind)
@@ -121,12 +123,14 @@ s_called_back (tl_scheduler_t *self)
         tl_run_told (self, seat);
         self->scratch[count++] = i;
     }
-    if (count && count == self->live)
+    if (count && count == self->live) {
+        self->aggregator_back = self->aggregator;
         self->actions.restore (self->arg, &self->common, self->scratch, count, TL_NOBODY,
                                "the run goes on");
+    }
     for (size_t i = 0; i < count && count < self->live; i++)
         self->actions.back (self->arg, self->scratch[i], self->common.step);
-    return self->restoring == 0;
+    return self->restoring == 0 && !self->aggregator_back;
 }
 
 //  Now all of them have said what they came to.
@@ -182,13 +186,11 @@ tl_period_begin (tl_scheduler_t *self)
         tl_merging_begin (self); //  whoever came back meanwhile
         return;
     }
-    bool complete = tl_run_complete (self);
-    if (s_missing (self, s_able (self)) || (self->resumed && !complete && !s_called_back (self)))
+    if (s_missing (self, s_able (self)) || (self->resumed && !s_called_back (self)))
         return;
     self->started = true;
-    if (complete) {
+    if (tl_run_complete (self)) {
         tl_saving_last (self);
-        self->rescore = self->resumed;
         self->resumed = false;
         return;
     }

@@ -257,7 +257,7 @@ tl_scheduler_aggregator_left (tl_scheduler_t *self)
 {
     if (!self->aggregator)
         return;
-    self->aggregator = self->aggregator_saving = false;
+    self->aggregator = self->aggregator_saving = self->aggregator_back = false;
     if (self->merged && self->config.remembers && self->phase != TL_PHASE_DONE)
         tl_merging_undo (self);
     else
@@ -277,5 +277,7 @@ tl_scheduler_aggregator_left (tl_scheduler_t *self)
 void
 tl_scheduler_aggregator_restored (tl_scheduler_t *self, bool good, const char *why)
 {
-    s_can_go_back (self, good, why);
+    self->aggregator_back = false;
+    if (s_can_go_back (self, good, why))
+        tl_run_go (self);
 }

@@ -19,6 +19,7 @@ tl_saving_begin (tl_scheduler_t *self, bool last)
     self->failed = false;
     self->trunk_saving = self->common.step != self->place.step;
     self->aggregator_saving = self->aggregator;
+    self->aggregator_saved = false;
     for (size_t i = 0; i < self->config.clients; i++) {
         self->seats[i].saving = self->seats[i].live;
         self->seats[i].saved = false;
@@ -95,6 +96,7 @@ tl_scheduler_aggregator_saved (tl_scheduler_t *self, uint64_t step, bool good, c
     if (!s_pends (self, step) || !self->aggregator_saving)
         return;
     self->aggregator_saving = false;
+    self->aggregator_saved = good;
     s_answer (self, good, why);
 }
 

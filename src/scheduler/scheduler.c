@@ -73,21 +73,44 @@ tl_scheduler_destroy (tl_scheduler_t **self_p)
 }
 
 void
+tl_run_resume (tl_scheduler_t *self, const tl_place_t *place)
+{
+    self->place = self->common = self->pending = *place;
+    self->earlier = false;
+    for (size_t i = 0; i < self->config.clients; i++) {
+        self->seats[i].behind = true;
+        self->seats[i].back_to = place->step;
+        self->seats[i].unknown = true;
+    }
+}
+
+void
 tl_scheduler_resume (tl_scheduler_t *self, const tl_place_t *place, const bool *expected,
                      bool ended)
 {
     tl_assert (!self->live && !self->live_workers && !self->used);
     self->phase = ended ? TL_PHASE_DONE : TL_PHASE_BETWEEN;
     self->due = 0;
-    self->place = self->common = self->pending = *place;
     self->used = self->resumed = true;
+    tl_run_resume (self, place);
     for (size_t i = 0; i < self->config.clients; i++) {
-        self->seats[i].behind = true;
-        self->seats[i].back_to = place->step;
-        self->seats[i].unknown = true;
         self->seats[i].expected = !expected || expected[i];
         self->due += self->seats[i].expected;
     }
+}
+
+bool
+tl_scheduler_resuming (const tl_scheduler_t *self)
+{
+    return self->resumed;
+}
+
+void
+tl_scheduler_resume_earlier (tl_scheduler_t *self, const tl_place_t *place)
+{
+    tl_assert (self->resumed && place->step < self->pending.step);
+    self->pending = *place;
+    self->earlier = true;
 }
 
 const char tl_worker_lost[] = "the worker that held the trunk was lost";
@@ -318,6 +341,12 @@ bool
 tl_scheduler_in_common (const tl_scheduler_t *self, size_t client)
 {
     return self->seats[client].in_common;
+}
+
+bool
+tl_scheduler_aggregator_in_common (const tl_scheduler_t *self)
+{
+    return self->aggregator_saved;
 }
 
 size_t

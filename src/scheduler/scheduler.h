@@ -158,6 +158,10 @@ void tl_scheduler_destroy (tl_scheduler_t **self_p);
 //  is left but to serve it.
 void tl_scheduler_resume (tl_scheduler_t *self, const tl_place_t *place, const bool *expected,
                           bool ended);
+//  No step was opened since: somebody that is expected is not here, or has not gone back yet. Somebody that saved at that
+//  place has an older save only: then all go back to this earlier one, once all have answered.
+bool tl_scheduler_resuming (const tl_scheduler_t *self);
+void tl_scheduler_resume_earlier (tl_scheduler_t *self, const tl_place_t *place);
 
 //  Events. good false: the part could not do it; why says what.
 //  join: window: the time of the events that follow, monotonic microseconds. The scheduler has no clock.
@@ -202,6 +206,7 @@ uint64_t tl_scheduler_saved_step (
     const tl_scheduler_t *self); //  newest common save, 0 if none but the start
 //  It has what that is of.
 bool tl_scheduler_in_common (const tl_scheduler_t *self, size_t client);
+bool tl_scheduler_aggregator_in_common (const tl_scheduler_t *self);
 size_t tl_scheduler_groups (const tl_scheduler_t *self); //  of this period; 0: none yet
 //  The worker of a client's group, TL_NOBODY if it has none.
 size_t tl_scheduler_worker_of (const tl_scheduler_t *self, size_t client);

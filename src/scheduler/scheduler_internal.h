@@ -111,12 +111,15 @@ struct tl_scheduler {
     bool started;                     //  all were there once
     bool used;              //  steps were opened: whoever joins is not at the start by itself
     bool resumed;           //  the place may lie within a period that is to go on
+    bool aggregator_back;   //  its RESTORED is awaited before it does
+    bool earlier;           //  and the place is not where all can: they go on from pending
     bool stopping, hurried; //  a last save and done; without waiting for anybody
     bool undisturbed;       //  nobody came, went or repeated in this period
     bool failed;            //  saving the pending step
     bool merged;            //  something was, at this line: it is to be saved
     bool trunk_merged;      //  its state is with whoever said so, no worker's
     bool trunk_saving, aggregator_saving;
+    bool aggregator_saved;                       //  it has what is pending, or was last
     size_t saving, restoring, taking, finishing; //  clients whose answer is awaited
     struct {
         bool open, awaited; //  parts are being gathered; its result is due
@@ -137,6 +140,8 @@ void
 tl_run_go (tl_scheduler_t *self); //  whatever can go on now, does: called at the end of each event
 void tl_run_fail (tl_scheduler_t *self, const char *format, ...)
     __attribute__ ((format (printf, 2, 3))); //  the run is going to end with that sentence
+void tl_run_resume (tl_scheduler_t *self,
+                    const tl_place_t *place);             //  there, when all went back to it
 void tl_run_told (tl_scheduler_t *self, tl_seat_t *seat); //  to go back to the common save
 //  It goes back to the common save: without what all others saved there it is stale.
 void tl_run_check_common (tl_scheduler_t *self, tl_seat_t *seat);

@@ -337,7 +337,7 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
     } else if (strcmp (name, "closed") == 0) {
         self->closed = s_count (event, "step") + 1;
         self->rounds = s_count (event, "round") + 1;
-    } else if (strcmp (name, "resumed") == 0 && !self->closed) {
+    } else if (strcmp (name, "resumed") == 0 && self->closed == self->resumed) {
         self->resumed = self->closed = s_count (event, "step");
         self->rounds = self->resumed_round = s_count (event, "round");
         //  Until a client tells more

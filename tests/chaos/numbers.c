@@ -210,7 +210,7 @@ s_damaged (void)
                    "dd of=$f bs=1 seek=$((s / 3 / 4 * 4)) conv=notrunc 2>/dev/null; done",
                    stage_case (stage)->directory);
     stage_check (stage, system (command) == 0, command);
-    part_log (up, "not finite; use an earlier save");
+    part_log (up, "is damaged, for its checksum does not hold");
     const json_t *done = part_event (up, "done", NULL, 0);
     stage_check (stage, part_int (done, "steps") == 400 && part_int (done, "code") == 0,
                  "the other's 400 steps");

@@ -47,21 +47,42 @@ for verb in eval 'generate --prompt x'; do
         "$TRUNKLINE" $verb t.yaml --saved --site north --set name=nosuch
 done
 
-#   A save that is cut short is named, whoever's it is, with the one before it; without it the run goes on from there.
+#   A save that is damaged, or isn't there any more, is passed over, whoever's it is: all parts go on together from the newest
+#   that all have.
 cp -r runs/t whole
-for part in broker north; do
-    state=runs/t/$part/save-00000006.state
-    truncate -s 3000 $state
-    expect 4 "$state: the saved state: .*truncated; use an earlier save: remove this file to go on from that of step 4" \
-        "$TRUNKLINE" up t.yaml $ports --resume --set train.steps=8
-    rm $state
-    expect 0 'adapters and summary.json are in runs/t' "$TRUNKLINE" up t.yaml $ports --resume --set train.steps=8
-    rm -r runs/t
-    cp -r whole runs/t
+resume () {
+    expect "$1" "$2" "$TRUNKLINE" up t.yaml $ports $shared --resume --set train.steps=8
+}
+#   together RUN WHAT...: all of them come to the same.
+together () {
+    whole=$1 saves=
+    shift
+    for what in "$@"; do
+        rm -r runs/t
+        cp -r $whole runs/t
+        state=runs/t/${what#* }/save-00000006.state
+        ${what% *} $state
+        resume 0 'from step 4 on'
+        [ "${what% *}" = rm ] || grep -q "$state is damaged, for its checksum does not hold" err.txt || fail "$(cat err.txt)"
+        grep -q 'learnt in between is lost' err.txt && fail "$what: nobody lost anything: $(cat err.txt)"
+        came=$(sha256sum runs/t/*/save-00000008.state)
+        [ "${saves:=$came}" = "$came" ] || fail "$what: expected $saves, got $came"
+    done
+}
+shared='--set federate.clients=average --set federate.every=2 --set federate.server.optimizer=adam'
+expect 0 '' "$TRUNKLINE" up t.yaml $ports $shared
+cp -r runs/t shared
+together shared 'rm broker' 'rm north' 'flip aggregator'
+shared=
+together whole 'rm broker' 'rm north' 'flip broker' 'flip north'
+rm -r runs/t
+cp -r whole runs/t
+for state in runs/t/north/save-*.state; do
+    flip $state
 done
+resume 4 'runs/t/north/save-.* is damaged, .*: there is none; put a copy of this file back, or begin'
 rm runs/t/broker/save-*
-expect 4 'runs/t/broker holds none of the saves that run.db tells of: bring them back, or' \
-    "$TRUNKLINE" up t.yaml $ports --resume --set train.steps=8
+resume 4 'runs/t/broker holds none of the saves that run.db tells of, or none that is whole: bring them back, or'
 rm -r runs/t
 mv whole runs/t
 

@@ -432,6 +432,28 @@ test_resume_waits_for_all_saves (void **state)
     }
 }
 
+//  Somebody has an older save only: all go back to that, when all have said what they have, and nothing is made before.
+static void
+test_resume_earlier (void **state)
+{
+    rig_t *self = rig_new (2, 1, 1, 6, 3, 0);
+    rig_begin (self);
+    self->common = (tl_place_t){.step = 4, .round = 4, .begin = 3, .inside = TL_INSIDE_BATCHED};
+    self->store[2] = 22;
+    tl_scheduler_resume (self->scheduler, &self->common, NULL, false);
+    rig_all (self);
+    self->common = (tl_place_t){.step = 2, .round = 2, .begin = 0, .inside = TL_INSIDE_BATCHED};
+    tl_scheduler_resume_earlier (self->scheduler, &self->common);
+    rig_client_does (self, 0, true);
+    assert_int_equal (tl_scheduler_saved_step (self->scheduler), 4);
+    rig_client_does (self, 1, true);
+    assert_int_equal (tl_scheduler_saved_step (self->scheduler), 2);
+    assert_true (tl_scheduler_resuming (self->scheduler));
+    rig_do_all (self);
+    assert_false (tl_scheduler_resuming (self->scheduler));
+    s_end (self, "restore 4; restore 2; equip 0 2; plan 2/2: 0 1; ");
+}
+
 int
 main (void)
 {
@@ -455,6 +477,7 @@ main (void)
         cmocka_unit_test (test_resume),
         cmocka_unit_test (test_resume_without_some),
         cmocka_unit_test (test_resume_waits_for_all_saves),
+        cmocka_unit_test (test_resume_earlier),
     };
     tl_log_level (TL_LOG_ERROR);
     return cmocka_run_group_tests (tests, NULL, NULL);
