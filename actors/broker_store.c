@@ -117,6 +117,20 @@ s_check_over (const tl_topology_t *topology, tl_rundb_t *db, tl_error_t *err)
                     directory, name, (long long)saved, name);
 }
 
+//  Where run.db isn't there, no saves may be, which nobody could go on from.
+static int
+s_check_unused (const tl_topology_t *topology, const char *path, const char *directory,
+                tl_error_t *err)
+{
+    if (tl_save_newest (directory, UINT64_MAX) < 0)
+        return 0;
+    return tl_fail (err, TL_BAD_INPUT,
+                    "%s holds saves of a run and %s isn't there, without which it can't be "
+                    "continued: put a copy of it back, begin the run anew with --replace, or give "
+                    "the new one another name with --set name=%s-2 at all parts",
+                    directory, path, topology->name);
+}
+
 //  What must be as it was. The number of rounds may grow.
 static int
 s_check_agreed (tl_broker_t *self, tl_rundb_t *db, uint64_t round, tl_error_t *err)
@@ -288,10 +302,13 @@ s_resume (tl_broker_t *self, const char *path, const char *directory, tl_error_t
 {
     const tl_topology_t *t = self->topology;
     if (!tl_exists (path))
-        return tl_fail (err, TL_BAD_INPUT,
-                        "%s/%s holds no run that could be continued: leave --resume out to begin "
-                        "one",
-                        t->checkpoint.dir, t->name);
+        return s_check_unused (t, path, directory, err)
+                   ? -1
+                   : tl_fail (
+                         err, TL_BAD_INPUT,
+                         "%s/%s holds no run that could be continued: leave --resume out to begin "
+                         "one",
+                         t->checkpoint.dir, t->name);
     tl_rundb_t *db = tl_rundb_open (path, err);
     json_t *run = db ? s_row (db, "SELECT id, complete FROM run", err) : NULL;
     const char *id = json_string_value (json_object_get (run, "id"));
@@ -352,12 +369,8 @@ s_begin (tl_broker_t *self, const char *path, const char *directory, tl_error_t 
         tl_rundb_t *db = tl_rundb_open (path, err);
         rc = db ? s_check_over (t, db, err) : -1;
         tl_rundb_destroy (&db);
-    } else if (!self->options.replace && tl_save_newest (directory, UINT64_MAX) >= 0)
-        rc = tl_fail (err, TL_BAD_INPUT,
-                      "%s holds saves of a run and %s isn't there, without which it can't be "
-                      "continued: begin it anew with --replace, or give the new one another name "
-                      "with --set name=%s-2 at all parts",
-                      directory, path, t->name);
+    } else if (!self->options.replace)
+        rc = s_check_unused (t, path, directory, err);
     if (rc == 0)
         rc = tl_save_writable (directory, err);
     if (rc)

@@ -97,6 +97,18 @@ struct tl_rundb {
 
 //  --- failing ----------------------------------------------------------------------------------
 
+//  why: SQLite's words, of which the first line that says something is taken.
+static int
+s_damaged (const char *path, const char *why, tl_error_t *err)
+{
+    why = strchr (why, '\n') ? strchr (why, '\n') + 1 : why;
+    return tl_fail (
+        err, TL_BAD_INPUT,
+        "%s is damaged (%.*s), and without it the run can't be continued: put a copy of "
+        "it back, or begin the run anew with --replace",
+        path, (int)strcspn (why, "\n"), why);
+}
+
 //  What SQLite says of the last call, with what to do about it.
 static int
 s_fail (const tl_rundb_t *self, const char *doing, tl_error_t *err)
@@ -110,10 +122,7 @@ s_fail (const tl_rundb_t *self, const char *doing, tl_error_t *err)
                         "checkpoint.dir",
                         self->path);
     if (code == SQLITE_CORRUPT)
-        return tl_fail (err, TL_BAD_INPUT,
-                        "%s is damaged (%s): move the run's directory away, or begin it anew with "
-                        "--replace",
-                        self->path, text);
+        return s_damaged (self->path, text, err);
     if (code == SQLITE_BUSY)
         return tl_fail (err, TL_FAILED,
                         "%s can't be %s: another program holds it locked; end that program",
@@ -156,7 +165,7 @@ s_open (const char *path, bool make, sqlite3_int64 *version, tl_error_t *err)
     tl_rundb_t *self = tl_alloc (sizeof *self);
     self->path = tl_strdup (path);
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (make ? SQLITE_OPEN_CREATE : 0);
-    sqlite3_int64 application = 0;
+    sqlite3_int64 application = 0, pages = 0;
     int rc = sqlite3_open_v2 (path, &self->file, flags, NULL) == SQLITE_OK
                  ? 0
                  : s_fail (self, "opened", err);
@@ -173,6 +182,10 @@ s_open (const char *path, bool make, sqlite3_int64 *version, tl_error_t *err)
         rc = s_number (self, "PRAGMA application_id", &application, err);
     if (rc == 0 && !make)
         rc = s_number (self, "PRAGMA user_version", version, err);
+    if (rc == 0 && !make)
+        rc = s_number (self, "PRAGMA page_count", &pages, err);
+    if (rc == 0 && !make && !pages)
+        rc = s_damaged (path, "it is empty", err);
     if (rc == 0 && !make && application != APPLICATION)
         rc = tl_fail (err, TL_BAD_INPUT,
                       "%s is no run.db of trunkline: move it away, or choose another name: or "
@@ -209,10 +222,7 @@ tl_rundb_open (const char *path, tl_error_t *err)
         json_string_value (json_object_get (json_array_get (check, 0), "quick_check"));
     if (self && (!word || strcmp (word, "ok") != 0)) {
         if (check)
-            tl_fail (err, TL_BAD_INPUT,
-                     "%s is damaged (%s): move the run's directory away, or begin it anew with "
-                     "--replace",
-                     path, word ? word : "no answer");
+            s_damaged (path, word ? word : "no answer", err);
         tl_rundb_destroy (&self);
     }
     json_decref (check);
