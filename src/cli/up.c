@@ -140,10 +140,10 @@ s_finish (tl_board_t *board, const tl_topology_t *topology, bool good, tl_error_
     unsigned long long steps =
         (unsigned long long)json_integer_value (json_object_get (summary, "steps"));
     unsigned long long all = (unsigned long long)tl_topology_rounds (topology);
-    if (steps == 0 && !(good && all == 0)) {
+    if (!tl_board_made (board) && !(good && all == 0)) {
         json_decref (summary);
-        if (good)
-            fprintf (stderr, "stopped before the first step of %llu\n", all);
+        if (good && steps < all)
+            fprintf (stderr, "stopped before step %llu of %llu\n", steps + 1, all);
         return 0;
     }
     char *text = tl_json_text (summary, true);

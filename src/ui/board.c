@@ -214,6 +214,15 @@ s_draw (tl_board_t *self)
     }
 }
 
+bool
+tl_board_made (const tl_board_t *self)
+{
+    bool scored = false;
+    for (size_t i = 0; i < self->topology->client_count; i++)
+        scored |= self->lines[i].held_out > 0;
+    return self->closed && (self->closed != self->resumed || scored);
+}
+
 //  Draws for the last time; others may then write below.
 static void
 s_settle (tl_board_t *self)
@@ -353,7 +362,8 @@ tl_board_event (tl_board_t *self, const char *part, const json_t *event)
     else if (strcmp (name, "memory") == 0)
         s_on_memory (self, part, event);
     else if (strcmp (name, "serving") == 0) {
-        s_settle (self);
+        if (tl_board_made (self))
+            s_settle (self);
         tl_board_line (self, "trained; serving eval and generate until `trunkline down`");
     }
 }
@@ -465,14 +475,14 @@ tl_board_end (tl_board_t *self)
         {"labels", "label tokens", 0},     {"first_loss", "first loss", 4},
         {"last_loss", "last loss", 4},     {"perplexity", "held-out perplexity", 2},
         {"megabytes", "MB on the wire", 2}};
-    if (self->closed)
+    if (tl_board_made (self))
         s_settle (self);
     if (self->format == TL_FORMAT_JSON) {
         json_t *summary = tl_board_summary (self);
         tl_json_print (summary, true);
         json_decref (summary);
     }
-    if (self->format != TL_FORMAT_TEXT || !self->closed)
+    if (self->format != TL_FORMAT_TEXT || !tl_board_made (self))
         return;
     tl_table_t *table = tl_table_new ("clients", columns, sizeof columns / sizeof *columns);
     for (size_t i = 0; i < self->topology->client_count; i++) {

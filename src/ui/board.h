@@ -25,7 +25,9 @@ void tl_board_line (tl_board_t *self, const char *line);
 //  last finished step), clients: [...], memory: {...}}.
 //  The caller decrefs.
 json_t *tl_board_summary (const tl_board_t *self);
-//  Ends the progress and prints the result.
+//  Something came of it here: a step that the run has, or a score of its text.
+bool tl_board_made (const tl_board_t *self);
+//  Ends the progress and prints the result, if something was made.
 void tl_board_end (tl_board_t *self);
 
 #endif

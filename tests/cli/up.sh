@@ -110,13 +110,27 @@ stays 'model' --set model.path=empty
 chmod 644 keys/broker.broker.secret
 stays 'keys' ; chmod 600 keys/broker.broker.secret
 expect 0 'adapters and summary.json are in runs/t' "$TRUNKLINE" up t.yaml $ports --resume --set train.steps=8
-expect 0 'replaces the run saved in runs/t, step 8' "$TRUNKLINE" up t.yaml $ports
+
+#   A run.db that is gone, damaged or empty: that and what to do is said at once, and --replace does it.
+cp runs/t/run.db .
+for how in rm 'truncate -s 5000' 'truncate -s 0'; do
+    cp run.db runs/t/
+    $how runs/t/run.db
+    files >before.txt
+    for option in '' --resume; do
+        stays "runs/t/run.db is.*: put a copy of it back, .*begin the run anew with --replace" $option
+    done
+done
+expect 0 'replaces the run saved in runs/t, step 8' "$TRUNKLINE" up t.yaml $ports --replace
 
 #   Its summary too, and it says one sentence.
 cp runs/t/summary.json kept.json
-expect 4 'client/north: t.yaml: client.north.data: absent.jsonl can' "$TRUNKLINE" up t.yaml $ports --set clients.0.data=absent.jsonl
-grep -q 'stopped\|adapters' err.txt && fail "nothing was done: $(cat err.txt)"
-cmp kept.json runs/t/summary.json
+for option in '' '--resume --set train.steps=8'; do
+    expect 4 'client/north: t.yaml: client.north.data: absent.jsonl can' "$TRUNKLINE" up t.yaml $ports --set clients.0.data=absent.jsonl $option
+    grep -q 'stopped\|adapters\|tokens/s' err.txt && fail "nothing was done: $(cat err.txt)"
+    [ ! -s out.txt ] || fail "a table of nothing: $(cat out.txt)"
+    cmp kept.json runs/t/summary.json
+done
 expect 4 'broker.control: tcp://localhost:[0-9]* can.t be bound, it has a name' \
     "$TRUNKLINE" up t.yaml $ports --set broker.control=tcp://localhost:5569
 grep -q 'replaces' err.txt && fail "nothing was replaced, the broker ended before: $(cat err.txt)"
