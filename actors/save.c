@@ -86,6 +86,13 @@ s_adapter_step (const char *directory)
     return tl_format ("%s/adapter.step", directory);
 }
 
+//  rc of what is written while the run goes on: it can go on from the save before.
+static int
+s_advise (int rc, tl_error_t *err)
+{
+    return rc ? tl_fail_on (err, "then go on with --resume") : 0;
+}
+
 //  What lies there is of no known step from now on.
 static void
 s_forget_adapter (const char *directory)
@@ -110,7 +117,7 @@ tl_save_adapter (const tl_part_t *part, const char *directory, uint64_t step, tl
     free (text);
     free (path);
     free (adapter);
-    return rc;
+    return s_advise (rc, err);
 }
 
 bool
@@ -253,7 +260,7 @@ tl_save_write (const char *directory, uint64_t step, const void *state, size_t s
     char *path = s_path (directory, step);
     int rc = tl_sealed_write (path, state, size, 0600, err);
     free (path);
-    return rc;
+    return s_advise (rc, err);
 }
 
 void *

@@ -226,7 +226,8 @@ s_check_full (stage_t *stage, part_t *up, int code, const char *words, const cha
     const char *sentence = strstr (part_err (up), words);
     char *line = tl_format ("%.*s", (int)strcspn (sentence, "\n"), sentence);
     if (!strstr (line, part) ||
-        !strstr (line, "(File too large); check free space and permissions"))
+        !strstr (line,
+                 "(File too large); check free space and permissions: then go on with --resume"))
         stage_fail (stage, "\"%s\" doesn't name a file of %s and say what to do", line, part);
     free (line);
     if (s_saved (stage) != saved)
