@@ -301,8 +301,8 @@ tl_local_forget (const char *out)
     s_drop_old_saves (out, 0);
 }
 
-int
-tl_local_save (const tl_local_t *self, const char *out, tl_error_t *err)
+static int
+s_save (const tl_local_t *self, const char *out, tl_error_t *err)
 {
     char path[PATH_MAX], where[PATH_MAX], file[PATH_MAX + 32], progress[128];
     if (tl_mkdirs (out, err) != 0)
@@ -332,6 +332,12 @@ tl_local_save (const tl_local_t *self, const char *out, tl_error_t *err)
         return -1;
     s_drop_old_saves (out, self->topology->checkpoint.keep);
     return 0;
+}
+
+int
+tl_local_save (const tl_local_t *self, const char *out, tl_error_t *err)
+{
+    return s_save (self, out, err) ? tl_fail_on (err, "then go on with --resume") : 0;
 }
 
 static int

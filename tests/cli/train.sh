@@ -88,6 +88,10 @@ state=$(ls k/step-*/part-0.state | tail -n 1)
 flip "$state"
 expect 4 "$state is damaged, .*use an earlier save: remove its directory to go on from the one before" \
     "$TRUNKLINE" train t.yaml --set train.steps=2 --out k --resume
+limited () {
+    (ulimit -f 8 && exec "$TRUNKLINE" train t.yaml --set train.steps=2 --out full)
+}
+expect 1 'part-0.state can.t be written (File too large); check free space and permissions: then go on with --resume' limited
 rm -r k/step-*
 expect 4 'no save to go on from' "$TRUNKLINE" train t.yaml --set train.steps=2 --out k --resume
 
