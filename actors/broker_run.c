@@ -257,11 +257,13 @@ s_lost_its_save (tl_broker_t *self, const char *who, uint64_t step)
     if (alone || self->options.fresh || t->federate.clients != TL_CLIENTS_PERSONAL ||
         tl_scheduler_saved_step (self->scheduler) != self->begin.step)
         return false;
+    char *has = step ? tl_format ("go on alone with that of step %llu", (unsigned long long)step)
+                     : tl_strdup ("begin with a fresh adapter");
     char *text =
-        tl_format ("%s saved step %llu of this run, and that save is not in %s/%s/%s any more: "
-                   "put its directory back and --resume, or let it begin with a fresh adapter "
-                   "with --resume --fresh",
-                   who, (unsigned long long)self->begin.step, t->checkpoint.dir, t->name, who);
+        tl_format ("%s saved step %llu of this run, and that save is not in %s/%s/%s any more: put "
+                   "its directory back and --resume, or let it %s with --resume --fresh",
+                   who, (unsigned long long)self->begin.step, t->checkpoint.dir, t->name, who, has);
+    free (has);
     tl_scheduler_stop (self->scheduler, true, TL_BAD_INPUT, text);
     free (text);
     return true;

@@ -77,7 +77,10 @@ shared=
 together whole 'rm broker' 'rm north' 'flip broker' 'flip north'
 rm -r runs/t
 cp -r whole runs/t
-for state in runs/t/north/save-*.state; do
+rm runs/t/broker/save-00000004.state
+flip runs/t/north/save-00000006.state
+resume 4 'north saved step 6 .*put its directory back and --resume, or let it go on alone with that of step 4 with --resume --fresh'
+for state in runs/t/north/save-0000000[24].state; do
     flip $state
 done
 resume 4 'runs/t/north/save-.* is damaged, .*: there is none; put a copy of this file back, or begin'
