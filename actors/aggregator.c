@@ -304,20 +304,6 @@ s_on_leave (tl_aggregator_t *self, const tl_message_t *message)
 
 //  --- the result -------------------------------------------------------------------------------
 
-//  Whose parts are in it.
-static void
-s_tell_made (const tl_merge_job_t *job)
-{
-    if (!tl_events_heard ())
-        return;
-    json_t *members = json_array ();
-    for (size_t i = 0; i < job->count; i++)
-        if (job->brought[i].used)
-            json_array_append_new (members, json_string (job->brought[i].name));
-    tl_event ("made", "{sssIso}", "kind", tl_merge_kind_names[job->kind], "step",
-              (json_int_t)job->step, "members", members);
-}
-
 static void
 s_on_merged (tl_merge_job_t *job)
 {
@@ -327,7 +313,7 @@ s_on_merged (tl_merge_job_t *job)
         return; //  another MERGE took its place
     bool good = job->err.code == TL_OK;
     if (good)
-        s_tell_made (job);
+        tl_merge_job_tell (job);
     if (*job->text)
         tl_warn ("%s of step %llu: %s", tl_merge_kind_names[job->kind],
                  (unsigned long long)job->step + (job->kind == TL_MERGE_KIND_SUM), job->text);

@@ -1,4 +1,4 @@
-//  client_internal: what the client's two files share. Nobody else includes it.
+//  client_internal: what the client's files share. Nobody else includes it.
 
 #ifndef TL_CLIENT_INTERNAL_H
 #define TL_CLIENT_INTERNAL_H
@@ -68,6 +68,9 @@ void tl_client_go (tl_client_t *self, int state, const char *event);
 void tl_client_end (tl_client_t *self, int code, const char *text);
 tl_site_job_t *tl_client_job (tl_client_t *self, tl_site_job_fn *done);        //  of the open step
 void tl_client_submit (tl_client_t *self, tl_job_fn *run, tl_site_job_t *job); //  takes job over
+
+//  client_leave.c
+void tl_client_fail (tl_client_t *self, uint64_t step, int code, const char *text);
 
 //  client_step.c
 void tl_client_forget_step (tl_client_t *self);

@@ -1,5 +1,6 @@
 #include "merge_job.h"
 
+#include "actors/events.h"
 #include "actors/save.h"
 #include "clock.h"
 #include "memory.h"
@@ -206,4 +207,17 @@ tl_merge_job_restore (void *arg)
         snprintf (job->text, sizeof job->text, "%.500s",
                   job->err.code ? job->err.text : "at the start");
     free (state);
+}
+
+void
+tl_merge_job_tell (const tl_merge_job_t *job)
+{
+    if (!tl_events_heard ())
+        return;
+    json_t *members = json_array ();
+    for (size_t i = 0; i < job->count; i++)
+        if (job->brought[i].used)
+            json_array_append_new (members, json_string (job->brought[i].name));
+    tl_event ("made", "{sssIso}", "kind", tl_merge_kind_names[job->kind], "step",
+              (json_int_t)job->step, "members", members);
 }

@@ -63,4 +63,7 @@ void tl_merge_job_save (void *job);
 void tl_merge_job_restore (void *job); //  the save of step or the newest before it, or the start
 void tl_merge_job_free (void *job);
 
+//  Whose parts are in the result, as an event.
+void tl_merge_job_tell (const tl_merge_job_t *job);
+
 #endif

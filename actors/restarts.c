@@ -50,3 +50,17 @@ tl_restarts_how (int status, char *text, size_t size)
     else
         snprintf (text, size, "ended with code %d", WEXITSTATUS (status));
 }
+
+void
+tl_restarts_last_word (const tl_restarts_t *self, int status, const char *why,
+                       const tl_topology_t *topology, char *text, size_t size)
+{
+    if (tl_restarts_worth (status) && self->count >= TL_RESTARTS)
+        snprintf (text, size,
+                  "%.700s; it died %d times, the last at step %lld: if it is the same each time, "
+                  "%.280s/%.100s/trunkline.log says what it did",
+                  why, self->count + 1, (long long)self->place, topology->checkpoint.dir,
+                  topology->name);
+    else
+        snprintf (text, size, "%.1200s", why);
+}

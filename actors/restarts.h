@@ -4,6 +4,8 @@
 #ifndef TL_RESTARTS_H
 #define TL_RESTARTS_H
 
+#include "topology/topology.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,5 +29,8 @@ int tl_restarts_died (tl_restarts_t *self, int status, int64_t step, int64_t now
 bool tl_restarts_worth (int status);
 //  "was killed by signal 9 (Killed)", "ended with code 4".
 void tl_restarts_how (int status, char *text, size_t size);
+//  What is said of a part of that run that isn't started any more: why, and of one that died too often where to look.
+void tl_restarts_last_word (const tl_restarts_t *self, int status, const char *why,
+                            const tl_topology_t *topology, char *text, size_t size);
 
 #endif

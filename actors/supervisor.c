@@ -294,20 +294,6 @@ s_start_later (tl_part_of_run_t *part, int status, const char *what)
     return true;
 }
 
-//  What is said of a part that isn't started any more.
-static void
-s_last_word (const tl_part_of_run_t *part, int status, const char *why, char *text, size_t size)
-{
-    if (tl_restarts_worth (status) && part->restarts.count >= TL_RESTARTS)
-        snprintf (text, size,
-                  "%.700s; it died %d times, the last at step %lld: if it is the same each time, "
-                  "%.280s/%.100s/trunkline.log says what it did",
-                  why, part->restarts.count + 1, (long long)part->restarts.place,
-                  part->supervisor->topology->checkpoint.dir, part->supervisor->topology->name);
-    else
-        snprintf (text, size, "%.1200s", why);
-}
-
 //  A broker that was killed is started again and the run goes on where it was saved. Any other end of it is the run's:
 //  either it told the other parts, or they are told now.
 static void
@@ -321,7 +307,7 @@ s_broker_died (tl_part_of_run_t *part, int status, const char *what, const char 
         return;
     int code = WIFEXITED (status) ? WEXITSTATUS (status) : TL_FAILED;
     char whole[1400], word[1300];
-    s_last_word (part, status, why, word, sizeof word);
+    tl_restarts_last_word (&part->restarts, status, why, self->topology, word, sizeof word);
     if (self->saved)
         snprintf (whole, sizeof whole,
                   "%.900s; the last common save is of step %lld: --resume goes on from there", word,
@@ -388,7 +374,7 @@ s_died (tl_part_of_run_t *part, int status)
     else if (!s_start_later (part, status, text)) {
         //  The others go on without a client, but the first step waits for all.
         part->failed = true;
-        s_last_word (part, status, why, word, sizeof word);
+        tl_restarts_last_word (&part->restarts, status, why, self->topology, word, sizeof word);
         if (s_is_needed (part) || self->topology->client_count == 1 || !self->began) {
             s_fail_saved (self, code, word);
             s_stop (self);
