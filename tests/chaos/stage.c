@@ -71,6 +71,9 @@ stage_fail (const stage_t *self, const char *format, ...)
             fprintf (stderr, "%.200s\n", line);
             free (line);
         }
+        char *all = tl_format ("%s/%zu.events.json", self->files->directory, i);
+        json_dump_file (part->events, all, JSON_INDENT (0));
+        free (all);
         fprintf (stderr, "%s",
                  part->err.size > 4000 ? part->err.text + part->err.size - 4000 : part->err.text);
     }
