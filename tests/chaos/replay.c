@@ -196,7 +196,7 @@ s_learn (run_t *self, worker_t *worker, size_t group, const json_t *it, bool clo
 static void
 s_check_members (run_t *self, const json_t *it)
 {
-    bool serial = self->topology->schedule.mode == TL_MODE_SERIAL;
+    bool serial = self->serial;
     size_t last = CASE_SITES, due = serial ? self->turn : 0;
     for (size_t i = 0; i < self->count; i++)
         if (self->sites[i].rows)
@@ -249,10 +249,9 @@ s_closed (run_t *self, const json_t *closed)
     worker_t *worker = s_worker (self, part_text (closed, "worker"));
     size_t group = (size_t)part_int (closed, "group");
     const json_t *it;
-    while ((it = s_next (&worker->told)) && part_is (it, "restored")) {
-        s_trunk_restored (self, worker, it);
-        worker->told.next++;
-    }
+    for (; (it = s_next (&worker->told)) && !part_is (it, "learnt"); worker->told.next++)
+        if (part_is (it, "restored"))
+            s_trunk_restored (self, worker, it);
     if (!it || part_int (it, "step") != part_int (closed, "step") ||
         replay_real (it, "norm") != replay_real (closed, "norm") ||
         part_int (it, "labels") != part_int (closed, "labels"))
@@ -263,7 +262,7 @@ s_closed (run_t *self, const json_t *closed)
         s_saved (self);
     replay_keep (self);
     s_learn (self, worker, group < self->groups ? group : 0, it, true);
-    if (self->topology->schedule.mode <= TL_MODE_BATCH)
+    if (self->topology->schedule.mode != TL_MODE_FANOUT && self->groups == 1)
         s_check_members (self, it);
     s_step_over (self);
     uint64_t done = (uint64_t)part_int (it, "step") + 1;
@@ -273,17 +272,19 @@ s_closed (run_t *self, const json_t *closed)
 
 //  --- what the broker told ---------------------------------------------------------------------
 
-//  A step that the worker had made and could not tell the broker of is void. Before the run's first step it goes on as if
-//  nothing were.
+//  Its session is over: a step that the worker had made in it and could not tell the broker of is void.
 static void
 s_worker_left (run_t *self, worker_t *worker, const json_t *event)
 {
     const json_t *it;
     worker->ever = true;
-    for (; (it = s_next (&worker->told)) && part_is (it, "learnt"); worker->told.next++) {
-        if (!worker->told.next && replay_real (it, "time") > replay_real (event, "time"))
-            return;
-        s_learn (self, worker, REPLAY_WORKERS, it, false);
+    for (; (it = s_next (&worker->told)); worker->told.next++) {
+        if (part_is (it, "ready") && replay_real (it, "time") >= replay_real (event, "time"))
+            return; //  its next one
+        if (part_is (it, "learnt"))
+            s_learn (self, worker, REPLAY_WORKERS, it, false);
+        else if (part_is (it, "restored"))
+            s_trunk_restored (self, worker, it);
     }
 }
 
@@ -291,7 +292,7 @@ static void
 s_went_back (run_t *self, const json_t *event)
 {
     uint64_t step = (uint64_t)part_int (event, "step");
-    bool all = part_is (event, "resumed") || json_is_true (json_object_get (event, "all"));
+    bool all = !part_is (event, "restore") || json_is_true (json_object_get (event, "all"));
     for (size_t i = 0; i < REPLAY_WORKERS; i++)
         if (all || (int64_t)i == part_int (event, "group"))
             replay_forget_replica (self, i);
@@ -316,15 +317,17 @@ s_went_back (run_t *self, const json_t *event)
     self->turn = CASE_SITES;
 }
 
-//  Another broker: nobody is there yet.
+//  Another broker: nobody is there yet. One that has no run to go on with begins it anew.
 static void
-s_resumed (run_t *self, const json_t *event)
+s_another (run_t *self, const json_t *event)
 {
     for (size_t i = 0; i < self->worker_count; i++)
         s_worker_left (self, &self->workers[i], event);
     s_went_back (self, event);
     for (size_t i = 0; i < self->count; i++)
         self->sites[i].away = self->sites[i].was_away = true;
+    for (size_t i = 0; i < self->worker_count && part_is (event, "up"); i++)
+        replay_set_trunk (self, self->workers[i].trunk, (blob_t){NULL, 0});
 }
 
 static void
@@ -332,6 +335,8 @@ s_arranged (run_t *self, const json_t *event)
 {
     self->groups = (size_t)part_int (event, "groups");
     stage_check (self->stage, self->groups <= REPLAY_WORKERS, "fewer groups");
+    self->serial = !json_is_true (json_object_get (event, "batched"));
+    self->turn = CASE_SITES;
     for (size_t i = 0; i < REPLAY_WORKERS; i++)
         replay_forget_replica (self, i);
 }
@@ -384,12 +389,14 @@ s_broker (run_t *self, const json_t *it)
         s_step_over (self);
     else if (part_is (it, "restore"))
         s_went_back (self, it);
-    else if (part_is (it, "resumed"))
-        s_resumed (self, it);
+    else if (part_is (it, "resumed") || (part_is (it, "up") && self->is_up))
+        s_another (self, it);
     else if (part_is (it, "decision"))
         s_arranged (self, it);
     else if (part_is (it, "merged"))
         s_merged (self, it);
+    self->is_up |= part_is (it, "up");
+    self->is_up &= !part_is (it, "resumed");
 }
 
 //  --- reading what was told --------------------------------------------------------------------
@@ -479,6 +486,7 @@ s_begin (run_t *self)
     self->worker_count = t->worker_count;
     self->micros = t->train.micros;
     self->groups = 1;
+    self->serial = t->schedule.mode == TL_MODE_SERIAL;
     stage_check (self->stage,
                  !t->split.none && self->worker_count <= REPLAY_WORKERS &&
                      self->micros <= REPLAY_MICROS,
@@ -488,7 +496,7 @@ s_begin (run_t *self)
         worker->name = t->workers[i].name;
         worker->trunk = tl_trunk_new (t, i, &err);
         replay_must (self, worker->trunk != NULL, &err);
-        worker->told = s_told (self->up, "worker", worker->name, "learnt", "learnt");
+        worker->told = s_told (self->up, "worker", worker->name, "learnt", "ready");
     }
     for (size_t i = 0; i < self->count; i++) {
         site_t *site = &self->sites[i];

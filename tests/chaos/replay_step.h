@@ -86,7 +86,9 @@ typedef struct {
     size_t groups;
     uint64_t committed, back_to; //  steps; the common save that all went back to last
     bool is_back;                //  and no step was made since
-    size_t turn;                 //  one by one: whose is the next; CASE_SITES: not known
+    bool is_up;                  //  another broker that is up then has begun the run anew
+    bool serial;                 //  a step is one site's
+    size_t turn;                 //  serial: whose is the next; CASE_SITES: not known
     replay_t result;
 } run_t;
 

@@ -58,7 +58,7 @@ static plan_t s_plans[PLANS] = {
         PLAN ("fanout", CUT "schedule: {mode: fanout}\nfederate: {every: 8}\n", 2, true, true),
     [AVERAGE] =
         PLAN ("fanout, average", CUT "schedule: {mode: fanout}\nfederate: " SHARED, 2, true, true),
-    [AUTO] = PLAN ("auto", CUT "schedule: {mode: auto}\nfederate: {every: 5}\n", 2, true, false),
+    [AUTO] = PLAN ("auto", CUT "schedule: {mode: auto}\nfederate: {every: 5}\n", 2, true, true),
     [SYNC] =
         PLAN ("sync", CUT "schedule: {mode: batch}\nfederate: {clients: sync}\n", 1, true, true),
     [FEDAVG] =
@@ -299,6 +299,7 @@ typedef struct {
     size_t workers, groups; //  there are; of the period
     int64_t first; //  before this step nobody was away and all was decided as without faults
     bool late;     //  somebody was away after the last step
+    bool resumed;  //  what it told last: with what it goes on
 } account_t;
 
 static int64_t
@@ -337,6 +338,9 @@ s_account (account_t *self, const plan_t *plan, const json_t *it)
         s_all_open (self, step + 1);
     else if (part_is (it, "restore") || part_is (it, "resumed"))
         s_all_open (self, step);
+    else if (part_is (it, "up") && !self->resumed)
+        s_all_open (self, 0); //  a broker that has no run to go on with begins it anew
+    self->resumed = part_is (it, "resumed");
     //  Until it is back, whatever opens is without it; what just closed was not
     for (size_t k = 0; k < SITES; k++)
         if (self->away[k] && s_least_open (self) < self->first)
