@@ -282,7 +282,8 @@ s_send_committed (tl_worker_t *self, const char *name)
     tl_peer_send (self->peer, &message);
 }
 
-//  What the trunk learnt from: all of each member's micros, but for who left before it had delivered them.
+//  What the trunk learnt from: all of each member's micros, but for who left before it had delivered them; with split: none
+//  what is counted, all of whoever committed.
 static void
 s_tell_learnt (const tl_worker_t *self)
 {
@@ -292,9 +293,10 @@ s_tell_learnt (const tl_worker_t *self)
     for (size_t i = 0; i < self->seat_count; i++) {
         const tl_seat_t *seat = &self->seats[i];
         json_int_t rows = 0, gradients = 0;
+        bool whole = self->topology->split.none && seat->committed;
         for (size_t k = 0; k < self->micros; k++) {
-            rows += seat->slots[k].computed;
-            gradients += seat->slots[k].used;
+            rows += whole || seat->slots[k].computed;
+            gradients += whole || seat->slots[k].used;
         }
         json_array_append_new (members, json_string (seat->name));
         if (seat->left)

@@ -207,11 +207,13 @@ s_check_members (run_t *self, const json_t *it)
                       ? 0
                       : (last + self->count - due) % self->count + 1;
     for (size_t k = 0; k < checked; k++) {
-        const site_t *site = &self->sites[(due + k) % self->count];
-        if (site->gradients == self->micros)
+        site_t *site = &self->sites[(due + k) % self->count];
+        if (site->gradients == self->micros) {
+            site->stale &= site->left;
             continue;
+        }
         self->result.missed++;
-        if (!site->was_away)
+        if (!site->was_away && !site->stale)
             stage_fail (self->stage, "step %lld has %zu of %zu micros of %s, which was not away",
                         (long long)part_int (it, "step"), site->gradients, self->micros,
                         site->name);
@@ -317,6 +319,13 @@ s_went_back (run_t *self, const json_t *event)
     self->turn = CASE_SITES;
 }
 
+static void
+s_gone (const run_t *self, site_t *site)
+{
+    site->away = site->was_away = true;
+    site->stale = self->topology->federate.clients == TL_CLIENTS_AVERAGE;
+}
+
 //  Another broker: nobody is there yet. One that has no run to go on with begins it anew.
 static void
 s_another (run_t *self, const json_t *event)
@@ -325,7 +334,7 @@ s_another (run_t *self, const json_t *event)
         s_worker_left (self, &self->workers[i], event);
     s_went_back (self, event);
     for (size_t i = 0; i < self->count; i++)
-        self->sites[i].away = self->sites[i].was_away = true;
+        s_gone (self, &self->sites[i]);
     for (size_t i = 0; i < self->worker_count && part_is (event, "up"); i++)
         replay_set_trunk (self, self->workers[i].trunk, (blob_t){NULL, 0});
 }
@@ -355,6 +364,8 @@ s_merged (run_t *self, const json_t *event)
     json_array_foreach (json_object_get (made, "members"), i, member) s_come_to_mean (
         self, replay_site (self, json_string_value (member)), replay_real (event, "time"));
     replay_merge_clients (self, made);
+    for (i = 0; i < self->count; i++)
+        self->sites[i].stale &= self->sites[i].away;
 }
 
 static void
@@ -366,9 +377,10 @@ s_peer (run_t *self, const json_t *it)
     if (!s_text_is (it, "role", "client"))
         return;
     site_t *site = replay_site (self, part_text (it, "name"));
-    site->away = !here;
-    site->was_away |= !here;
+    site->away = false;
     site->ever |= !here;
+    if (!here)
+        s_gone (self, site);
     site->session += here;
     stage_check (self->stage, site->session < REPLAY_SESSIONS, "fewer sessions of a client");
     if (here)
@@ -487,9 +499,7 @@ s_begin (run_t *self)
     self->micros = t->train.micros;
     self->groups = 1;
     self->serial = t->schedule.mode == TL_MODE_SERIAL;
-    stage_check (self->stage,
-                 !t->split.none && self->worker_count <= REPLAY_WORKERS &&
-                     self->micros <= REPLAY_MICROS,
+    stage_check (self->stage, self->worker_count <= REPLAY_WORKERS && self->micros <= REPLAY_MICROS,
                  "a run that can be replayed");
     for (size_t i = 0; i < self->worker_count; i++) {
         worker_t *worker = &self->workers[i];

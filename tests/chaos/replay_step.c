@@ -177,6 +177,30 @@ s_back (run_t *self, tl_trunk_t *trunk, size_t micro, joined_t *joined)
     free (joined->gradient);
 }
 
+//  split: none: all micros at those that are in the step, of whole models; returns the label tokens.
+static uint64_t
+s_learn (run_t *self)
+{
+    uint64_t labels = 0;
+    for (size_t i = 0; i < self->count; i++)
+        for (size_t m = 0; m < self->sites[i].rows; m++)
+            labels += tl_site_learn (self->sites[i].site, m);
+    return labels;
+}
+
+//  There and back through the trunk.
+static uint64_t
+s_pass (run_t *self, tl_trunk_t *trunk)
+{
+    static joined_t joined[REPLAY_MICROS];
+    uint64_t labels = 0;
+    for (size_t m = 0; m < self->micros; m++)
+        labels += s_there (self, trunk, m, &joined[m]);
+    for (size_t m = 0; m < self->micros; m++)
+        s_back (self, trunk, m, &joined[m]);
+    return labels;
+}
+
 //  A member that had all of its micros there.
 static bool
 s_is_whole (const run_t *self, const site_t *site)
@@ -280,19 +304,14 @@ s_keep_trunk (run_t *self, tl_trunk_t *trunk, uint64_t step, size_t group)
 void
 replay_compute (run_t *self, worker_t *worker, size_t group, const json_t *it, const json_t *sum)
 {
-    static joined_t joined[REPLAY_MICROS];
     tl_error_t err;
     tl_norm_term_t terms[MOST_TERMS];
     uint64_t step = (uint64_t)part_int (it, "step"), round = (uint64_t)part_int (it, "round");
-    uint64_t labels = 0;
     for (size_t i = 0; i < self->count; i++)
         if (self->sites[i].rows)
             tl_site_begin (self->sites[i].site, round, self->micros);
     tl_trunk_begin (worker->trunk, round, self->micros);
-    for (size_t m = 0; m < self->micros; m++)
-        labels += s_there (self, worker->trunk, m, &joined[m]);
-    for (size_t m = 0; m < self->micros; m++)
-        s_back (self, worker->trunk, m, &joined[m]);
+    uint64_t labels = self->topology->split.none ? s_learn (self) : s_pass (self, worker->trunk);
     size_t count = s_commit (self, sum, terms);
     double norm = tl_trunk_norm (worker->trunk, terms, count, labels);
     if (norm != replay_real (it, "norm") || labels != (uint64_t)part_int (it, "labels"))
@@ -454,7 +473,8 @@ void
 replay_check_trunk (run_t *self, worker_t *worker, uint64_t steps)
 {
     int64_t step = s_adapter_step (self, worker->name);
-    if (step != (int64_t)steps && worker->ever && self->worker_count > 1)
+    if (self->topology->split.none ||
+        (step != (int64_t)steps && worker->ever && self->worker_count > 1))
         return;
     replay_set_trunk (self, worker->trunk, replay_as_of (&self->past, steps, false));
     if (step != (int64_t)steps || !s_is_adapter (self, tl_trunk_part (worker->trunk), worker->name))

@@ -39,6 +39,7 @@ typedef struct {
     size_t session;            //  it is in, as the broker told so far
     size_t left_in;            //  it left the open step in that one; 0: it did not
     bool away, was_away, ever; //  now; since the last step; at all
+    bool stale;                //  it was, and must be given a mean before it takes part
     uint64_t saved;            //  the newest common save that it was there for
     uint64_t
         due[REPLAY_SESSIONS]; //  the same as it last was told to go back, or began, in each session

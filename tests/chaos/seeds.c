@@ -62,7 +62,7 @@ static plan_t s_plans[PLANS] = {
     [SYNC] =
         PLAN ("sync", CUT "schedule: {mode: batch}\nfederate: {clients: sync}\n", 1, true, true),
     [FEDAVG] =
-        PLAN ("FedAvg", "split: none\nschedule: {mode: batch}\nfederate: " SHARED, 1, true, false),
+        PLAN ("FedAvg", "split: none\nschedule: {mode: batch}\nfederate: " SHARED, 1, true, true),
     [WINDOW] = PLAN ("window", CUT "schedule: {mode: batch, join: window}\n", 2, false, false),
     [WIDE] = {.name = "fanout, three of each",
               .settings = CUT "schedule: {mode: fanout}\nfederate: {every: 8}\n",
