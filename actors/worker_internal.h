@@ -38,6 +38,7 @@ typedef struct {
     uint64_t index;        //  in the topology's clients
     bool left;             //  no longer here
     bool committed;        //  its COMMIT came
+    uint64_t round;        //  in which it computes: with a window that of its PLAN
     uint64_t labels;       //  of its gradients that were used
     tl_norm_term_t *terms; //  of its COMMIT
     size_t term_count;

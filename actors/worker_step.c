@@ -121,6 +121,7 @@ tl_worker_on_plan (tl_worker_t *self, const tl_message_t *message)
         snprintf (self->seats[i].name, sizeof self->seats[i].name, "%s",
                   message->body.plan.members[i].name);
         self->seats[i].index = message->body.plan.members[i].index;
+        self->seats[i].round = message->round;
         self->seats[i].slots = tl_alloc (self->micros * sizeof *self->seats[i].slots);
     }
     //  split: none: there is nothing to compute here, and the step is over when all have committed.
@@ -289,7 +290,7 @@ s_tell_learnt (const tl_worker_t *self)
 {
     if (!tl_events_heard ())
         return;
-    json_t *members = json_array (), *left = json_array ();
+    json_t *members = json_array (), *rounds = json_array (), *left = json_array ();
     for (size_t i = 0; i < self->seat_count; i++) {
         const tl_seat_t *seat = &self->seats[i];
         json_int_t rows = 0, gradients = 0;
@@ -299,13 +300,14 @@ s_tell_learnt (const tl_worker_t *self)
             gradients += whole || seat->slots[k].used;
         }
         json_array_append_new (members, json_string (seat->name));
+        json_array_append_new (rounds, json_integer ((json_int_t)seat->round));
         if (seat->left)
             json_array_append_new (left, json_pack ("{sssIsI}", "name", seat->name, "rows", rows,
                                                     "gradients", gradients));
     }
-    tl_event ("learnt", "{sIsIsIsfsoso}", "step", (json_int_t)self->step, "round",
+    tl_event ("learnt", "{sIsIsIsfsososo}", "step", (json_int_t)self->step, "round",
               (json_int_t)self->round, "labels", (json_int_t)self->last.labels, "norm",
-              self->last.norm, "members", members, "left", left);
+              self->last.norm, "members", members, "rounds", rounds, "left", left);
 }
 
 //  Everybody hears it, the broker last: its word closes the step.
@@ -446,6 +448,7 @@ s_on_activation (tl_worker_t *self, tl_seat_t *seat, const tl_message_t *message
             s_expel (self, seat, &err);
             return;
         }
+        seat->round = message->round;
         free (slot->sequences);
         tl_assembly_destroy (&slot->rows_in);
         slot->sequences = tl_worker_copy (message->body.activation.sequences, count);

@@ -108,13 +108,14 @@ static void
 s_seat (run_t *self, const json_t *it)
 {
     size_t i;
-    const json_t *member;
+    const json_t *member, *rounds = json_object_get (it, "rounds");
     for (i = 0; i < self->count; i++)
         self->sites[i].rows = self->sites[i].gradients = self->sites[i].left = 0;
     json_array_foreach (json_object_get (it, "members"), i, member)
     {
         site_t *site = replay_site (self, json_string_value (member));
         site->rows = site->gradients = self->micros;
+        site->round = (uint64_t)json_integer_value (json_array_get (rounds, i));
     }
     json_array_foreach (json_object_get (it, "left"), i, member)
     {
@@ -140,7 +141,8 @@ s_come_to (const run_t *self, site_t *site, uint64_t step, bool closed)
         if (part_is (it, "ready"))
             site->at_work = false;
         else if (part_is (it, "step")) {
-            if ((uint64_t)part_int (it, "step") == step) {
+            //  With a window it is the step of its PLAN, or a later one
+            if ((uint64_t)part_int (it, "step") <= step) {
                 site->update = it;
                 told->next++;
             }
@@ -190,6 +192,14 @@ s_learn (run_t *self, worker_t *worker, size_t group, const json_t *it, bool clo
         if (self->sites[i].rows)
             s_come_to (self, &self->sites[i], step, closed);
     replay_compute (self, worker, group, it, s_made (self, "sum", it));
+}
+
+//  A step is not made without a site that is there.
+static bool
+s_awaits_all (const run_t *self)
+{
+    const tl_topology_t *t = self->topology;
+    return t->schedule.mode != TL_MODE_FANOUT && !t->schedule.window && self->groups == 1;
 }
 
 //  A site that is no member, or not with all of its micros, had been away.
@@ -264,7 +274,7 @@ s_closed (run_t *self, const json_t *closed)
         s_saved (self);
     replay_keep (self);
     s_learn (self, worker, group < self->groups ? group : 0, it, true);
-    if (self->topology->schedule.mode != TL_MODE_FANOUT && self->groups == 1)
+    if (s_awaits_all (self))
         s_check_members (self, it);
     s_step_over (self);
     uint64_t done = (uint64_t)part_int (it, "step") + 1;

@@ -274,6 +274,10 @@ s_update_site (run_t *self, site_t *site, uint64_t step, uint64_t labels, double
         replay_set_site (self, site->site, before);
     } else {
         double loss = site->nll / (double)site->own, told = replay_real (site->update, "loss");
+        if (norm != replay_real (site->update, "norm"))
+            stage_fail (self->stage, "step %llu of %s has norm %.17g, at its worker %.17g",
+                        (unsigned long long)step, site->name, replay_real (site->update, "norm"),
+                        norm);
         if (loss != told || site->own != (uint64_t)part_int (site->update, "labels"))
             stage_fail (self->stage,
                         "step %llu of %s has loss %.17g of %lld label tokens; computed again with "
@@ -309,7 +313,7 @@ replay_compute (run_t *self, worker_t *worker, size_t group, const json_t *it, c
     uint64_t step = (uint64_t)part_int (it, "step"), round = (uint64_t)part_int (it, "round");
     for (size_t i = 0; i < self->count; i++)
         if (self->sites[i].rows)
-            tl_site_begin (self->sites[i].site, round, self->micros);
+            tl_site_begin (self->sites[i].site, self->sites[i].round, self->micros);
     tl_trunk_begin (worker->trunk, round, self->micros);
     uint64_t labels = self->topology->split.none ? s_learn (self) : s_pass (self, worker->trunk);
     size_t count = s_commit (self, sum, terms);

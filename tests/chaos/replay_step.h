@@ -48,6 +48,7 @@ typedef struct {
     blob_t untold;            //  what it is if it made an update and was killed before it told so
     uint64_t untold_step;     //
     //  Of the step at hand
+    uint64_t round;         //  in which it was planned
     size_t rows, gradients; //  micros of which the trunk had them
     bool left;              //  the worker heard that it had left
     const json_t *update;   //  what it told of its own, or NULL

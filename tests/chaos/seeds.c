@@ -1,11 +1,11 @@
 /*  Runs with faults that a seed chooses: which actor, at the how-manieth message of which type, and what: kill -9 (and the
     restart that follows), SIGSTOP, a delay, a message twice. Seeds take the modes in turn. Each run ends well within a minute,
     and all it told is bit for bit the undisturbed run's up to the first step at which a member was away, whose loss is in the
-    log, or from which the broker decided otherwise: a worker was away, or auto had measured other times. In the modes that replay.h
-    knows all that it told, to the end, is also bit for bit what comes out when it is computed again without sockets and
-    faults, with those members in those steps; and whoever was missing in one had been away. Whatever happened,
-    a client that never was away has learnt from every round's text, and run.db accounts for every round. With a window, where
-    no two runs are alike, only the latter. A seed repeats.
+    log, or from which the broker decided otherwise: a worker was away, or auto had measured other times; but not with a window,
+    where no two runs are alike. All that it told, to the end, is also bit for bit what comes out when it is computed again
+    without sockets and faults (replay.h), with those members in those steps; and whoever was missing in one had been away.
+    Whatever happened, a client that never was away has learnt from every round's text, but with a window, and run.db accounts
+    for every round. A seed repeats.
 
         chaos_seeds [FIRST-LAST]      TRUNKLINE names trunkline_faults                              */
 
@@ -34,7 +34,6 @@ typedef struct {
     const char *name, *settings;
     size_t sites, workers;
     bool aggregator;
-    bool replays;                         //  what it comes to can be computed from what it told
     bool known;                           //  the undisturbed run was made
     int64_t total;                        //  its steps
     case_step_t steps[SITES][MOST_STEPS]; //  by number of the step
@@ -46,30 +45,25 @@ typedef struct {
 
 #define CUT "split: {front: 1, tail: 1}\n"
 #define SHARED "{every: 8, clients: average, server: {optimizer: adam}}\n"
-#define PLAN(text, what, count, merges, again)                                                     \
+#define PLAN(text, what, count, merges)                                                            \
     {                                                                                              \
-        .name = text, .settings = what, .sites = 2, .workers = count, .aggregator = merges,        \
-        .replays = again                                                                           \
+        .name = text, .settings = what, .sites = 2, .workers = count, .aggregator = merges         \
     }
 static plan_t s_plans[PLANS] = {
-    [BATCH] = PLAN ("batch", CUT "schedule: {mode: batch}\n", 1, false, true),
-    [SERIAL] = PLAN ("serial", CUT "schedule: {mode: serial}\n", 1, false, true),
-    [FANOUT] =
-        PLAN ("fanout", CUT "schedule: {mode: fanout}\nfederate: {every: 8}\n", 2, true, true),
+    [BATCH] = PLAN ("batch", CUT "schedule: {mode: batch}\n", 1, false),
+    [SERIAL] = PLAN ("serial", CUT "schedule: {mode: serial}\n", 1, false),
+    [FANOUT] = PLAN ("fanout", CUT "schedule: {mode: fanout}\nfederate: {every: 8}\n", 2, true),
     [AVERAGE] =
-        PLAN ("fanout, average", CUT "schedule: {mode: fanout}\nfederate: " SHARED, 2, true, true),
-    [AUTO] = PLAN ("auto", CUT "schedule: {mode: auto}\nfederate: {every: 5}\n", 2, true, true),
-    [SYNC] =
-        PLAN ("sync", CUT "schedule: {mode: batch}\nfederate: {clients: sync}\n", 1, true, true),
-    [FEDAVG] =
-        PLAN ("FedAvg", "split: none\nschedule: {mode: batch}\nfederate: " SHARED, 1, true, true),
-    [WINDOW] = PLAN ("window", CUT "schedule: {mode: batch, join: window}\n", 2, false, false),
+        PLAN ("fanout, average", CUT "schedule: {mode: fanout}\nfederate: " SHARED, 2, true),
+    [AUTO] = PLAN ("auto", CUT "schedule: {mode: auto}\nfederate: {every: 5}\n", 2, true),
+    [SYNC] = PLAN ("sync", CUT "schedule: {mode: batch}\nfederate: {clients: sync}\n", 1, true),
+    [FEDAVG] = PLAN ("FedAvg", "split: none\nschedule: {mode: batch}\nfederate: " SHARED, 1, true),
+    [WINDOW] = PLAN ("window", CUT "schedule: {mode: batch, join: window}\n", 2, false),
     [WIDE] = {.name = "fanout, three of each",
               .settings = CUT "schedule: {mode: fanout}\nfederate: {every: 8}\n",
               .sites = 3,
               .workers = 3,
-              .aggregator = true,
-              .replays = true}};
+              .aggregator = true}};
 
 //  Whose adapters are compared. Which worker has the trunk in the end is auto's to choose; FedAvg has none.
 static const char *
@@ -175,8 +169,7 @@ s_undisturbed (plan_t *plan)
     unsetenv ("TL_FAULTS");
     part_t *up = stage_up (stage, NULL);
     stage_check (stage, part_wait (up) == 0, "code 0 of the undisturbed run");
-    if (plan->replays)
-        stage_check (stage, replay_run (stage, up).missed == 0, "all sites in each step");
+    stage_check (stage, replay_run (stage, up).missed == 0, "all sites in each step");
     for (size_t i = 0; part_at (up, i); i++) {
         const json_t *it = part_at (up, i);
         if (part_is (it, "step"))
@@ -511,16 +504,14 @@ s_run (uint64_t seed)
     bool equal = account.first == plan->total && !account.late;
     if (equal)
         s_check_adapters (stage, plan);
-    replay_t replay = plan->replays ? replay_run (stage, up) : (replay_t){0};
+    replay_t replay = replay_run (stage, up);
     unsigned came = s_came (stage, faults);
     stage_end (&stage);
     fprintf (stderr, "seed %llu: %s%lld of %lld steps equal, %u faults, %.1f s\n",
              (unsigned long long)seed, equal ? "all adapters and " : "", (long long)account.first,
              (long long)plan->total, came, (double)(stage_ms () - began) / 1000);
-    if (plan->replays)
-        fprintf (stderr,
-                 "seed %llu: %zu steps with %zu losses computed again, %zu without a site\n",
-                 (unsigned long long)seed, replay.steps, replay.losses, replay.missed);
+    fprintf (stderr, "seed %llu: %zu steps with %zu losses computed again, %zu without a site\n",
+             (unsigned long long)seed, replay.steps, replay.losses, replay.missed);
     return (int)((equal ? EQUAL : LESS) + came);
 }
 
