@@ -111,7 +111,7 @@ static bool
 s_called_back (tl_scheduler_t *self)
 {
     size_t count = 0;
-    if (self->earlier && !self->restoring && !self->aggregator_back)
+    if (self->earlier && !self->restoring)
         tl_run_resume (self, &self->pending);
     for (size_t i = 0; i < self->config.clients; i++) {
         tl_seat_t *seat = &self->seats[i];

@@ -211,6 +211,17 @@ rig_crash (rig_t *self, bool everything)
     tl_scheduler_resume (self->scheduler, &self->common, NULL, false);
 }
 
+bool
+rig_earlier (rig_t *self)
+{
+    if (!tl_scheduler_resuming (self->scheduler) || !self->older.step ||
+        self->older.step >= self->common.step)
+        return false;
+    self->common = self->older;
+    tl_scheduler_resume_earlier (self->scheduler, &self->common);
+    return true;
+}
+
 //  --- what they do -----------------------------------------------------------------------------
 
 void

@@ -70,7 +70,7 @@ typedef struct {
     } merges[2];
     size_t group_of[RIG_CLIENTS], worker_of[RIG_WORKERS];
     tl_decision_t decision;
-    tl_place_t pending, common;
+    tl_place_t pending, common, older;    //  older: the common save before
     tl_costs_t *costs;                    //  join: window: config.costs
     int64_t now, alarm[RIG_WORKERS];      //  us; of a group, 0: none
     bool asked[RIG_CLIENTS], trunk_asked; //  whose SAVED the pending save needs
@@ -100,6 +100,8 @@ void rig_aggregator (rig_t *self);
 void rig_lose_aggregator (rig_t *self);
 //  Kill -9 of the broker, or of everything; a new one goes on from the common save, and parts come back as they are told to.
 void rig_crash (rig_t *self, bool everything);
+//  And as long as it hasn't: somebody lacks that save, and all go back to the one before. False: it has, or there is none.
+bool rig_earlier (rig_t *self);
 void rig_all (rig_t *self);                                   //  everybody who isn't here comes
 void rig_close (rig_t *self, size_t worker, uint64_t labels); //  its open step
 //  The oldest order of that part is done; false: there is none. good false: it could not.

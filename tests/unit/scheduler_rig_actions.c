@@ -264,6 +264,8 @@ s_common (void *arg, const tl_place_t *place)
     for (size_t i = 0; i < RIG_CLIENTS; i++)
         assert_false (self->asked[i]);
     assert_memory_equal (place, &self->pending, sizeof *place);
+    if (place->step > self->common.step)
+        self->older = self->common;
     self->common = *place;
     rig_say (self, "common %d; ", (int)place->step);
 }
