@@ -72,7 +72,7 @@ together () {
 shared='--set federate.clients=average --set federate.every=2 --set federate.server.optimizer=adam'
 expect 0 '' "$TRUNKLINE" up t.yaml $ports $shared
 cp -r runs/t shared
-together shared 'rm broker' 'rm north' 'flip aggregator'
+together shared 'rm broker' 'flip aggregator'
 shared=
 together whole 'rm broker' 'rm north' 'flip broker' 'flip north'
 rm -r runs/t
