@@ -5,10 +5,12 @@
 
     An actor that ends in a slash is any of that role, whoever gets there first. kill: SIGKILL, before the message is looked
     at. stop: SIGSTOP, and SIGCONT after so many ms. delay: everything that comes to this actor waits so long. full: from then
-    on no file of this process grows beyond so many bytes. twice: the message is received twice. nan, shape, cut, labels: its
-    author sent a PART that is well-formed on the wire and wrong inside. A file in the directory marks a fault as done, as the
-    process that did it may be gone and its successor counts anew.                                   */
+    on no file of this process grows beyond so many bytes. twice: the message is received twice. hold: it and all that comes
+    behind it on its connection is received after so many messages from elsewhere, or when these don't come, soon. nan, shape,
+    cut, labels: its author sent a PART that is well-formed on the wire and wrong inside. A file in the directory marks a fault
+    as done, as the process that did it may be gone and its successor counts anew.                   */
 
+#include "actors/actor.h"
 #include "hash.h"
 #include "log.h"
 #include "messages/messages.h"
@@ -24,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 8 };
+enum { MOST = 8, SOCKETS = 3, HELD = 4096, HOLD_MS = 400 };
 
 typedef struct {
     char actor[64], type[32], action[16];
@@ -38,6 +40,22 @@ static struct {
     tl_socket_t *socket; //  NULL: none
     tl_packet_t packet;
 } s_again; //  what is received a second time
+
+//  What the actor watches, each once, to be woken for what was held back.
+static struct {
+    tl_actor_t *actor;
+    tl_socket_t *socket;
+    tl_actor_fn *fn;
+    void *arg;
+} s_watched[SOCKETS];
+
+static struct {
+    tl_socket_t *socket; //  NULL: nothing is held back
+    char user[80];
+    unsigned long others; //  so many are still to be received before
+    tl_packet_t packets[HELD];
+    size_t count, next;
+} s_held;
 
 //  "role" or "role/name" of this process: trunkline run ROLE TOPOLOGY [NAME].
 static void
@@ -107,6 +125,96 @@ s_twice (tl_socket_t *socket, const tl_packet_t *packet)
     zmq_msg_copy (&s_again.packet.payload, (zmq_msg_t *)&packet->payload);
 }
 
+//  --- holding back ------------------------------------------------------------------------------
+
+void __real_tl_actor_watch_socket (tl_actor_t *self, tl_socket_t *socket, tl_actor_fn *on_message,
+                                   tl_actor_fn *on_event, void *arg);
+void __wrap_tl_actor_watch_socket (tl_actor_t *self, tl_socket_t *socket, tl_actor_fn *on_message,
+                                   tl_actor_fn *on_event, void *arg);
+
+//  The linker puts it in the place of the actor's own.
+void
+__wrap_tl_actor_watch_socket (tl_actor_t *self, tl_socket_t *socket, tl_actor_fn *on_message,
+                              tl_actor_fn *on_event, void *arg)
+{
+    for (size_t i = 0; i < SOCKETS; i++)
+        if (!s_watched[i].socket || s_watched[i].socket == socket) {
+            s_watched[i].actor = self;
+            s_watched[i].socket = socket;
+            s_watched[i].fn = on_message;
+            s_watched[i].arg = arg;
+            break;
+        }
+    __real_tl_actor_watch_socket (self, socket, on_message, on_event, arg);
+}
+
+static void s_wake (size_t ms);
+
+//  Nobody else is waited for: the actor asks that socket, whether or not anything comes there.
+static void
+s_on_due (void *arg)
+{
+    size_t i = (size_t)arg;
+    if (s_watched[i].socket != s_held.socket)
+        return;
+    s_held.others = 0;
+    s_watched[i].fn (s_watched[i].arg);
+    if (s_held.socket)
+        s_wake (0); //  more than it takes in a turn
+}
+
+static void
+s_wake (size_t ms)
+{
+    for (size_t i = 0; i < SOCKETS; i++)
+        if (s_watched[i].socket == s_held.socket)
+            tl_actor_timer (s_watched[i].actor, ms, 1, s_on_due, (void *)i);
+}
+
+static void
+s_hold (tl_socket_t *socket, const tl_packet_t *packet, unsigned long others)
+{
+    if (s_held.socket)
+        return;
+    s_held.socket = socket;
+    snprintf (s_held.user, sizeof s_held.user, "%s", packet->user);
+    s_held.others = others;
+    s_wake (HOLD_MS);
+}
+
+//  True if it took the packet.
+static bool
+s_hold_back (tl_socket_t *socket, const tl_packet_t *packet)
+{
+    if (!s_held.socket)
+        return false;
+    if (socket == s_held.socket && strcmp (packet->user, s_held.user) == 0) {
+        if (s_held.count == HELD)
+            abort ();
+        s_held.packets[s_held.count++] = *packet;
+        return true;
+    }
+    if (s_held.others && --s_held.others == 0)
+        s_wake (0);
+    return false;
+}
+
+static bool
+s_let_go (tl_socket_t *socket, tl_packet_t *packet)
+{
+    if (socket != s_held.socket || s_held.others)
+        return false;
+    if (s_held.next == s_held.count) {
+        s_held.socket = NULL;
+        s_held.count = s_held.next = 0;
+        return false;
+    }
+    *packet = s_held.packets[s_held.next++];
+    return true;
+}
+
+//  --- the rest ----------------------------------------------------------------------------------
+
 //  The first shape of two numbers in the blob's table of tensors, the other way round.
 static void
 s_transpose (char *blob)
@@ -163,7 +271,7 @@ s_spoil (const char *how, tl_packet_t *packet)
 static void
 s_do (const fault_t *fault, tl_socket_t *socket, tl_packet_t *packet)
 {
-    tl_warn ("fault: %s at %s %lu, %lu ms", fault->action, fault->type, fault->number, fault->ms);
+    tl_warn ("fault: %s at %s %lu, %lu", fault->action, fault->type, fault->number, fault->ms);
     if (strcmp (fault->action, "kill") == 0)
         kill (getpid (), SIGKILL);
     else if (strcmp (fault->action, "stop") == 0)
@@ -174,12 +282,14 @@ s_do (const fault_t *fault, tl_socket_t *socket, tl_packet_t *packet)
         setrlimit (RLIMIT_FSIZE, &(struct rlimit){fault->ms, RLIM_INFINITY});
     else if (strcmp (fault->action, "twice") == 0)
         s_twice (socket, packet);
+    else if (strcmp (fault->action, "hold") == 0)
+        s_hold (socket, packet, fault->ms);
     else
         s_spoil (fault->action, packet);
 }
 
 static int
-s_hook (tl_socket_t *socket, tl_packet_t *packet, int (*receive) (tl_socket_t *, tl_packet_t *))
+s_next (tl_socket_t *socket, tl_packet_t *packet, int (*receive) (tl_socket_t *, tl_packet_t *))
 {
     if (s_again.socket == socket) {
         *packet = s_again.packet;
@@ -198,6 +308,17 @@ s_hook (tl_socket_t *socket, tl_packet_t *packet, int (*receive) (tl_socket_t *,
             ++s_faults[i].seen == s_faults[i].number && s_claim (i))
             s_do (&s_faults[i], socket, packet);
     tl_message_clear (&message);
+    return rc;
+}
+
+static int
+s_hook (tl_socket_t *socket, tl_packet_t *packet, int (*receive) (tl_socket_t *, tl_packet_t *))
+{
+    int rc = 1;
+    do
+        if (s_let_go (socket, packet))
+            return 1;
+    while ((rc = s_next (socket, packet, receive)) == 1 && s_hold_back (socket, packet));
     return rc;
 }
 

@@ -1,11 +1,11 @@
 /*  Runs with faults that a seed chooses: which actor, at the how-manieth message of which type, and what: kill -9 (and the
-    restart that follows), SIGSTOP, a delay, a message twice. Seeds take the modes in turn. Each run ends well within a minute,
-    and all it told is bit for bit the undisturbed run's up to the first step at which a member was away, whose loss is in the
-    log, or from which the broker decided otherwise: a worker was away, or auto had measured other times; but not with a window,
-    where no two runs are alike. All that it told, to the end, is also bit for bit what comes out when it is computed again
-    without sockets and faults (replay.h), with those members in those steps; and whoever was missing in one had been away.
-    Whatever happened, a client that never was away has learnt from every round's text, but with a window, and run.db accounts
-    for every round. A seed repeats.
+    restart that follows), SIGSTOP, a delay, a message twice, or held back until others were received. Seeds take the modes in
+    turn. Each run ends well within a minute, and all it told is bit for bit the undisturbed run's up to the first step at which
+    a member was away, whose loss is in the log, or from which the broker decided otherwise: a worker was away, or auto had
+    measured other times; but not with a window, where no two runs are alike. All that it told, to the end, is also bit for bit
+    what comes out when it is computed again without sockets and faults (replay.h), with those members in those steps; and
+    whoever was missing in one had been away. Whatever happened, a client that never was away has learnt from every round's
+    text, but with a window, and run.db accounts for every round. A seed repeats.
 
         chaos_seeds [FIRST-LAST]      TRUNKLINE names trunkline_faults                              */
 
@@ -257,6 +257,16 @@ static const struct {
     {"worker/trunk-3", OF (s_worker), 3, false}, {"client/site-2", OF (s_client), 3, false}};
 enum { ACTORS = sizeof s_actors / sizeof *s_actors, LATER = 2 }; //  only where there are three
 
+//  What it does, in how many of a hundred, and its number: of ms, or of others' messages.
+static const struct {
+    uint64_t below;
+    const char *name;
+    uint64_t least, range;
+} s_actions[] = {{42, "kill", 0, 1},       {56, "stop", 100, 1500},
+                 {62, "stop", 3000, 1500}, //  long enough to be expelled for it
+                 {70, "delay", 0, 700},    {80, "twice", 0, 1},
+                 {100, "hold", 1, 12}};
+
 //  One fault, as tests/chaos/fault.c reads it.
 static void
 s_fault (draw_t *draw, size_t mode, char *text, size_t size)
@@ -271,16 +281,12 @@ s_fault (draw_t *draw, size_t mode, char *text, size_t size)
         kind = s_draw (draw, s_actors[actor].count);
     while (!s_actors[actor].kinds[kind].most[column]);
     const kind_t *its = &s_actors[actor].kinds[kind];
-    uint64_t action = s_draw (draw, 100), number = 1 + s_draw (draw, its->most[column]);
-    //  Long enough to be expelled for it, or short
-    uint64_t stop = action < 60 ? 100 + s_draw (draw, 1500) : 3000 + s_draw (draw, 1500);
+    uint64_t number = 1 + s_draw (draw, its->most[column]), percent = s_draw (draw, 100), i = 0;
+    while (percent >= s_actions[i].below)
+        i++;
     snprintf (text, size, "%s %s %llu %s %llu", s_actors[actor].name, its->type,
-              (unsigned long long)number,
-              action < 45   ? "kill"
-              : action < 68 ? "stop"
-              : action < 84 ? "delay"
-                            : "twice",
-              (unsigned long long)(action >= 68 ? s_draw (draw, 700) : stop));
+              (unsigned long long)number, s_actions[i].name,
+              (unsigned long long)(s_actions[i].least + s_draw (draw, s_actions[i].range)));
 }
 
 //  --- what came of it --------------------------------------------------------------------------
