@@ -365,6 +365,10 @@ tl_broker_on_attach (tl_broker_t *self, const tl_message_t *message, const tl_pa
                         packet->fd);
     if (session->control.attached && session->data.attached)
         session->broken = 0;
+    bool begins = socket != self->control && session->link && !session->ready;
+    if (begins) //  told before it can tell of it itself
+        tl_event ("peer", "{ssssss}", "role", tl_role_name (session->role), "name", session->label,
+                  "state", "here");
     tl_message_t attached;
     tl_message_init (&attached, TL_ATTACHED);
     attached.body.attached.received = session->link ? tl_link_received (session->link) : 0;
@@ -376,10 +380,8 @@ tl_broker_on_attach (tl_broker_t *self, const tl_message_t *message, const tl_pa
         tl_broker_invalid (self, socket, &packet->routing, true, "impossible ATTACH");
         return;
     }
-    if (!session->ready) {
+    if (begins) {
         session->ready = true;
-        tl_event ("peer", "{ssssss}", "role", tl_role_name (session->role), "name", session->label,
-                  "state", "here");
         tl_broker_ready (self, session);
     }
 }
