@@ -425,6 +425,8 @@ s_on_tick (void *arg)
     self->ticked = now;
     s_note (self, now);
     tl_outsiders_tick (self->outsiders, now);
+    if (self->options.resume && now - self->began > expire)
+        tl_broker_overdue (self);
     tl_session_t *next;
     for (tl_session_t *it = self->sessions.first; it; it = next) {
         next = it->next;

@@ -189,7 +189,7 @@ s_common (void *arg, const tl_place_t *place)
 {
     tl_broker_t *self = arg;
     char gone[TL_BROKER_NAMES];
-    tl_broker_missing (self, gone);
+    tl_broker_missing (self, false, gone);
     if (*gone)
         tl_info ("all parts that are here are saved at step %llu; not here, with only what they "
                  "saved themselves: %s",

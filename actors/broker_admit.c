@@ -78,6 +78,7 @@ tl_broker_drop (tl_broker_t *self, tl_session_t *session, const char *why)
     if (worker || session->role == TL_ROLE_CLIENT)
         self->past[(worker ? self->topology->client_count : 0) + (size_t)session->index] =
             (tl_past_t){.state = state, .bytes = session->bytes, .since = tl_clock_ms ()};
+    self->flushed = 0; //  a broker that is started again is not to wait for who left
     tl_broker_gone (self, session);
     tl_sessions_remove (&self->sessions, session);
 }

@@ -127,9 +127,9 @@ void tl_broker_dismiss (tl_broker_t *self, tl_session_t *session); //  BYE: the 
 
 //  broker_status.c
 void tl_broker_on_status (tl_broker_t *self, tl_session_t *session); //  answers with REPORT
-//  Names of the clients that are not here; of many how many, and the first. "": all are.
+//  Names of the clients that are not here, or of those that the run waits for; of many how many, and the first. "": none.
 enum { TL_BROKER_NAMES = 512 };
-void tl_broker_missing (tl_broker_t *self, char names[TL_BROKER_NAMES]);
+void tl_broker_missing (tl_broker_t *self, bool awaited, char names[TL_BROKER_NAMES]);
 //  The same with the worker or workers and the aggregator, where the run can't go on without: for whom it waits. Returns how
 //  many clients, 0 if they are all named.
 size_t tl_broker_awaited (tl_broker_t *self, char names[TL_BROKER_NAMES]);
@@ -162,6 +162,7 @@ void tl_broker_send (tl_broker_t *self, tl_session_t *to, tl_message_t *message)
 //  Who takes part, by index in the topology; NULL: not here (TL_NOBODY: never).
 tl_session_t *tl_broker_client (tl_broker_t *self, size_t client);
 tl_session_t *tl_broker_worker (tl_broker_t *self, size_t worker);
+void tl_broker_overdue (tl_broker_t *self); //  who was here before has had its time to come back
 //  FORWARDs that this worker will never answer are released.
 void tl_broker_void_asked (tl_broker_t *self, size_t worker);
 //  STATE (unless packed, lent, is NULL) and RESTORE to that worker.

@@ -97,14 +97,31 @@ s_tell_readers (tl_broker_t *self)
 static void
 s_say_missing (tl_broker_t *self)
 {
-    const tl_topology_t *t = self->topology;
+    size_t start = self->topology->schedule.start;
+    bool begun = tl_scheduler_groups (self->scheduler) > 0;
     char names[TL_BROKER_NAMES];
     self->quiet = tl_broker_awaited (self, names) / 2;
-    if (*names && t->schedule.start)
-        tl_info ("waiting for %s; %zu client%s begin", names, t->schedule.start,
-                 t->schedule.start == 1 ? "" : "s");
-    else if (*names)
+    if (!*names)
+        return;
+    if (!start || begun)
         tl_info ("waiting for %s", names);
+    else if (self->options.resume)
+        tl_info (
+            "waiting for %s; who of the clients is not back %g s after the broker began is gone "
+            "on without",
+            names, (double)self->topology->liveness.expire_ms / 1000);
+    else
+        tl_info ("waiting for %s; %zu client%s begin", names, start, start == 1 ? "" : "s");
+}
+
+void
+tl_broker_overdue (tl_broker_t *self)
+{
+    char names[TL_BROKER_NAMES];
+    tl_broker_missing (self, true, names);
+    if (tl_scheduler_overdue (self->scheduler))
+        tl_info ("%s did not come back: the run goes on without, and takes in who comes later",
+                 names);
 }
 
 static void

@@ -69,14 +69,26 @@ s_peers (tl_broker_t *self)
     return peers;
 }
 
-//  Adds who of the clients, or workers, is not here: few by name, of many how many and the first. Returns how many.
+//  Whom a line of names is of.
+typedef enum { S_CLIENTS, S_CLIENTS_AWAITED, S_WORKERS } s_missing_t;
+
+static bool
+s_missing (tl_broker_t *self, s_missing_t whom, size_t i)
+{
+    return whom == S_WORKERS           ? !tl_broker_worker (self, i)
+           : whom == S_CLIENTS_AWAITED ? tl_scheduler_awaits (self->scheduler, i)
+                                       : !tl_broker_client (self, i);
+}
+
+//  Adds who is missing: few by name, of many how many and the first. Returns how many.
 static size_t
-s_add_missing (tl_broker_t *self, bool workers, char names[TL_BROKER_NAMES])
+s_add_missing (tl_broker_t *self, s_missing_t whom, char names[TL_BROKER_NAMES])
 {
     const tl_topology_t *t = self->topology;
+    bool workers = whom == S_WORKERS;
     size_t all = workers ? t->worker_count : t->client_count, missing = 0, named = 0;
     for (size_t i = 0; i < all; i++)
-        missing += !(workers ? tl_broker_worker (self, i) : tl_broker_client (self, i));
+        missing += s_missing (self, whom, i);
     if (!missing)
         return 0;
     bool many = missing > FEW;
@@ -86,7 +98,7 @@ s_add_missing (tl_broker_t *self, bool workers, char names[TL_BROKER_NAMES])
     if (many)
         end += sprintf (end, "%zu of %zu %s (", missing, all, workers ? "workers" : "clients");
     for (size_t i = 0; named < (many ? FIRST : missing); i++)
-        if (!(workers ? tl_broker_worker (self, i) : tl_broker_client (self, i)))
+        if (s_missing (self, whom, i))
             end += sprintf (end, "%s%s", named++ ? ", " : "",
                             workers ? t->workers[i].name : t->clients[i].name);
     strcpy (end, many ? " ...)" : "");
@@ -94,10 +106,10 @@ s_add_missing (tl_broker_t *self, bool workers, char names[TL_BROKER_NAMES])
 }
 
 void
-tl_broker_missing (tl_broker_t *self, char names[TL_BROKER_NAMES])
+tl_broker_missing (tl_broker_t *self, bool awaited, char names[TL_BROKER_NAMES])
 {
     *names = 0;
-    s_add_missing (self, false, names);
+    s_add_missing (self, awaited ? S_CLIENTS_AWAITED : S_CLIENTS, names);
 }
 
 size_t
@@ -106,9 +118,9 @@ tl_broker_awaited (tl_broker_t *self, char names[TL_BROKER_NAMES])
     const tl_topology_t *t = self->topology;
     bool all = tl_broker_needs_all_workers (t), any = false;
     *names = 0;
-    size_t clients = s_add_missing (self, false, names);
+    size_t clients = s_add_missing (self, S_CLIENTS_AWAITED, names);
     if (all)
-        s_add_missing (self, true, names);
+        s_add_missing (self, S_WORKERS, names);
     for (size_t i = 0; i < t->worker_count; i++)
         any |= tl_broker_worker (self, i) != NULL;
     if (!any && !all)

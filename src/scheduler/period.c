@@ -11,14 +11,20 @@ s_within (const tl_place_t *place)
     return place->round > place->begin || place->turn > 0;
 }
 
+bool
+tl_period_few (const tl_scheduler_t *self)
+{
+    size_t start = self->config.start;
+    return start && !self->resumed ? self->live < start : self->due > 0;
+}
+
 static bool
 s_missing (const tl_scheduler_t *self, size_t able)
 {
     const tl_scheduler_config_t *config = &self->config;
     if (!self->live_workers || (!able && !tl_run_complete (self)))
         return true;
-    bool few = config->start && !self->resumed ? self->live < config->start : self->due > 0;
-    return !self->started && (few || (config->aggregator && !self->aggregator) ||
+    return !self->started && (tl_period_few (self) || (config->aggregator && !self->aggregator) ||
                               (config->all_workers && self->live_workers < config->workers));
 }
 

@@ -113,6 +113,20 @@ tl_scheduler_resume_earlier (tl_scheduler_t *self, const tl_place_t *place)
     self->earlier = true;
 }
 
+bool
+tl_scheduler_overdue (tl_scheduler_t *self)
+{
+    //  Before the first common save it may not have begun.
+    size_t enough = self->common.step ? 1 : self->config.start;
+    if (!self->resumed || !self->config.start || !self->due || self->live < enough)
+        return false;
+    for (size_t i = 0; i < self->config.clients; i++)
+        self->seats[i].expected = false;
+    self->due = 0;
+    tl_run_go (self);
+    return true;
+}
+
 const char tl_worker_lost[] = "the worker that held the trunk was lost";
 
 void
@@ -335,6 +349,15 @@ uint64_t
 tl_scheduler_saved_step (const tl_scheduler_t *self)
 {
     return self->common.step;
+}
+
+bool
+tl_scheduler_awaits (const tl_scheduler_t *self, size_t client)
+{
+    const tl_seat_t *seat = &self->seats[client];
+    if (seat->live)
+        return false;
+    return !self->started && tl_period_few (self) ? seat->expected : !self->live;
 }
 
 bool

@@ -163,6 +163,10 @@ void tl_scheduler_resume (tl_scheduler_t *self, const tl_place_t *place, const b
 bool tl_scheduler_resuming (const tl_scheduler_t *self);
 void tl_scheduler_resume_earlier (tl_scheduler_t *self, const tl_place_t *place);
 
+//  A run that goes on has waited long enough: where config.start says that not all are needed, whoever is expected and not
+//  here is not waited for any more, once somebody is here. True: there were such.
+bool tl_scheduler_overdue (tl_scheduler_t *self);
+
 //  Events. good false: the part could not do it; why says what.
 //  join: window: the time of the events that follow, monotonic microseconds. The scheduler has no clock.
 void tl_scheduler_now (tl_scheduler_t *self, int64_t us);
@@ -204,6 +208,8 @@ const char *tl_scheduler_state_name (const tl_scheduler_t *self);
 tl_place_t tl_scheduler_place (const tl_scheduler_t *self); //  of the group that is furthest
 uint64_t tl_scheduler_saved_step (
     const tl_scheduler_t *self); //  newest common save, 0 if none but the start
+//  The run can't begin, or go on, before that client is here, or as many as it needs of such.
+bool tl_scheduler_awaits (const tl_scheduler_t *self, size_t client);
 //  It has what that is of.
 bool tl_scheduler_in_common (const tl_scheduler_t *self, size_t client);
 bool tl_scheduler_aggregator_in_common (const tl_scheduler_t *self);

@@ -150,9 +150,10 @@ size_t tl_run_holder (const tl_scheduler_t *self, uint64_t step); //  a worker w
 void tl_run_equip (tl_scheduler_t *self, size_t worker);          //  with the common save's trunk
 
 //  period.c
-void tl_period_begin (tl_scheduler_t *self); //  the next one, if all that it needs is here
-void tl_period_meet (tl_scheduler_t *self);  //  every group stands at the line
-void tl_period_go_on (tl_scheduler_t *self); //  what was merged is saved, or nothing was
+bool tl_period_few (const tl_scheduler_t *self); //  clients are here, for the first step
+void tl_period_begin (tl_scheduler_t *self);     //  the next one, if all that it needs is here
+void tl_period_meet (tl_scheduler_t *self);      //  every group stands at the line
+void tl_period_go_on (tl_scheduler_t *self);     //  what was merged is saved, or nothing was
 
 //  group.c
 bool tl_group_able (const tl_scheduler_t *self, size_t client, uint64_t round);

@@ -72,6 +72,36 @@ its=$(value steps slow.jsonl)
 grep -q 'left step\|silent\|abandoned' broker.txt && fail "somebody was lost: $(cat broker.txt)"
 grep -q 'it joins the next one (said once for slow)' broker.txt || fail "$(cat broker.txt)"
 
+#   Two of them were enough to begin. The broker is killed, and before it is back one of the two leaves on purpose: the run
+#   says for whom it waits, for how long, and goes on with the other.
+more="$ports --set schedule.start=2 --set train.steps=100000 --set checkpoint.every=10 --set liveness.ping_ms=200 --set liveness.expire_ms=1500"
+TL_LOG=info "$TRUNKLINE" run broker w.yaml $more --format jsonl >told 2>broker.txt &
+broker=$!
+exec 3<told
+"$TRUNKLINE" run worker w.yaml w $more 2>worker.txt &
+worker=$!
+"$TRUNKLINE" run load w.yaml $more --first 1 --count 1 >quick.txt 2>&1 &
+quick=$!
+"$TRUNKLINE" run load w.yaml $more --first 4 >slow.txt 2>&1 &
+slow=$!
+until_told '"event":"saved"'
+kill -KILL $broker
+wait $broker || true
+kill $slow
+wait $slow || fail "the client that left ended with $?: $(cat slow.txt)"
+TL_LOG=info "$TRUNKLINE" run broker w.yaml $more --resume --format jsonl >told 2>broker.txt &
+broker=$!
+exec 3<told
+until_told '"members":1,.*"event":"closed"'
+grep -q 'waiting for slow; who of the clients is not back 1.5 s after the broker began is gone on without' broker.txt ||
+    fail "$(cat broker.txt)"
+grep -q 'slow did not come back: the run goes on without' broker.txt || fail "$(cat broker.txt)"
+kill $broker
+cat <&3 >/dev/null
+wait $broker || fail "the broker ended with $?: $(cat broker.txt)"
+wait $quick || fail "the client that stayed ended with $?: $(cat quick.txt)"
+wait $worker || fail "the worker ended with $?: $(cat worker.txt)"
+
 #   What doesn't go together is refused by name.
 expect 4 'federate.clients sync sums the gradients of all clients in every step' \
     "$TRUNKLINE" check "$root/topology/three-sites.yaml" --set schedule.join=window --set federate.clients=sync

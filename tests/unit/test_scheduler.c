@@ -400,6 +400,39 @@ test_resume_without_some (void **state)
     s_end (self, "equip 0 4; ");
 }
 
+//  Where not all were needed to begin, a run that was begun doesn't wait for ever for who does not come back.
+static void
+test_resume_without_who_is_overdue (void **state)
+{
+    for (uint64_t saved = 0; saved <= 4; saved += 4) {
+        rig_t *self = rig_new (3, 1, 1, 6, 3, 0);
+        self->config.start = 2;
+        rig_begin (self);
+        self->common = (tl_place_t){
+            .step = saved, .round = saved, .begin = saved / 4 * 3, .inside = TL_INSIDE_BATCHED};
+        self->store[4] = 44;
+        bool expected[] = {true, true, false};
+        tl_scheduler_resume (self->scheduler, &self->common, expected, false);
+        rig_worker (self, 0);
+        assert_false (tl_scheduler_overdue (self->scheduler)); //  there is nobody to go on with
+        rig_join (self, 0);
+        assert_string_equal (tl_scheduler_state_name (self->scheduler), "waiting");
+        assert_false (tl_scheduler_awaits (self->scheduler, 0));
+        assert_true (tl_scheduler_awaits (self->scheduler, 1));
+        assert_false (tl_scheduler_awaits (self->scheduler, 2));
+        if (!saved) {
+            assert_false (tl_scheduler_overdue (self->scheduler)); //  it may not have begun
+            rig_join (self, 2);
+        }
+        assert_true (tl_scheduler_overdue (self->scheduler));
+        assert_false (tl_scheduler_overdue (self->scheduler));
+        assert_false (tl_scheduler_awaits (self->scheduler, 1));
+        rig_do_all (self);
+        s_end (self, saved ? "restore 4; equip 0 4; plan 4/4: 0; "
+                           : "restore 0; equip 0 0; plan 0/0: 0 2; ");
+    }
+}
+
 //  Whoever can't go back to where the run goes on is not gone on without, however late it says so.
 static void
 test_resume_waits_for_all_saves (void **state)
@@ -476,6 +509,7 @@ main (void)
         cmocka_unit_test (test_a_step_of_nothing_is_not_repeated_for_ever),
         cmocka_unit_test (test_resume),
         cmocka_unit_test (test_resume_without_some),
+        cmocka_unit_test (test_resume_without_who_is_overdue),
         cmocka_unit_test (test_resume_waits_for_all_saves),
         cmocka_unit_test (test_resume_earlier),
     };
