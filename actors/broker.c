@@ -93,7 +93,8 @@ tl_broker_serve (tl_broker_t *self)
     tl_event ("serving", "{}");
 }
 
-//  Out, when everybody has heard the BYE and hung up, and all is on the disk. A connection that we close may take along what its peer has not read
+//  Out, when everybody has heard the BYE and hung up, also whose connection was broken and comes back in time, and all is on
+//  the disk. A connection that we close may take along what its peer has not read
 //  yet (so libzmq does it with ZMQ_IMMEDIATE), hence it is for them to close.
 static void
 s_end_when_left (tl_broker_t *self)
@@ -101,7 +102,7 @@ s_end_when_left (tl_broker_t *self)
     if (tl_actor_state (self->actor) != TL_BROKER_ENDING)
         return;
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
-        if (it->control.attached)
+        if (it->control.attached || !it->told)
             return;
     if (tl_compute_pending (self->disk) == 0)
         tl_actor_end (self->actor, self->code);
@@ -115,6 +116,29 @@ s_on_bye_time (void *arg)
     tl_actor_end (self->actor, self->code);
 }
 
+static void
+s_tell_end (tl_broker_t *self, tl_session_t *session)
+{
+    session->told = session->control.attached;
+    if (session->told)
+        tl_broker_bye (self, &session->control.routing);
+}
+
+//  Who comes now learns that there is nothing to come to.
+static void
+s_on_late_comer (tl_broker_t *self, const tl_message_t *message, const tl_packet_t *packet)
+{
+    if (message->type == TL_HELLO)
+        tl_broker_bye (self, &packet->routing);
+    if (message->type != TL_ATTACH)
+        return;
+    tl_broker_on_attach (self, message, packet, self->control);
+    tl_session_t *session =
+        tl_sessions_by_route (&self->sessions, true, packet->user, &packet->routing);
+    if (session)
+        s_tell_end (self, session);
+}
+
 //  Everything that was to be said is said: BYE to all.
 void
 tl_broker_end (tl_broker_t *self)
@@ -123,12 +147,8 @@ tl_broker_end (tl_broker_t *self)
         return;
     tl_actor_go (self->actor, TL_BROKER_ENDING, "end");
     tl_event ("ending", "{}");
-    tl_message_t bye;
-    tl_message_init (&bye, TL_BYE);
-    bye.body.bye.code = (uint64_t)self->code;
-    bye.body.bye.text = self->text;
     for (tl_session_t *it = self->sessions.first; it; it = it->next)
-        tl_broker_control (self, it, &bye);
+        s_tell_end (self, it);
     tl_actor_timer (self->actor, BYE_MS, 1, s_on_bye_time, self);
     s_end_when_left (self);
 }
@@ -194,8 +214,11 @@ static void
 s_dispatch (tl_broker_t *self, tl_socket_t *socket, tl_message_t *message, tl_packet_t *packet)
 {
     bool control = socket == self->control;
-    if (tl_actor_state (self->actor) == TL_BROKER_ENDING)
+    if (tl_actor_state (self->actor) == TL_BROKER_ENDING) {
+        if (control)
+            s_on_late_comer (self, message, packet);
         return;
+    }
     if (message->type == TL_HELLO && control) {
         tl_broker_on_hello (self, message, packet);
         return;
@@ -420,7 +443,7 @@ s_on_tick (void *arg)
     if (tl_actor_state (self->actor) == TL_BROKER_ENDING)
         return;
     //  If it was us who slept, what the others said in the meantime is still to be read.
-    bool slept = now - self->ticked > expire / 2;
+    bool slept = now - self->ticked > TICK_MS + expire / 2;
     tl_broker_now (self);
     self->ticked = now;
     s_note (self, now);

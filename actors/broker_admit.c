@@ -43,6 +43,16 @@ tl_broker_control (tl_broker_t *self, tl_session_t *session, tl_message_t *messa
 }
 
 void
+tl_broker_bye (tl_broker_t *self, const zmq_msg_t *routing)
+{
+    tl_message_t bye;
+    tl_message_init (&bye, TL_BYE);
+    bye.body.bye.code = (uint64_t)self->code;
+    bye.body.bye.text = self->text;
+    s_answer (self, self->control, routing, &bye);
+}
+
+void
 tl_broker_invalid (tl_broker_t *self, tl_socket_t *socket, const zmq_msg_t *routing, bool expired,
                    const char *text)
 {

@@ -122,6 +122,7 @@ void tl_broker_invalid (tl_broker_t *self, tl_socket_t *socket, const zmq_msg_t 
 void tl_broker_refuse_frame (tl_broker_t *self, tl_socket_t *socket, const tl_packet_t *packet,
                              const char *why); //  something that is not the protocol
 void tl_broker_control (tl_broker_t *self, tl_session_t *session, tl_message_t *message);
+void tl_broker_bye (tl_broker_t *self, const zmq_msg_t *routing); //  with what the run came to
 void tl_broker_drop (tl_broker_t *self, tl_session_t *session, const char *why);
 void tl_broker_dismiss (tl_broker_t *self, tl_session_t *session); //  BYE: the run is over
 

@@ -262,7 +262,7 @@ tl_peer_new (tl_actor_t *actor, const tl_topology_t *topology, const tl_peer_con
     self->ping_ms = FIRST_PING_MS;
     self->expire_ms = topology->liveness.expire_ms;
     self->patience = TL_PEER_RETRY_MS;
-    self->began = self->heard = self->spoke = tl_clock_ms ();
+    self->began = self->heard = self->spoke = self->ticked = tl_clock_ms ();
     self->said = self->began - TL_PEER_SAY_WAITING_MS;
     self->context = config->context ? config->context : zmq_ctx_new ();
     if (!config->context)

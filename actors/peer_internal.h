@@ -29,7 +29,9 @@ struct tl_peer {
     int64_t ping_ms, expire_ms;
     int64_t heard, spoke; //  last traffic from and to the broker, monotonic ms
     int64_t began, said;  //  since when we wait, and when we last said so
-    bool met;             //  had a session once
+    int64_t ticked;       //  when our timer last came
+    int64_t taken;        //  since when another process is said to have our name, 0: none is
+    bool met;             //  the broker has answered once
     int64_t again;        //  when HELLO is repeated, monotonic ms
     int64_t patience;     //  ms from the last one to then
     int other_keys;       //  times in a row that the broker hung up on our first word

@@ -12,6 +12,7 @@
 enum {
     MOST_PATIENCE_MS = 4000, //  HELLO after more than TL_PEER_RETRY_MS, the oftener it was said
     OTHER_KEYS = 3,          //  times in a row that the broker hung up on our first word
+    TAKEN_PERIODS = 2,       //  whoever still has our name after so many expiry times is alive
     GIVE_UP_PERIODS = 6 //  a broker that was there and is silent for so many expiry times is gone
 };
 
@@ -101,6 +102,7 @@ tl_peer_on_welcome (tl_peer_t *self, const tl_message_t *message)
     self->ping_ms = (int64_t)message->body.welcome.ping_ms;
     self->expire_ms = (int64_t)message->body.welcome.expire_ms;
     self->met = true;
+    self->taken = 0;
     tl_link_destroy (&self->link);
     if (!self->data) {
         tl_peer_phase (self, TL_PEER_LIVE, "WELCOME");
@@ -155,16 +157,34 @@ tl_peer_on_attached (tl_peer_t *self, const tl_message_t *message, tl_socket_t *
     }
 }
 
+//  Our name is connected already: by a process that is gone, which the broker will see, or by one that lives.
+static void
+s_on_taken (tl_peer_t *self, const char *why)
+{
+    int64_t now = tl_clock_ms ();
+    self->met = true;
+    self->taken = self->taken ? self->taken : now;
+    if (now - self->taken > TAKEN_PERIODS * self->expire_ms) {
+        char text[512];
+        snprintf (text, sizeof text,
+                  "another process is connected to the broker at %s as %s %s, and alive for all of "
+                  "the %lld s that this one has waited: leave it at that, or stop the other first",
+                  tl_socket_endpoint (self->control), self->config.role, self->config.name,
+                  (long long)(now - self->taken) / 1000);
+        tl_peer_over (self, TL_CONNECTION, text);
+    } else if (now - self->said > TL_PEER_SAY_WAITING_MS) {
+        tl_info ("the broker says: %s (trying again)", why);
+        self->said = now;
+    }
+}
+
 void
 tl_peer_on_refused (tl_peer_t *self, const tl_message_t *message)
 {
     if (self->phase != TL_PEER_GREETING)
         return;
     if (message->body.refused.retry) {
-        int64_t now = tl_clock_ms ();
-        if (now - self->said > TL_PEER_SAY_WAITING_MS)
-            tl_info ("the broker says: %s (trying again)", message->body.refused.text);
-        self->said = now;
+        s_on_taken (self, message->body.refused.text);
         return;
     }
     char text[6144];
@@ -251,6 +271,10 @@ tl_peer_on_timer (void *arg)
     int64_t now = tl_clock_ms ();
     if (self->phase == TL_PEER_OVER)
         return;
+    //  If it was us who slept, what the broker said in the meantime is still to be read.
+    if (now - self->ticked > TL_PEER_RETRY_MS + self->expire_ms / 2)
+        self->heard = now;
+    self->ticked = now;
     if (self->met && now - self->heard > GIVE_UP_PERIODS * self->expire_ms) {
         char text[256];
         snprintf (text, sizeof text,

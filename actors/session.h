@@ -41,6 +41,7 @@ typedef struct tl_session {
     tl_road_t control, data;
     tl_link_t *link;                          //  NULL for admins
     bool ready;                               //  attached on data once: takes part
+    bool told;                                //  BYE as all ended
     bool dismissed;                           //  was told that the run is over: it hangs up
     int64_t heard;                            //  last traffic, monotonic ms
     int64_t pinged;                           //  last PING of ours

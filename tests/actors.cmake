@@ -42,7 +42,7 @@ chaos_test (hostile all window deaf none)
 chaos_test (hostile_trunk untimely untimely_window unwanted groups late state bad_state)
 chaos_test (hostile_rows step forwarded reader)
 chaos_test (hostile_merge average sum stale pieces trunk)
-chaos_test (hostile_order early_commit other_run restored part)
+chaos_test (hostile_order early_commit other_run coming_back restored part)
 #  The program with a hook at its sockets that does faults (chaos/fault.c): for stage_faults, and for runs whose faults a seed
 #  chooses.
 add_executable (trunkline_faults $<TARGET_OBJECTS:trunkline> chaos/fault.c)

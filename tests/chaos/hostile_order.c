@@ -229,6 +229,38 @@ s_other_run (void)
     s_end (&run);
 }
 
+//  Whoever is on its way back when the run ends learns that it is over: with its session, or without one.
+static void
+s_coming_back (void)
+{
+    run_t run = s_begin ("", false);
+    //  Nobody waits for a reader's save
+    peer_t *reader = peer_join (run.stage, "site-1", "reader");
+    uint8_t session[sizeof reader->session];
+    memcpy (session, reader->session, sizeof session);
+    peer_wait (run.peer, TL_PLAN);
+    peer_leave (&run.peer);
+    part_event (run.honest, "step", "step", 3);
+    peer_drop (&reader);
+    part_kill (run.broker, SIGTERM);
+    part_event (run.broker, "ending", NULL, 0);
+    peer_t *without = peer_connect (run.stage, "site-1", "client");
+    peer_hello (without, "client", 77);
+    peer_wait (without, TL_BYE);
+    stage_check (run.stage, without->code == 0, "BYE 0 to a HELLO");
+    reader = peer_connect (run.stage, "site-1", "reader");
+    peer_attach_control (reader, session);
+    peer_wait (reader, TL_BYE);
+    stage_check (run.stage, reader->code == 0, "BYE 0 to an ATTACH");
+    peer_drop (&reader);
+    peer_drop (&without);
+    stage_check (run.stage,
+                 part_wait (run.broker) == 0 && part_wait (run.worker) == 0 &&
+                     part_wait (run.honest) == 0,
+                 "code 0 of all");
+    stage_end (&run.stage);
+}
+
 //  In a run that goes on, who has lost its save would end it: not by an answer that nobody waits for.
 static void
 s_restored (void)
@@ -306,6 +338,7 @@ main (int argc, char **argv)
 {
     static const stage_test_t tests[] = {{"early_commit", s_early_commit},
                                          {"other_run", s_other_run},
+                                         {"coming_back", s_coming_back},
                                          {"restored", s_restored},
                                          {"part", s_part},
                                          {NULL, NULL}};

@@ -353,21 +353,26 @@ s_data_group (void)
 
 //  --- sleep and order
 
-//  Stopped for longer than expire_ms: expelled, and the others go on. When it wakes it comes back.
+//  Stopped for longer than expire_ms, and than a broker may be silent: expelled, and the others go on. When it wakes it comes
+//  back.
 static void
 s_asleep (void)
 {
-    case_spec_t spec = s_case (2, 100000, 1500);
+    enum { ASLEEP_MS = 6500 }; //  more than six times expire_ms
+    case_spec_t spec = s_case (2, 100000, 1000);
     stage_t *stage = stage_new (&spec);
     part_t *up = stage_up (stage, NULL);
     part_event (up, "closed", "step", 6);
     pid_t sleeper = part_child (up, "client", "site-1");
     kill (sleeper, SIGSTOP);
+    int64_t since = stage_ms ();
     const json_t *peer = part_event_of (up, "peer", "state", "left");
     stage_check (stage, strcmp (part_text (peer, "name"), "site-1") == 0,
                  "the sleeper is expelled");
     int64_t before = part_int (part_event_of (up, "step", "name", "site-0"), "step");
     part_event (up, "closed", "step", before + 10);
+    while (stage_ms () < since + ASLEEP_MS)
+        before = part_int (part_event (up, "closed", NULL, 0), "step");
     kill (sleeper, SIGCONT);
     part_event_of (up, "ready", "part", "client/site-1");
     //  What was committed before it was expelled may still be on its way to it; then it takes part again
@@ -430,7 +435,8 @@ s_order (void)
     stage_end (&stage);
 }
 
-//  A second process of a name that is alive waits, and takes its place when it is gone.
+//  A second process of a name that is alive waits, and takes its place when it is gone; and ends when it isn't in all the time
+//  in which a broken connection would be seen, or when the run is over.
 static void
 s_name_taken (void)
 {
@@ -447,7 +453,16 @@ s_name_taken (void)
     part_kill (first, SIGKILL);
     part_wait (first);
     part_event (second, "step", "step", 6);
+    const char *ping = "liveness.ping_ms=100", *expire = "liveness.expire_ms=500";
+    part_t *third = stage_run (stage, "client", "site-0", "--set", ping, "--set", expire, NULL);
+    stage_check (stage, part_wait (third) == 2, "code 2 of a process too many");
+    stage_check (stage, strstr (part_err (third), "leave it at that, or stop the other first"),
+                 "what to do");
+    part_event (second, "step", NULL, 0);
+    part_t *fourth = stage_run (stage, "client", "site-0", "--set", ping, "--set", expire, NULL);
+    part_log (fourth, "is connected already");
     part_kill (broker, SIGTERM);
+    part_wait (fourth); //  with whatever it saw last
     stage_check (stage,
                  part_wait (broker) == 0 && part_wait (worker) == 0 && part_wait (second) == 0,
                  "code 0 of all");

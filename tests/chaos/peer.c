@@ -199,14 +199,26 @@ peer_hello (peer_t *self, const char *role, uint64_t process)
     tl_agreements_clear (&agreements);
 }
 
-void
-peer_attach (peer_t *self, const uint8_t *session)
+static void
+s_attach (peer_t *self, tl_socket_t *socket, const uint8_t *session)
 {
     tl_message_t attach;
     tl_message_init (&attach, TL_ATTACH);
     attach.body.attach.session = (uint8_t *)session;
     attach.body.attach.session_size = 16;
-    peer_send_as (self, self->data, &attach, NULL, 0);
+    peer_send_as (self, socket, &attach, NULL, 0);
+}
+
+void
+peer_attach (peer_t *self, const uint8_t *session)
+{
+    s_attach (self, self->data, session);
+}
+
+void
+peer_attach_control (peer_t *self, const uint8_t *session)
+{
+    s_attach (self, self->control, session);
 }
 
 void

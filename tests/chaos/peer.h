@@ -62,7 +62,8 @@ void peer_send (peer_t *self, tl_message_t *message, const void *payload, size_t
 //  The same with that chunk, the first of its tensor or not.
 void peer_send_piece (peer_t *self, tl_message_t *message, const peer_piece_t *piece);
 void peer_hello (peer_t *self, const char *role, uint64_t process);
-void peer_attach (peer_t *self, const uint8_t *session); //  session [16]
+void peer_attach (peer_t *self, const uint8_t *session); //  session [16]; on the data socket
+void peer_attach_control (peer_t *self, const uint8_t *session);
 void peer_ping (peer_t *self);
 
 //  Makes the keys of all parts, for runs whose parts are started one by one.
