@@ -578,6 +578,8 @@ tl_aggregator_run (const tl_topology_t *topology, tl_error_t *err)
     tl_actor_watch_fd (self->actor, tl_compute_fd (self->compute), s_on_computed, self);
     int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int)err->code;
     tl_compute_destroy (&self->compute);
+    if (!self->peer || !tl_peer_run (self->peer))
+        tl_save_unmake (self->directory);
     tl_peer_destroy (&self->peer);
     for (size_t kind = 0; kind < TL_MERGE_KINDS; kind++)
         s_forget (self, &self->gatherings[kind]);

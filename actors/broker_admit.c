@@ -174,6 +174,14 @@ s_check_listed (tl_broker_t *self, tl_role_t role, const char *name, int *index,
 {
     if (role == TL_ROLE_AGGREGATOR && tl_topology_aggregates (self->topology))
         return 0;
+    refusal->ours = refusal->theirs = "";
+    if (role == TL_ROLE_AGGREGATOR) {
+        refusal->field = "role";
+        snprintf (refusal->text, sizeof refusal->text,
+                  "its run has no aggregator, because nothing is averaged with its settings: leave "
+                  "it out, or give all parts one topology");
+        return -1;
+    }
     *index = role == TL_ROLE_WORKER ? tl_topology_worker (self->topology, name)
                                     : tl_topology_client (self->topology, name);
     if (*index >= 0)

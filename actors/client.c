@@ -509,6 +509,8 @@ tl_client_destroy (tl_client_t **self_p)
     if (!self)
         return;
     tl_compute_destroy (&self->compute);
+    if (!self->peer || !tl_peer_run (self->peer))
+        tl_save_unmake (self->directory);
     tl_peer_destroy (&self->peer);
     tl_ask_destroy (&self->ask);
     tl_unison_destroy (&self->unison);

@@ -200,6 +200,28 @@ tl_save_open (const char *directory, tl_error_t *err)
     return rc;
 }
 
+void
+tl_save_unmake (const char *directory)
+{
+    DIR *stream = opendir (directory);
+    struct dirent *entry;
+    bool bare = stream != NULL;
+    while (bare && (entry = readdir (stream)))
+        bare = strcmp (entry->d_name, ".") == 0 || strcmp (entry->d_name, "..") == 0 ||
+               strcmp (entry->d_name, TL_SAVE_WEIGHTS) == 0;
+    if (stream)
+        closedir (stream);
+    if (!bare)
+        return;
+    char *path = tl_format ("%s/%s", directory, TL_SAVE_WEIGHTS);
+    unlink (path);
+    //  Its own, the run's, and where runs are: each only if it is empty then
+    snprintf (path, strlen (directory) + 1, "%s", directory);
+    for (int i = 0; i < 3 && rmdir (path) == 0 && strrchr (path, '/'); i++)
+        *strrchr (path, '/') = 0;
+    free (path);
+}
+
 static bool
 s_is_of (const char *path, const char *run)
 {

@@ -9,6 +9,8 @@
 #include "model/model.h"
 #include "topology/topology.h"
 
+#define TL_SAVE_WEIGHTS "weights.hash" //  what a part notes there of its weights' contents
+
 //  checkpoint.dir/name/part; the caller frees.
 char *tl_save_directory (const tl_topology_t *topology, const char *part);
 //  Nobody else may write there until tl_dir_unlock: part "" is the run's own directory. See tl_dir_lock.
@@ -17,6 +19,8 @@ char *
 tl_save_run_db (const tl_topology_t *topology); //  checkpoint.dir/name/run.db; the caller frees
 //  Makes the directory, shows that it can be written to, and removes states of an earlier run; the log says which.
 int tl_save_open (const char *directory, tl_error_t *err);
+//  The end of a part that was never let in: it leaves no directory that holds nothing, or no more than its note of weights.
+void tl_save_unmake (const char *directory);
 //  Shows that it can be written to. Removes nothing.
 int tl_save_writable (const char *directory, tl_error_t *err);
 //  True if the directory is that run's. Changes nothing.

@@ -2,6 +2,7 @@
 
 #include "weights.h"
 
+#include "actors/save.h"
 #include "clock.h"
 #include "file.h"
 #include "log.h"
@@ -37,7 +38,7 @@ tl_weights_read (void *weights)
     if (tl_part_stamp (self->part, stamp, &self->err))
         return;
     tl_model_sample (model, self->sample);
-    char *path = tl_format ("%s/weights.hash", self->directory);
+    char *path = tl_format ("%s/%s", self->directory, TL_SAVE_WEIGHTS);
     bool noted = s_noted (path, stamp, self->contents);
     if (!noted) {
         tl_part_contents (self->part, self->contents);

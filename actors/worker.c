@@ -480,6 +480,8 @@ tl_worker_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
     free (title);
     int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int)err->code;
     tl_compute_destroy (&self->compute);
+    if (!self->peer || !tl_peer_run (self->peer))
+        tl_save_unmake (self->directory);
     tl_peer_destroy (&self->peer);
     tl_worker_forget_step (self);
     while (self->requests)

@@ -153,6 +153,11 @@ s_run_role (const char *role, const char *name, const tl_topology_t *topology,
     }
     if (strcmp (role, "load") == 0)
         return s_run_load (topology, options, err);
+    if (strcmp (role, "aggregator") == 0 && !tl_topology_aggregates (topology))
+        return tl_fail (err, TL_BAD_INPUT,
+                        "run: a run of %s has no aggregator, because nothing is averaged with its "
+                        "settings; leave it out, or set federate.clients: average",
+                        topology->source);
     if (strcmp (role, "aggregator") == 0)
         return tl_aggregator_run (topology, err);
     bool worker = strcmp (role, "worker") == 0;

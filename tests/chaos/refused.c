@@ -474,11 +474,23 @@ s_other_run (void)
     static const char sentence[] = "its run is 'case' and you mean 'other'";
     case_spec_t spec = s_case (1, 100000);
     stage_t *stage = stage_new (&spec);
+    //  An aggregator's key as well
+    char *make = tl_format ("%s keys make %s --set federate.clients=average >&2",
+                            getenv ("TRUNKLINE"), stage_case (stage)->yaml);
+    stage_check (stage, system (make) == 0, make);
+    free (make);
     part_t *up = stage_up (stage, NULL);
     part_event (up, "closed", "step", 2);
     s_ends (stage, stage_verb (stage, "status", "--set", "name=other", NULL), 2, sentence);
     s_ends (stage, stage_verb (stage, "down", "--set", "name=other", NULL), 2, sentence);
     s_ends (stage, stage_run (stage, "client", "site-0", "--set", "name=other", NULL), 2, sentence);
+    s_ends (stage, stage_run (stage, "worker", "trunk", "--set", "name=other", NULL), 2, sentence);
+    s_ends (stage, stage_run (stage, "aggregator", NULL, "--set", "federate.clients=average", NULL),
+            2, "its run has no aggregator, because nothing is averaged with its settings");
+    char *left = s_path (stage, "runs/other"), *its = s_path (stage, "runs/case/aggregator");
+    stage_check (stage, !tl_exists (left) && !tl_exists (its), "nothing left of who was refused");
+    free (left);
+    free (its);
     int64_t now = part_int (part_event (up, "closed", NULL, 0), "step");
     part_event (up, "closed", "step", now + 5);
     s_ends (stage, stage_verb (stage, "down", NULL), 0, "");

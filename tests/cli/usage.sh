@@ -30,6 +30,7 @@ make_topology t.yaml
 expect 4 "t.yaml names no client 'nroth'; write north if that was meant" "$TRUNKLINE" run client t.yaml nroth
 expect 4 "t.yaml names no worker 'x'; write w, its only one" "$TRUNKLINE" run worker t.yaml x
 expect 4 "expected the client's name after t.yaml; write for example north" "$TRUNKLINE" run client t.yaml
+expect 4 'a run of t.yaml has no aggregator, because nothing is averaged' "$TRUNKLINE" run aggregator t.yaml
 expect 4 "'b' is one word too many, a topology has one broker" "$TRUNKLINE" run broker t.yaml b
 expect 4 'train: expected TOPOLOGY, found nothing' "$TRUNKLINE" train
 expect 4 "train: 'b' is one word too many" "$TRUNKLINE" train a b
