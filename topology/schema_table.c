@@ -210,8 +210,8 @@ static const tl_setting_t s_keys[] = {
      "parts that an average needs at least; all, where fewer are in the run", NULL},
     {"federate.deadline_s", TL_SETTING_REAL, OF (federate.deadline), 0, 1e6, "0",
      "a number of seconds from 0 to 1e6", NULL,
-     "an average goes on after so long without those that are missing; 0: it waits for all that "
-     "are here",
+     "an average is made without parts that come later than that after they were asked for; 0: it "
+     "waits for all that are here",
      NULL},
     {"federate.proximal", TL_SETTING_REAL, OF (federate.proximal), 0, 1e6, "0",
      "a number from 0 to 1e6", NULL,

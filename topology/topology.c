@@ -332,6 +332,8 @@ s_check_federation (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t
     bool averages = tl_topology_aggregates (self) && !sync;
     const char *idle = self->federate.proximal > 0                         ? "proximal"
                        : self->federate.server.optimizer != TL_SERVER_NONE ? "server.optimizer"
+                       : self->federate.quorum > 1                         ? "quorum"
+                       : self->federate.deadline > 0                       ? "deadline_s"
                                                                            : NULL;
     if (idle && !averages) {
         char path[48];
@@ -340,10 +342,6 @@ s_check_federation (const tl_topology_t *self, const tl_yaml_t *root, tl_error_t
                            "nothing is averaged with these settings; remove it, or set "
                            "federate.clients: average");
     }
-    if (self->federate.deadline > 0 && !tl_topology_aggregates (self))
-        return s_complain (self, root, "federate.deadline_s", err,
-                           "nothing is gathered with these settings that could be late; remove it, "
-                           "or set federate.clients: average");
     if (self->federate.server.lr > 0 && self->federate.server.optimizer == TL_SERVER_NONE)
         return s_complain (self, root, "federate.server.lr", err,
                            "the mean itself takes no learning rate; remove it, or set "

@@ -423,12 +423,11 @@ s_check_federation (const tl_sim_spec_t *self, const tl_yaml_t *root, tl_error_t
         return s_complain (self, root, "federate.clients", err,
                            "sync makes one gradient of all clients of a step, which only "
                            "schedule.mode batch has; set that, or federate.clients: average");
-    if (self->deadline_s > 0 && !gathers)
-        return s_complain (self, root, "federate.deadline_s", err,
-                           "nothing is gathered with these settings that could be late; remove it, "
-                           "or set federate.clients: average");
-    if (self->quorum > 1 && (sync || !gathers))
-        return s_complain (self, root, "federate.quorum", err,
+    const char *idle = self->quorum > 1       ? "federate.quorum"
+                       : self->deadline_s > 0 ? "federate.deadline_s"
+                                              : NULL;
+    if (idle && (sync || !gathers))
+        return s_complain (self, root, idle, err,
                            "nothing is averaged with these settings; remove it, or set "
                            "federate.clients: average");
     if (self->quorum > self->client_count)

@@ -300,10 +300,12 @@ what_has_no_meaning_is_refused (void **state)
                "f.yaml:3:21: federate.clients: sync makes one gradient of all clients of a step");
     s_refused ("schedule: {mode: batch, join: window}\nfederate: {clients: sync}\n",
                "schedule.join: federate.clients sync sums the gradients");
-    s_refused ("federate: {deadline_s: 3}\n", "federate.deadline_s: nothing is gathered");
+    s_refused ("federate: {deadline_s: 3}\n", "federate.deadline_s: nothing is averaged");
     s_refused ("federate: {quorum: 2}\n", "federate.quorum: nothing is averaged");
     s_refused ("schedule: {mode: batch}\nfederate: {clients: sync, quorum: 2}\n",
                "federate.quorum: nothing is averaged");
+    s_refused ("schedule: {mode: batch}\nfederate: {clients: sync, deadline_s: 3}\n",
+               "federate.deadline_s: nothing is averaged");
     s_refused ("federate: {clients: average, quorum: 3}\n", "3 parts can't come from 2 clients");
     s_refused ("split: none\n", "split: with none each client trains a whole model");
     s_refused ("split: none\nfederate: {clients: average}\n", "there is no trunk to share out");

@@ -295,16 +295,19 @@ test_federation (void **state)
     assert_true (self->federate.server.lr == 0.25); //  a steady change counts once
     tl_topology_destroy (&self);
     s_refused (GOOD "federate: {deadline_s: 5}\nschedule: {mode: batch}\n", NULL,
-               ":6:24: federate.deadline_s: nothing is gathered with these settings that could be "
-               "late; remove it, or set federate.clients: average");
+               ":6:24: federate.deadline_s: nothing is averaged with these settings; remove it, or "
+               "set federate.clients: average");
+    s_refused (GOOD "federate: {clients: sync, quorum: 2}\nschedule: {mode: batch}\n", NULL,
+               ":6:35: federate.quorum: nothing is averaged with these settings; remove it, or set "
+               "federate.clients: average");
     s_refused (GOOD "federate: {clients: average, server: {lr: 0.1}}\n", NULL,
                ":6:43: federate.server.lr: the mean itself takes no learning rate; remove it, or "
                "set federate.server.optimizer to avgm or adam");
     s_refused (GOOD "federate: {clients: sync, proximal: 1}\nschedule: {mode: batch}\n", NULL,
                ":6:37: federate.proximal: with federate.clients sync nobody drifts apart, so there "
                "is nothing to hold; remove it");
-    s_refused (GOOD "federate: {quorum: 9}\n", NULL,
-               ":6:20: federate.quorum: 9 parts can't come from 1 client; use at most that");
+    s_refused (GOOD "federate: {clients: average, quorum: 9}\n", NULL,
+               ":6:38: federate.quorum: 9 parts can't come from 1 client; use at most that");
     s_refused (GOOD "schedule: {start: 2}\n", NULL,
                ":6:19: schedule.start: 2 clients can't come where there is 1; use at most that");
     self = s_good (GOOD "split: none\nfederate: {clients: average}\nschedule: {mode: batch}\n",
