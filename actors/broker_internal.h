@@ -129,7 +129,7 @@ void tl_broker_dismiss (tl_broker_t *self, tl_session_t *session); //  BYE: the 
 //  broker_status.c
 void tl_broker_on_status (tl_broker_t *self, tl_session_t *session); //  answers with REPORT
 //  Names of the clients that are not here, or of those that the run waits for; of many how many, and the first. "": none.
-enum { TL_BROKER_NAMES = 512 };
+enum { TL_BROKER_NAMES = 1024 };
 void tl_broker_missing (tl_broker_t *self, bool awaited, char names[TL_BROKER_NAMES]);
 //  The same with the worker or workers and the aggregator, where the run can't go on without: for whom it waits. Returns how
 //  many clients, 0 if they are all named.

@@ -324,15 +324,15 @@ static void
 s_on_restored (tl_broker_t *self, const tl_message_t *message)
 {
     const tl_topology_t *t = self->topology;
-    bool good = message->body.restored.good;
-    bool lacks = good && self->aggregator_had && message->step < self->begin.step &&
+    uint64_t code = message->body.restored.code;
+    bool lacks = !code && self->aggregator_had && message->step < self->begin.step &&
                  tl_scheduler_saved_step (self->scheduler) == self->begin.step &&
                  t->federate.server.optimizer != TL_SERVER_NONE;
     bool lost = lacks && !tl_store_earlier (self, "the aggregator", message->step);
     char *text = tl_format ("what the aggregator saved there is not in %s/%s/aggregator any more: "
                             "put it back and --resume, or begin the run anew with --replace",
                             t->checkpoint.dir, t->name);
-    tl_scheduler_aggregator_restored (self->scheduler, good && !lost,
+    tl_scheduler_aggregator_restored (self->scheduler, lost ? TL_BAD_INPUT : code,
                                       lost ? text : message->body.restored.text);
     free (text);
 }

@@ -290,17 +290,16 @@ static void
 s_on_restored (tl_broker_t *self, tl_session_t *session, const tl_message_t *message)
 {
     size_t client = (size_t)session->index;
-    uint64_t step = message->step;
-    bool good = message->body.restored.good;
+    uint64_t step = message->step, code = message->body.restored.code;
     if (!tl_scheduler_returning (self->scheduler, client))
         return;
-    tl_info (good ? "%s is back at step %llu with %s" : "%s can't go back to step %llu: %s",
+    tl_info (code ? "%s can't go back to step %llu: %s" : "%s is back at step %llu with %s",
              session->label, (unsigned long long)step, message->body.restored.text);
-    bool lacks = good && self->had && self->had[client] && step < self->begin.step;
+    bool lacks = !code && self->had && self->had[client] && step < self->begin.step;
     if (lacks && !tl_store_earlier (self, session->name, step) &&
         s_lost_its_save (self, session->name, step))
         return;
-    tl_scheduler_client_restored (self->scheduler, client, step, good, message->body.restored.text);
+    tl_scheduler_client_restored (self->scheduler, client, step, code, message->body.restored.text);
 }
 
 //  True if it was passed on: then it is released when the receiver has released it.
@@ -489,9 +488,9 @@ s_from_worker (tl_broker_t *self, tl_session_t *session, tl_message_t *message, 
     case TL_RESTORED:
         if (!tl_scheduler_equipping (self->scheduler, worker))
             break;
-        tl_scheduler_restored (self->scheduler, worker, message->body.restored.good,
+        tl_scheduler_restored (self->scheduler, worker, message->body.restored.code,
                                message->body.restored.text);
-        if (!message->body.restored.good)
+        if (message->body.restored.code)
             tl_warn ("%s can't take the saved trunk over: %s", session->label,
                      message->body.restored.text);
         s_tell_readers (self);

@@ -510,7 +510,8 @@ s_done_fetch (void *arg)
         if (work->packed)
             tl_broker_send_state (self, worker, &work->place, work->packed);
         else
-            tl_scheduler_restored (self->scheduler, (size_t)worker->index, false, work->err.text);
+            tl_scheduler_restored (self->scheduler, (size_t)worker->index, work->err.code,
+                                   work->err.text);
     }
     s_free (work);
 }

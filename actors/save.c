@@ -364,7 +364,7 @@ tl_save_answer (tl_peer_t *peer, tl_type_t type, uint64_t step, uint64_t round,
         message.body.saved.good = err->code == TL_OK;
         message.body.saved.text = text;
     } else {
-        message.body.restored.good = err->code == TL_OK;
+        message.body.restored.code = err->code;
         message.body.restored.text = text;
     }
     tl_peer_send (peer, &message);

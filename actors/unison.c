@@ -153,7 +153,7 @@ s_on_taken (s_job_t *job)
     tl_message_init (&message, TL_RESTORED);
     message.step = job->step;
     message.round = job->round;
-    message.body.restored.good = good;
+    message.body.restored.code = job->err.code;
     message.body.restored.text = good ? "the average" : job->err.text;
     tl_peer_send (self->config.peer, &message);
     if (good)

@@ -107,32 +107,34 @@ tl_scheduler_left (tl_scheduler_t *self, size_t client)
     tl_run_go (self);
 }
 
-//  False: whoever couldn't go back ended the run.
+//  False: whoever couldn't go back, or behind the last step couldn't keep what all came to, ended the run.
 static bool
-s_can_go_back (tl_scheduler_t *self, bool good, const char *why)
+s_can_go_back (tl_scheduler_t *self, uint64_t code, const char *why)
 {
-    if (good || self->phase == TL_PHASE_DONE)
-        return good;
-    tl_run_fail (self, "going back to step %llu failed: %s", (unsigned long long)self->common.step,
-                 why);
-    self->code = TL_BAD_INPUT; //  as that of a part that ends by itself over its save
+    if (!code || self->phase == TL_PHASE_DONE)
+        return !code;
+    tl_run_fail (self,
+                 tl_run_complete (self) ? "step %llu could not be kept: %s"
+                                        : "going back to step %llu failed: %s",
+                 (unsigned long long)self->common.step, why);
+    self->code = code <= TL_INTERNAL ? (int)code : TL_FAILED;
     tl_run_done (self);
     return false;
 }
 
 void
-tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, uint64_t step, bool good,
+tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, uint64_t step, uint64_t code,
                               const char *why)
 {
     tl_seat_t *seat = &self->seats[client];
-    seat->told &= !good;
-    if (good && seat->restoring && seat->unknown) {
+    seat->told &= code != 0;
+    if (!code && seat->restoring && seat->unknown) {
         seat->in_common = step == self->common.step;
         seat->unknown = false;
         if (!self->resumed)
             tl_run_check_common (self, seat);
     }
-    if ((!seat->restoring && !seat->taking) || !s_can_go_back (self, good, why))
+    if ((!seat->restoring && !seat->taking) || !s_can_go_back (self, code, why))
         return;
     s_answered (self, client);
     tl_run_go (self);
@@ -224,15 +226,15 @@ tl_scheduler_worker_left (tl_scheduler_t *self, size_t worker)
 }
 
 void
-tl_scheduler_restored (tl_scheduler_t *self, size_t worker, bool good, const char *why)
+tl_scheduler_restored (tl_scheduler_t *self, size_t worker, uint64_t code, const char *why)
 {
     tl_post_t *post = &self->posts[worker];
     if (!post->equipping)
         return;
     post->equipping = false;
-    if (self->phase == TL_PHASE_DONE && !good)
+    if (self->phase == TL_PHASE_DONE && code)
         self->actions.unserved (self->arg, why);
-    if (!s_can_go_back (self, good, why))
+    if (!s_can_go_back (self, code, why))
         return;
     post->known = true;
     post->at = self->common.step;
@@ -275,9 +277,9 @@ tl_scheduler_aggregator_left (tl_scheduler_t *self)
 }
 
 void
-tl_scheduler_aggregator_restored (tl_scheduler_t *self, bool good, const char *why)
+tl_scheduler_aggregator_restored (tl_scheduler_t *self, uint64_t code, const char *why)
 {
     self->aggregator_back = false;
-    if (s_can_go_back (self, good, why))
+    if (s_can_go_back (self, code, why))
         tl_run_go (self);
 }

@@ -193,11 +193,12 @@ void tl_scheduler_client_saved (tl_scheduler_t *self, size_t client, uint64_t st
                                 const char *why);
 void tl_scheduler_aggregator_saved (tl_scheduler_t *self, uint64_t step, bool good,
                                     const char *why);
-void tl_scheduler_restored (tl_scheduler_t *self, size_t worker, bool good, const char *why);
+//  code: the exit code of what kept it from going back, and the run's then; 0: nothing did.
+void tl_scheduler_restored (tl_scheduler_t *self, size_t worker, uint64_t code, const char *why);
 //  step: of the state that it has now, its newest up to the one it was told.
-void tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, uint64_t step, bool good,
-                                   const char *why);
-void tl_scheduler_aggregator_restored (tl_scheduler_t *self, bool good, const char *why);
+void tl_scheduler_client_restored (tl_scheduler_t *self, size_t client, uint64_t step,
+                                   uint64_t code, const char *why);
+void tl_scheduler_aggregator_restored (tl_scheduler_t *self, uint64_t code, const char *why);
 void tl_scheduler_finished (tl_scheduler_t *self, size_t client);
 //  Ends the run politely: open steps commit or, if hurry, are given up; then a
 //  last save. Code for done.

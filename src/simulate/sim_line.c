@@ -128,13 +128,13 @@ tl_sim_line_event (tl_sim_t *self, const tl_sim_event_t *event)
         tl_scheduler_aggregator_saved (to, self->save_step, true, "");
         break;
     case EV_WORKER_RESTORED:
-        tl_scheduler_restored (to, event->who, true, "");
+        tl_scheduler_restored (to, event->who, 0, "");
         break;
     case EV_CLIENT_RESTORED:
-        tl_scheduler_client_restored (to, event->who, UINT64_MAX, true, "");
+        tl_scheduler_client_restored (to, event->who, UINT64_MAX, 0, "");
         break;
     case EV_AGGREGATOR_RESTORED:
-        tl_scheduler_aggregator_restored (to, true, "");
+        tl_scheduler_aggregator_restored (to, 0, "");
         break;
     case EV_FINISHED:
         tl_scheduler_finished (to, event->who);

@@ -369,6 +369,7 @@ s_wrong_author (stage_t *stage)
     message.body.saved.text = (char *)"I can't";
     peer_send (peer, &message, NULL, 0);
     tl_message_init (&message, TL_RESTORED);
+    message.body.restored.code = TL_FAILED;
     message.body.restored.text = (char *)"me neither";
     peer_send (peer, &message, NULL, 0);
     tl_message_init (&message, TL_FINISHED);

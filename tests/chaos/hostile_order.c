@@ -124,7 +124,7 @@ s_send_answer (peer_t *peer, tl_type_t type, uint64_t step, bool good)
         message.body.saved.good = good;
         message.body.saved.text = good ? "" : "I can't";
     } else if (type == TL_RESTORED) {
-        message.body.restored.good = good;
+        message.body.restored.code = good ? 0 : TL_FAILED;
         message.body.restored.text = good ? "" : "me neither";
     }
     peer_send (peer, &message, NULL, 0);

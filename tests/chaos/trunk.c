@@ -86,7 +86,7 @@ trunk_send_answer (peer_t *worker, tl_type_t type, uint64_t step, bool good)
         message.body.saved.good = good;
         message.body.saved.text = (char *)"I can't";
     } else {
-        message.body.restored.good = good;
+        message.body.restored.code = good ? 0 : TL_FAILED;
         message.body.restored.text = (char *)"me neither";
     }
     peer_send (worker, &message, NULL, 0);

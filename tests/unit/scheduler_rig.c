@@ -295,7 +295,7 @@ rig_client_does (rig_t *self, size_t client, bool good)
         break;
     case ORDER_RESTORE:
         step = s_restored (part, order.step);
-        tl_scheduler_client_restored (self->scheduler, client, step, good, why);
+        tl_scheduler_client_restored (self->scheduler, client, step, good ? 0 : TL_FAILED, why);
         break;
     case ORDER_GATHER:
         s_part_arrives (self, &order, part);
@@ -303,7 +303,8 @@ rig_client_does (rig_t *self, size_t client, bool good)
         break;
     case ORDER_TAKE:
         part->content = order.content;
-        tl_scheduler_client_restored (self->scheduler, client, order.step, good, why);
+        tl_scheduler_client_restored (self->scheduler, client, order.step, good ? 0 : TL_FAILED,
+                                      why);
         break;
     default:
         tl_scheduler_finished (self->scheduler, client);
@@ -327,7 +328,7 @@ rig_worker_does (rig_t *self, size_t worker, bool good)
     } else if (order.type == ORDER_EQUIP) {
         assert_true (self->store[order.step] != 0);
         part->content = self->store[order.step];
-        tl_scheduler_restored (self->scheduler, worker, good, why);
+        tl_scheduler_restored (self->scheduler, worker, good ? 0 : TL_FAILED, why);
     } else {
         s_part_arrives (self, &order, part);
         tl_scheduler_gathered (self->scheduler, order.kind, worker, order.step);
@@ -395,7 +396,8 @@ rig_aggregator_does (rig_t *self, bool good)
     } else {
         s_restored (&self->aggregator, order.step);
         memset (self->learnt, 0, sizeof self->learnt);
-        tl_scheduler_aggregator_restored (self->scheduler, good, good ? "" : "no such file");
+        tl_scheduler_aggregator_restored (self->scheduler, good ? 0 : TL_BAD_INPUT,
+                                          good ? "" : "no such file");
     }
     return true;
 }
