@@ -6,7 +6,7 @@
 void
 tl_waiting_mark (tl_waiting_t *self, tl_waiting_kind_t kind, int64_t now)
 {
-    if (self->since)
+    if (self->since && now - self->since < 2000 * TL_WAITING_TICK_MS)
         self->us[self->now] += now - self->since;
     self->now = kind;
     self->since = now;

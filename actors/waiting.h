@@ -21,7 +21,9 @@ typedef struct {
     int64_t us[TL_WAITING_KINDS]; //  so far
 } tl_waiting_t;
 
-//  From now on it is that.
+enum { TL_WAITING_TICK_MS = 500 }; //  it is marked at least so often
+
+//  From now on it is that. After two ticks without a mark the process was stopped, or its machine asleep: that is no waiting.
 void tl_waiting_mark (tl_waiting_t *self, tl_waiting_kind_t kind, int64_t now);
 //  Says it in the log and as the event "idle", if it ever began.
 void tl_waiting_tell (const tl_waiting_t *self, const char *name);

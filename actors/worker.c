@@ -40,10 +40,11 @@ tl_worker_end (tl_worker_t *self, int code, const char *text)
 
 //  --- time ------------------------------------------------------------------------------------
 
-//  Asked whenever something has come or is done: what is it at from now on?
+//  Asked whenever something has come or is done, and now and then: what is it at from now on?
 static void
-s_mark_time (tl_worker_t *self)
+s_mark_time (void *arg)
 {
+    tl_worker_t *self = arg;
     if (!self->waiting.since && !self->open)
         return;
     tl_waiting_kind_t kind = tl_compute_pending (self->compute) > 0        ? TL_COMPUTING
@@ -478,6 +479,7 @@ tl_worker_run (const tl_topology_t *topology, size_t index, tl_error_t *err)
     char *title = tl_format ("worker/%s", self->name);
     self->actor = tl_actor_new (title, s_states, s_on_stop, self);
     free (title);
+    tl_actor_timer (self->actor, TL_WAITING_TICK_MS, 0, s_mark_time, self);
     int code = s_open (self, err) == 0 ? tl_actor_run (self->actor, err) : (int)err->code;
     tl_compute_destroy (&self->compute);
     if (!self->peer || !tl_peer_run (self->peer))

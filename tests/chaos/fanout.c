@@ -173,8 +173,22 @@ s_spare (void)
     stage_end (&stage);
 }
 
+//  Seconds of that worker's life, as it tells at its end.
+static double
+s_told_time (const part_t *up, const char *worker)
+{
+    static const char *const kinds[] = {"computing", "input", "commit", "credit"};
+    double sum = 0;
+    for (size_t i = 0; part_at (up, i); i++)
+        for (size_t k = 0; k < 4 && part_is (part_at (up, i), "idle") &&
+                           strcmp (part_text (part_at (up, i), "name"), worker) == 0;
+             k++)
+            sum += json_number_value (json_object_get (part_at (up, i), kinds[k]));
+    return sum;
+}
+
 //  A worker sleeps when its replica is asked for, longer than the deadline: the merge goes on with the other's, names it, and
-//  it gets the result like everybody.
+//  it gets the result like everybody. It doesn't say that it waited for something while it slept.
 static void
 s_worker_asleep (void)
 {
@@ -188,6 +202,10 @@ s_worker_asleep (void)
                  "all steps");
     stage_check (stage, part_wait (up) == 0, "code 0");
     stage_check (stage, part_count (up, "restore") == 0, "nobody goes back");
+    double awake = s_told_time (up, "trunk"), asleep = s_told_time (up, "trunk-2");
+    if (asleep > awake - 0.6)
+        stage_fail (stage, "trunk-2 tells of %.1f s, expected %.1f without the 1.2 of its sleep",
+                    asleep, awake);
     stage_end (&stage);
 }
 
