@@ -448,7 +448,8 @@ s_on_tick (void *arg)
     self->ticked = now;
     s_note (self, now);
     tl_outsiders_tick (self->outsiders, now);
-    if (self->options.resume && now - self->began > expire)
+    if (self->options.resume && now - self->began > expire &&
+        tl_scheduler_state (self->scheduler) == TL_RUN_WAITING)
         tl_broker_overdue (self);
     tl_session_t *next;
     for (tl_session_t *it = self->sessions.first; it; it = next) {
