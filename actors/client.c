@@ -154,12 +154,12 @@ s_on_restore (tl_client_t *self, const tl_message_t *message)
     tl_client_submit (self, self->work->restore, job);
 }
 
-//  The average of the clients is its adapter now, at the step that all parts stand at.
+//  The average of the clients is its adapter now. step is where their period began, which who made its steps is beyond.
 static void
 s_on_taken (void *arg, uint64_t step)
 {
     tl_client_t *self = arg;
-    self->step = step;
+    self->step = step > self->step ? step : self->step;
     tl_event ("taken", "{sI}", "step", (json_int_t)step);
 }
 

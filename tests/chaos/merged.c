@@ -268,16 +268,33 @@ s_giver_sync (void)
     stage_end (&stage);
 }
 
-//  Told to leave in the middle of a period, it leaves: its steps' part stays in the trunk, nobody waits for it at the line.
+//  Of which step the adapter is that a site left.
+static int
+s_adapter_step (const stage_t *stage, const char *site)
+{
+    tl_error_t err;
+    char *path = tl_format ("%s/runs/case/%s/adapter.step", stage_case (stage)->directory, site);
+    char *text = tl_file_read (path, 64, NULL, &err);
+    int step = text ? atoi (text) : -1;
+    free (text);
+    free (path);
+    return step;
+}
+
+//  Told to leave when it has just been given the average of step 20, it leaves with that: nobody waits for it at the next line.
 static void
 s_leaves (void)
 {
     case_spec_t spec = s_case (STEPS, "{clients: average, every: 10, quorum: 2}");
     stage_t *stage = stage_new (&spec);
+    stage_faults (stage, "client/site-1 SAVE 2 delay 400");
     part_t *up = stage_up (stage, NULL);
-    part_event (up, "merged", "step", 10);
+    part_log (up, "fault: delay");
     kill (part_child (up, "client", "site-1"), SIGTERM);
     part_log (up, "client/site-1 has left");
+    if (s_adapter_step (stage, "site-1") != 20)
+        stage_fail (stage, "expected the adapter of step 20, got that of step %d",
+                    s_adapter_step (stage, "site-1"));
     stage_check (stage, part_int (part_event (up, "done", NULL, 0), "steps") == STEPS, "all steps");
     stage_check (stage, part_wait (up) == 0, "code 0");
     stage_end (&stage);
