@@ -266,10 +266,10 @@ s_unserved (void *arg, const char *why)
 //  --- coming and going -------------------------------------------------------------------------
 
 static double
-s_mean_time (tl_sim_t *self, uint64_t who, uint64_t *drawn, double mean)
+s_mean_time (tl_sim_t *self, uint64_t who, uint64_t *fates, double mean)
 {
     const tl_stream_t stream = s_stream (self, who, 3);
-    return -mean * log (1 - tl_random_uniform (&stream, (*drawn)++));
+    return -mean * log (1 - tl_random_uniform (&stream, (*fates)++));
 }
 
 static void
@@ -278,7 +278,7 @@ s_joins (tl_sim_t *self, bool worker, size_t index)
     const tl_sim_population_t *kind =
         worker ? self->workers[index].kind : self->clients[index].kind;
     uint64_t who = worker ? index : self->spec->worker_count + index;
-    uint64_t *drawn = worker ? &self->workers[index].drawn : &self->clients[index].drawn;
+    uint64_t *fates = worker ? &self->workers[index].fates : &self->clients[index].fates;
     uint32_t epoch;
     if (worker) {
         tl_sim_worker_t *w = &self->workers[index];
@@ -297,7 +297,7 @@ s_joins (tl_sim_t *self, bool worker, size_t index)
     }
     if (kind->fails.every_s > 0)
         tl_sim_put (
-            self, self->now + tl_sim_ms (1e3 * s_mean_time (self, who, drawn, kind->fails.every_s)),
+            self, self->now + tl_sim_ms (1e3 * s_mean_time (self, who, fates, kind->fails.every_s)),
             worker ? EV_WORKER_FAILS : EV_CLIENT_FAILS, index, 0, 0, epoch);
     if (worker)
         tl_scheduler_worker_join (self->scheduler, index);
@@ -311,7 +311,7 @@ s_fails (tl_sim_t *self, bool worker, size_t index)
     const tl_sim_population_t *kind =
         worker ? self->workers[index].kind : self->clients[index].kind;
     uint64_t who = worker ? index : self->spec->worker_count + index;
-    uint64_t *drawn = worker ? &self->workers[index].drawn : &self->clients[index].drawn;
+    uint64_t *fates = worker ? &self->workers[index].fates : &self->clients[index].fates;
     int64_t noticed = self->now + tl_sim_ms (self->spec->notice_ms), back = noticed + 1;
     if (worker) {
         self->workers[index].alive = false;
@@ -327,7 +327,7 @@ s_fails (tl_sim_t *self, bool worker, size_t index)
     if (kind->fails.back_s <= 0)
         return;
     int64_t again =
-        self->now + tl_sim_ms (1e3 * s_mean_time (self, who, drawn, kind->fails.back_s));
+        self->now + tl_sim_ms (1e3 * s_mean_time (self, who, fates, kind->fails.back_s));
     tl_sim_put (self, again > back ? again : back, worker ? EV_WORKER_JOINS : EV_CLIENT_JOINS,
                 index, 0, 0, 0);
 }

@@ -81,7 +81,8 @@ typedef struct {
     uint32_t epoch;
     int64_t free_at;        //  compute
     int64_t up_at, down_at; //  link, from it and to it
-    uint64_t drawn;         //  random numbers so far
+    uint64_t drawn;         //  random numbers so far, for its jobs
+    uint64_t fates;         //  and for when it goes and is back: the same whatever it computes
     //  The step under way.
     size_t worker;            //  TL_NOBODY: none
     bool called;              //  join: window: it has a PLAN
@@ -113,7 +114,7 @@ typedef struct {
     bool alive;
     uint32_t epoch;
     int64_t free_at, up_at, down_at;
-    uint64_t drawn;
+    uint64_t drawn, fates;
     bool grouped; //  serves a group in this period
     bool open;    //  a step is
     uint64_t step, round;

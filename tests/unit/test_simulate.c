@@ -161,6 +161,30 @@ failures_end_well_and_repeat (void **state)
     }
 }
 
+//  When a part is lost and back is the world's, not the schedule's: jobs that draw random numbers, and as good as the same
+//  times, change nothing of it.
+static void
+failures_are_the_same_whatever_is_computed (void **state)
+{
+    static const char *const jitters[] = {"0", "1e-9"};
+    double seconds[2];
+    for (size_t i = 0; i < 2; i++) {
+        char rest[512];
+        snprintf (rest, sizeof rest,
+                  "liveness: {notice_ms: 50}\nworkers: [{name: w, count: 3, compute: {base_ms: 20, "
+                  "jitter: %s}, fails: {every_s: 2, back_s: 0.5}}]\nclients: [{name: c, count: 5, "
+                  "compute: {base_ms: 3, jitter: %s}, fails: {every_s: 3, back_s: 0.2}}]\n",
+                  jitters[i], jitters[i]);
+        tl_sim_result_t *result = s_simulate ("batch", rest);
+        assert_true (result->lost_workers + result->lost_clients > 0);
+        seconds[i] = result->seconds;
+        tl_sim_result_destroy (&result);
+    }
+    if (fabs (seconds[0] - seconds[1]) > 1e-3)
+        fail_msg ("expected the same failures in both runs, got %.4f and %.4f s", seconds[0],
+                  seconds[1]);
+}
+
 //  Three quick clients and one whose rows come 300 ms late. A round that waits for it takes its 900 ms of front, tail and
 //  back; with windows most steps begin without it. Rows are those of who took part, no more and no fewer.
 static void
@@ -308,6 +332,7 @@ main (void)
         cmocka_unit_test (credit_is_waited_for),
         cmocka_unit_test (portions_overlap),
         cmocka_unit_test (failures_end_well_and_repeat),
+        cmocka_unit_test (failures_are_the_same_whatever_is_computed),
         cmocka_unit_test (windows_gain_with_a_straggler),
         cmocka_unit_test (a_picture_is_whole),
         cmocka_unit_test (files_are_refused_with_place_and_advice),
