@@ -69,6 +69,7 @@ tl_broker_merge (void *arg, tl_merge_t kind, const tl_place_t *place, const size
                                 members[i]};
     s_say (self, kind, place->step, place->round, list, count, urgent);
     free (list);
+    tl_costs_unsettle (tl_choose_costs (self->choose));
     //  What it costs is told apart by groups, not by clients.
     if (urgent)
         tl_meter_merge (self->meter, kind == TL_MERGE_TRUNK ? count : 1);

@@ -136,8 +136,9 @@ tl_meter_from_client (tl_meter_t *self, size_t worker, size_t client, const tl_m
         if (message->micro == 0)
             pace->first = now;
         else if (last && pace->first)
-            tl_costs_note (self->costs, TL_COST_PACE, client, tensor->rows,
-                           (now - pace->first) / (int64_t)(self->micros - 1));
+            tl_costs_note_pace (self->costs, client, tensor->rows,
+                                (now - pace->first) / (int64_t)(self->micros - 1),
+                                lane->members == 1);
     } else if (message->type == TL_COMMIT && pace->ended) {
         tl_costs_note (self->costs, TL_COST_END, client, pace->rows, now - pace->ended);
         pace->ended = 0;

@@ -8,13 +8,14 @@
 
 enum { FULL_DEAL = 1 << 14 }; //  clients * groups up to which each client is tried in each group
 #define FINE 0.002            //  relative
+#define TURNAROUNDS 3.0       //  front, tail, end
 
 //  What a group adds up to while it is dealt.
 typedef struct {
     size_t count;
     double rows;                   //  of a micro, all members
     double front, tail, end, pace; //  of the slowest
-    double spread;                 //  sum
+    double spread, late, delay;    //  sums
     double serial;                 //  us, if they go one by one on the worker it is dealt for
 } tl_sum_t;
 
@@ -38,29 +39,38 @@ s_largest (size_t n)
 }
 
 //  One step of a group, all micros: a micro's way through everything, then one more each time the narrowest place of
-//  the pipeline lets one through.
+//  the pipeline lets one through; and no sooner than the worker has computed them all.
 static double
 s_step (const tl_assign_worker_t *w, double rows, double front, double tail, double end,
         double pace, size_t micros)
 {
-    double compute = s_at (w->forward, rows) + s_at (w->backward, rows);
-    double trip = s_at (w->trip, rows), line = w->trip.per_row * rows;
-    double narrow = fmax (fmax (compute, pace), line);
-    return front + tail + end + 2 * trip + compute + s_at (w->update, rows * (double)micros) +
-           (double)(micros - 1) * narrow;
+    double forward = s_at (w->forward, rows), compute = forward + s_at (w->backward, rows);
+    double trip = s_at (w->trip, rows), line = w->trip.per_row * rows, more = (double)(micros - 1);
+    double narrow = fmax (fmax (forward, pace), line);
+    return front + end + 2 * trip + compute + s_at (w->update, rows * (double)micros) +
+           fmax (tail + more * narrow, more * compute);
 }
 
+//  What stragglers add: whoever is late in a turnaround, the others are with it.
 static double
-s_alone (const tl_assign_t *self, const tl_assign_worker_t *w, const tl_assign_client_t *c)
+s_stragglers (const tl_sum_t *sum)
 {
-    return s_step (w, c->rows, c->front, c->tail, c->end, c->pace, self->micros);
+    if (sum->late <= 0)
+        return 0;
+    return sum->delay / sum->late * TURNAROUNDS * -expm1 (-sum->late / TURNAROUNDS);
 }
 
 static double
 s_together (const tl_assign_t *self, const tl_assign_worker_t *w, const tl_sum_t *sum)
 {
-    double wait = sum->spread / (double)sum->count * s_largest (sum->count);
+    double wait = sum->spread / (double)sum->count * s_largest (sum->count) + s_stragglers (sum);
     return wait + s_step (w, sum->rows, sum->front, sum->tail, sum->end, sum->pace, self->micros);
+}
+
+static double
+s_alone (const tl_assign_t *self, const tl_assign_worker_t *w, const tl_assign_client_t *c)
+{
+    return c->delay + s_step (w, c->rows, c->front, c->tail, c->end, c->pace, self->micros);
 }
 
 static void
@@ -76,6 +86,8 @@ s_add (const tl_assign_t *self, const tl_assign_worker_t *w, const tl_assign_cli
     sum->end = fmax (sum->end, c->end);
     sum->pace = fmax (sum->pace, c->pace);
     sum->spread += c->spread;
+    sum->late += c->late;
+    sum->delay += c->delay;
 }
 
 static double
@@ -189,9 +201,18 @@ tl_assign_init (tl_assign_t *self, const tl_costs_t *costs, const tl_present_t *
         tl_expect_t front = tl_costs_expect (costs, TL_COST_FRONT, who, rows);
         tl_expect_t tail = tl_costs_expect (costs, TL_COST_TAIL, who, rows);
         tl_expect_t end = tl_costs_expect (costs, TL_COST_END, who, rows);
+        //  Until a first micro comes there is more to wait for than the client: what is late is told by the others.
+        double late = 2 * tail.late + end.late, delay = 2 * tail.delay + end.delay;
         double pace = tl_costs_expect (costs, TL_COST_PACE, who, rows).us;
-        self->clients[i] = (tl_assign_client_t){
-            who, rows, front.us, tail.us, end.us, pace, front.spread + tail.spread + end.spread};
+        self->clients[i] = (tl_assign_client_t){who,
+                                                rows,
+                                                front.us,
+                                                tail.us,
+                                                end.us,
+                                                pace,
+                                                front.spread + tail.spread + end.spread,
+                                                (double)micros * late,
+                                                (double)micros * delay};
         self->rows += rows * (double)micros;
     }
     for (size_t i = 0; i < self->worker_count; i++) {

@@ -25,6 +25,8 @@ typedef struct {
     double front, tail, end; //  turnarounds, us
     double pace;             //  shortest time between two of its micros, us
     double spread;           //  of the turnarounds, summed, us
+    double late;             //  how many of a step's turnarounds are far too long,
+    double delay;            //  and what they add to a step on average, us
 } tl_assign_client_t;
 
 typedef struct {

@@ -104,9 +104,14 @@ s_guess (const tl_choose_t *self, const tl_assign_t *assign, const tl_present_t 
 static tl_present_t
 s_present (const tl_choose_t *self)
 {
-    return (tl_present_t){
-        self->clients, self->workers, self->client_count, self->worker_count, self->holder,
-        self->rounds,  false};
+    return (tl_present_t){self->clients,
+                          self->workers,
+                          self->client_count,
+                          self->worker_count,
+                          self->holder,
+                          self->rounds,
+                          false,
+                          false};
 }
 
 //  Group of each live client as an index of assign->workers, or false if the arrangement of before doesn't fit who is here.
@@ -522,5 +527,7 @@ tl_choose_next (tl_choose_t *self, const tl_present_t *present)
     self->holder = present->holder;
     self->rounds = present->rounds;
     s_scene_release (&scene);
+    tl_costs_unsettle (self->costs);
+    tl_costs_doubt_merge (self->costs, present->disturbed);
     return &self->decision;
 }

@@ -40,7 +40,8 @@ typedef struct {
     size_t client_count, worker_count; //  both at least 1
     size_t holder;                     //  a worker with the newest trunk, or TL_CHOOSE_NOBODY
     uint64_t rounds;                   //  of the coming period, at least 1
-    bool merges; //  even a single group aggregates at the line (clients: average)
+    bool merges;    //  even a single group aggregates at the line (clients: average)
+    bool disturbed; //  somebody came or went at the line: what it took is no measure
 } tl_present_t;
 
 typedef struct {

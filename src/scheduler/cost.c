@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define MOST_US 86400e6 //  a day
+#define QUICKER 0.9     //  by so much than believed is no chance
 #define HETERO 0.05     //  workers of one kind differ in their share of base by about that much
 
 enum { WORKER_KINDS = 4, CLIENT_KINDS = 4 };
@@ -32,6 +33,7 @@ struct tl_costs {
     tl_cost_client_t *clients;   //  [client_count]
     tl_cost_client_t any_client; //  all clients' measurements together, for those that have none
     tl_fit_t merge;              //  over the number of parts
+    bool doubt_merge;            //  what is noted of aggregations is too much
     double units[TL_COST_KINDS]; //  rows of a kind's first measurement: what its fits are scaled by
 };
 
@@ -75,8 +77,31 @@ tl_costs_note (tl_costs_t *self, tl_cost_t what, size_t who, uint64_t rows, int6
         tl_assert (who < self->client_count);
         tl_fit_note (&self->clients[who].fits[what - TL_COST_FRONT], unit, patience, x, time);
         tl_fit_note (&self->any_client.fits[what - TL_COST_FRONT], unit, patience, x, time);
-    } else
+    } else if (!self->doubt_merge || !self->merge.seen || time < tl_fit_us (&self->merge, x))
         tl_fit_note (&self->merge, unit, patience, x, time);
+}
+
+void
+tl_costs_note_pace (tl_costs_t *self, size_t client, uint64_t rows, int64_t us, bool alone)
+{
+    tl_assert (client < self->client_count);
+    const tl_fit_t *own = &self->clients[client].fits[TL_COST_PACE - TL_COST_FRONT];
+    if (alone || !own->seen || (double)us < QUICKER * tl_fit_us (own, (double)rows))
+        tl_costs_note (self, TL_COST_PACE, client, rows, us);
+}
+
+void
+tl_costs_doubt_merge (tl_costs_t *self, bool doubt)
+{
+    self->doubt_merge = doubt;
+}
+
+void
+tl_costs_unsettle (tl_costs_t *self)
+{
+    for (size_t i = 0; i < self->client_count; i++)
+        for (size_t k = 0; k < CLIENT_KINDS; k++)
+            self->clients[i].fits[k].unsettled = true;
 }
 
 void
@@ -189,7 +214,8 @@ tl_costs_expect (const tl_costs_t *self, tl_cost_t what, size_t who, double rows
             fit = self->any_client.fits[what - TL_COST_FRONT];
     } else
         rows = (double)who;
-    return (tl_expect_t){tl_fit_us (&fit, rows), tl_fit_spread (&fit, rows)};
+    return (tl_expect_t){tl_fit_us (&fit, rows), tl_fit_spread (&fit, rows), tl_fit_late (&fit),
+                         tl_fit_delay (&fit, rows)};
 }
 
 double

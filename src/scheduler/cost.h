@@ -39,6 +39,8 @@ typedef enum {
 typedef struct {
     double us;     //  mean, microseconds
     double spread; //  standard deviation around it, microseconds
+    double late;   //  share of events that take much longer than that,
+    double delay;  //  which makes an event so much longer on average, microseconds
 } tl_expect_t;
 
 typedef struct tl_costs tl_costs_t;
@@ -49,6 +51,12 @@ void tl_costs_destroy (tl_costs_t **self_p);
 //  One measurement. who is checked by the caller (an index below workers or clients; any number of
 //  parts); us < 0 and absurd values (above a day) are ignored, a peer could cause them.
 void tl_costs_note (tl_costs_t *self, tl_cost_t what, size_t who, uint64_t rows, int64_t us);
+//  TL_COST_PACE. Among others a client's micros come no quicker than theirs do: that tells of it only that it is no slower.
+void tl_costs_note_pace (tl_costs_t *self, size_t client, uint64_t rows, int64_t us, bool alone);
+//  A period begins or ends: while states are on their way everybody is late at once, and it is nobody's own doing.
+void tl_costs_unsettle (tl_costs_t *self);
+//  Somebody came or went at the line: until this says otherwise, an aggregation that is noted took longer than one takes.
+void tl_costs_doubt_merge (tl_costs_t *self, bool doubt);
 //  Another peer, or another machine, stands behind this index now: what was known of it is forgotten.
 void tl_costs_forget_worker (tl_costs_t *self, size_t worker);
 void tl_costs_forget_client (tl_costs_t *self, size_t client);

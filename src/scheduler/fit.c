@@ -12,6 +12,7 @@
 #define NOISE_MOST 1.0
 #define NOISE_GAIN 0.05 //  of a moving average
 #define ROWS_GAIN 0.1
+#define LATE_GAIN 0.02 //  stragglers are rare
 #define FAR 3.0        //  standard deviations
 #define OTHER_ROWS 0.3 //  relative difference from which rows are other rows
 #define DOUBT_MOST                                                                                 \
@@ -99,6 +100,12 @@ tl_fit_note (tl_fit_t *self, double unit, uint64_t patience, double rows, double
     double usual = self->noise * expected * expected, r = usual;
     double p = self->var[0] + 2 * x * self->var[1] + x * x * self->var[2];
     double far = miss / sqrt (p + r);
+    if (!self->unsettled) {
+        double few = fmax (LATE_GAIN, 1.0 / (double)(self->seen + 4));
+        self->late += few * ((far > FAR) - self->late);
+        self->delay += few * ((far > FAR ? miss / expected : 0) - self->delay);
+    }
+    self->unsettled = false;
     if (s_changed (self, fabs (far) > FAR ? miss / expected : 0, patience)) {
         //  At the rows of before it is the load that has changed; at others the line was not straight.
         bool other = fabs (rows - self->mean_rows) > OTHER_ROWS * self->mean_rows;
@@ -175,14 +182,27 @@ tl_fit_spread (const tl_fit_t *self, double rows)
     return self->unit > 0 ? sqrt (self->noise) * tl_fit_us (self, rows) : 0;
 }
 
+double
+tl_fit_late (const tl_fit_t *self)
+{
+    return self->late;
+}
+
+double
+tl_fit_delay (const tl_fit_t *self, double rows)
+{
+    return self->delay * tl_fit_us (self, rows);
+}
+
 json_t *
 tl_fit_state (const tl_fit_t *self)
 {
     if (self->unit <= 0)
         return json_null ();
-    return json_pack ("[f f f f f f f f f I I]", self->base, self->per_unit, self->unit,
+    return json_pack ("[f f f f f f f f f f f I I I]", self->base, self->per_unit, self->unit,
                       self->var[0], self->var[1], self->var[2], self->noise, self->mean_rows,
-                      self->missed, (json_int_t)self->misses, (json_int_t)self->seen);
+                      self->missed, self->late, self->delay, (json_int_t)self->misses,
+                      (json_int_t)self->seen, (json_int_t)self->unsettled);
 }
 
 int
@@ -191,22 +211,24 @@ tl_fit_restore (tl_fit_t *self, const json_t *state)
     memset (self, 0, sizeof *self);
     if (json_is_null (state))
         return 0;
-    json_int_t seen, misses;
+    json_int_t seen, misses, unsettled;
     tl_fit_t got = {0};
-    if (json_array_size (state) != 11 ||
-        json_unpack ((json_t *)state, "[F F F F F F F F F I I]", &got.base, &got.per_unit,
+    if (json_array_size (state) != 14 ||
+        json_unpack ((json_t *)state, "[F F F F F F F F F F F I I I]", &got.base, &got.per_unit,
                      &got.unit, &got.var[0], &got.var[1], &got.var[2], &got.noise, &got.mean_rows,
-                     &got.missed, &misses, &seen) != 0)
+                     &got.missed, &got.late, &got.delay, &misses, &seen, &unsettled) != 0)
         return -1;
-    const double all[] = {got.base,   got.per_unit, got.unit,      got.var[0], got.var[1],
-                          got.var[2], got.noise,    got.mean_rows, got.missed};
+    const double all[] = {got.base,  got.per_unit,  got.unit,   got.var[0], got.var[1], got.var[2],
+                          got.noise, got.mean_rows, got.missed, got.late,   got.delay};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (!isfinite (all[i]))
             return -1;
-    if (got.unit <= 0 || got.noise <= 0 || got.mean_rows < 0 || seen < 1 || misses < 0)
+    if (got.unit <= 0 || got.noise <= 0 || got.mean_rows < 0 || seen < 1 || misses < 0 ||
+        got.late < 0 || got.delay < 0)
         return -1;
     got.seen = (uint64_t)seen;
     got.misses = (uint64_t)misses;
+    got.unsettled = unsettled != 0;
     *self = got;
     return 0;
 }

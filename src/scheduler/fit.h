@@ -23,7 +23,10 @@ typedef struct {
     double
         missed; //  smallest miss, relative, of those in a row that were far off on one side; signed, 0: none
     uint64_t misses; //  how many these are
+    double late;     //  share of measurements that were far too long,
+    double delay;    //  and by how much, relative, spread over all measurements
     uint64_t seen;   //  measurements
+    bool unsettled;  //  the next one is no measure of what is late
 } tl_fit_t;
 
 //  unit is used with the first measurement only, and should be the same for all fits that are compared.
@@ -38,6 +41,10 @@ double tl_fit_us (const tl_fit_t *self, double rows);
 void tl_fit_line (const tl_fit_t *self, double *base, double *per_row);
 //  Standard deviation of a measurement around the line.
 double tl_fit_spread (const tl_fit_t *self, double rows);
+//  Share of measurements that are far longer than their spread explains.
+double tl_fit_late (const tl_fit_t *self);
+//  And what a measurement is longer for them, on average over all, us.
+double tl_fit_delay (const tl_fit_t *self, double rows);
 //  Share of base at `unit` rows and how sure it is (standard deviation); false if nothing was noted.
 bool tl_fit_share (const tl_fit_t *self, double *share, double *doubt);
 

@@ -59,7 +59,8 @@ s_arrange (tl_scheduler_t *self, size_t able)
                             .worker_count = workers,
                             .holder = tl_run_holder (self, self->place.step),
                             .rounds = s_line (self) - self->place.round,
-                            .merges = self->config.share == TL_SHARE_AVERAGE};
+                            .merges = self->config.share == TL_SHARE_AVERAGE,
+                            .disturbed = !self->undisturbed};
     return self->actions.arrange (self->arg, &present);
 }
 
@@ -257,8 +258,10 @@ tl_period_meet (tl_scheduler_t *self)
     self->place.turn = over ? 0 : first->turn;
     if (over)
         self->place.begin = round;
-    if (over && !self->stopping)
+    if (over && !self->stopping) {
         self->actions.line (self->arg, self->undisturbed);
+        self->undisturbed = true; //  so far: now the line's
+    }
     if (over)
         tl_merging_begin (self);
     else

@@ -114,7 +114,7 @@ struct tl_scheduler {
     bool aggregator_back;   //  its RESTORED is awaited before it does
     bool earlier;           //  and the place is not where all can: they go on from pending
     bool stopping, hurried; //  a last save and done; without waiting for anybody
-    bool undisturbed;       //  nobody came, went or repeated in this period
+    bool undisturbed;       //  nobody came, went or repeated in this period, or at its line
     bool failed;            //  saving the pending step
     bool merged;            //  something was, at this line: it is to be saved
     bool trunk_merged;      //  its state is with whoever said so, no worker's

@@ -85,6 +85,7 @@ s_merge (void *arg, tl_merge_t kind, const tl_place_t *place, const size_t *memb
          bool urgent)
 {
     tl_sim_t *self = arg;
+    tl_costs_unsettle (self->costs);
     if (kind == TL_MERGE_TRUNK)
         self->merged_parts = count;
     else if (!self->merged_parts)

@@ -186,12 +186,14 @@ s_broker_in (tl_sim_t *self, size_t client, int stage, size_t micro)
     uint64_t rows = c->kind->rows, last = self->spec->micros - 1;
     if (stage == FORWARD && micro == 0)
         s_note (self, TL_COST_FRONT, client, rows, at - c->plan_at);
-    else if (stage == BACKWARD)
+    else if (stage == BACKWARD && micro == last)
         s_note (self, TL_COST_TAIL, client, rows, at - c->handed[micro]);
     if (stage == BACKWARD && micro == 0)
         c->first_gradient = at;
     if (stage == BACKWARD && micro == last && last > 0)
-        s_note (self, TL_COST_PACE, client, rows, (at - c->first_gradient) / (int64_t)last);
+        tl_costs_note_pace (self->costs, client, rows,
+                            ((at - c->first_gradient) / (int64_t)last + 500) / 1000,
+                            self->workers[c->worker].member_count == 1);
     if (stage == COMMIT && !self->spec->whole)
         s_note (self, TL_COST_END, client, rows, at - c->handed_last);
     c->arrived[stage]++;

@@ -115,8 +115,8 @@ typedef struct {
 static inline const tl_present_t *
 world_present (const world_t *self, world_here_t *here)
 {
-    here->present =
-        (tl_present_t){here->clients, here->workers, 0, 0, TL_CHOOSE_NOBODY, self->rounds, false};
+    here->present = (tl_present_t){here->clients,    here->workers, 0,     0,
+                                   TL_CHOOSE_NOBODY, self->rounds,  false, false};
     for (size_t i = 0; i < self->client_count; i++)
         if (!self->clients[i].away)
             here->clients[here->present.client_count++] = i;
