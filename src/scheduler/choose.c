@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define CORRECTION_GAIN 0.7 //  of a new measurement against what was believed
+#define ALL_ROWS 0.9      //  of those arranged: with fewer some clients were done before the period
 #define IN_TRANSITION 0.1 //  a prediction that moved so far within a period: the load changed in it
 
 enum { MANY_DEALS = 1 << 16 }; //  clients * workers
@@ -79,8 +80,11 @@ s_correction (const tl_choose_t *self, size_t groups, tl_inside_t inside)
         below--;
     while (above <= self->most_groups && all[above] <= 0)
         above++;
+    if (above > self->most_groups && below > 0)
+        return all[below];
+    //  Never measured one by one: the models are the same, and so may be their error.
     if (above > self->most_groups)
-        return below > 0 ? all[below] : 1;
+        return inside == TL_INSIDE_SERIAL ? s_correction (self, groups, TL_INSIDE_BATCHED) : 1;
     if (below == 0)
         return all[above];
     double at = log ((double)groups / (double)below) / log ((double)above / (double)below);
@@ -143,7 +147,9 @@ s_kept (const tl_choose_t *self, const tl_assign_t *assign, size_t *group)
 void
 tl_choose_measured (tl_choose_t *self, uint64_t rows, int64_t us)
 {
-    if (!self->groups || !self->client_count || rows == 0 || us <= 0)
+    //  What was mixed tells of neither.
+    bool mixed = self->inside == TL_INSIDE_ALTERNATE;
+    if (!self->groups || !self->client_count || mixed || rows == 0 || us <= 0)
         return;
     tl_present_t present = s_present (self);
     tl_assign_t assign;
@@ -155,20 +161,16 @@ tl_choose_measured (tl_choose_t *self, uint64_t rows, int64_t us)
     free (group);
     bool moved = self->begun_us > 0 && fabs (round_us / self->begun_us - 1) > IN_TRANSITION;
     double predicted = assign.rows / round_us, measured = (double)rows / (double)us;
+    bool fewer = (double)rows < ALL_ROWS * assign.rows * (double)self->rounds;
     tl_assign_release (&assign);
-    if (!(round_us > 0) || !isfinite (predicted) || predicted <= 0)
+    if (fewer || !(round_us > 0) || !isfinite (predicted) || predicted <= 0)
         return;
     double ratio = fmin (fmax (measured / predicted, 0.01), 100);
-    for (int batched = 0; batched < 2; batched++) {
-        double *one = &self->corrections[batched][self->groups];
-        bool mixed = self->inside == TL_INSIDE_ALTERNATE;
-        if (!mixed && batched != (self->inside == TL_INSIDE_BATCHED))
-            continue;
-        if (*one <= 0)
-            *one = ratio;
-        else if (!moved && !mixed)
-            *one *= pow (ratio / *one, CORRECTION_GAIN);
-    }
+    double *one = &self->corrections[self->inside == TL_INSIDE_BATCHED][self->groups];
+    if (*one <= 0)
+        *one = ratio;
+    else if (!moved)
+        *one *= pow (ratio / *one, CORRECTION_GAIN);
 }
 
 //  --- words ------------------------------------------------------------------------------------

@@ -241,6 +241,53 @@ change_of_load_is_noticed (void **state)
     }
 }
 
+//  One turnaround in twenty takes ten times as long: that is told apart from the usual time, unless it was the line's.
+static void
+stragglers_are_told_apart (void **state)
+{
+    for (int of_the_line = 0; of_the_line < 2; of_the_line++) {
+        tl_costs_t *costs = tl_costs_new (1, 1);
+        for (int i = 1; i <= 400; i++) {
+            bool late = i % 20 == 0;
+            if (late && of_the_line)
+                tl_costs_unsettle (costs);
+            tl_costs_note (costs, TL_COST_TAIL, 0, 256, (late ? 10000 : 1000) + i % 7 * 10);
+        }
+        tl_expect_t got = tl_costs_expect (costs, TL_COST_TAIL, 0, 256);
+        double share = of_the_line ? 0 : 0.05, delay = of_the_line ? 0 : 450;
+        if (fabs (got.us - 1030) > 50 || fabs (got.late - share) > 0.015 ||
+            fabs (got.delay - delay) > 150)
+            fail_msg ("expected 1030 us, %g of them late, which makes %g, got %g, %g and %g", share,
+                      delay, got.us, got.late, got.delay);
+        tl_costs_destroy (&costs);
+    }
+}
+
+//  Sites that are done in the middle of a period, and a loss at the line, change nothing of what is expected of others.
+static void
+what_was_disturbed_is_no_measure (void **state)
+{
+    world_t world = s_even_world (2, 4, 20000, 10);
+    tl_choose_t *choose = world_choose (&world, TL_CHOOSE_AUTO);
+    const tl_decision_t *d = NULL;
+    for (int period = 0; period < 6; period++)
+        world_turn (&world, choose, &d);
+    double before = d->rows_s;
+    world_here_t here;
+    world_present (&world, &here);
+    here.present.disturbed = true;
+    for (int period = 0; period < 4; period++) {
+        uint64_t rows;
+        d = tl_choose_next (choose, &here.present);
+        double us = world_period (&world, tl_choose_costs (choose), d, &rows);
+        tl_costs_note (tl_choose_costs (choose), TL_COST_MERGE, d->groups, 0, 5000000);
+        tl_choose_measured (choose, rows / 2, (int64_t)us);
+    }
+    if (fabs (d->rows_s / before - 1) > 0.05)
+        fail_msg ("expected %.0f rows/s as before, got %.0f: %s", before, d->rows_s, d->text);
+    tl_choose_destroy (&choose);
+}
+
 //  Clients and workers that come and go are dealt with at the next line, without waiting for a second opinion.
 static void
 members_come_and_go (void **state)
@@ -380,6 +427,8 @@ main (void)
         cmocka_unit_test (slow_worker_gets_its_share),
         cmocka_unit_test (assignment_is_balanced),
         cmocka_unit_test (change_of_load_is_noticed),
+        cmocka_unit_test (stragglers_are_told_apart),
+        cmocka_unit_test (what_was_disturbed_is_no_measure),
         cmocka_unit_test (members_come_and_go),
         cmocka_unit_test (sentences),
         cmocka_unit_test (resumes),
