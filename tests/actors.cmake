@@ -58,7 +58,7 @@ if (CMAKE_C_FLAGS MATCHES fsanitize)
     set (seeds 2-5)
 endif ()
 add_test (NAME chaos_seeds COMMAND chaos_seeds ${seeds} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties (chaos_seeds PROPERTIES TIMEOUT 400 LABELS "chaos;processes"
+set_tests_properties (chaos_seeds PROPERTIES TIMEOUT 400 LABELS "seeds;processes"
                       ENVIRONMENT "TRUNKLINE=$<TARGET_FILE:trunkline_faults>;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
 #  What the broker holds is measured there: memory that AddressSanitizer keeps back is not meant.
 set_property (TEST chaos_hostile-deaf APPEND PROPERTY ENVIRONMENT "ASAN_OPTIONS=quarantine_size_mb=1")
