@@ -553,7 +553,7 @@ s_open (tl_aggregator_t *self, tl_error_t *err)
         .name = "aggregator",
         .agreements = agreements.items,
         .agreement_count = agreements.count,
-        .window_bytes = window < TL_CHUNK_BYTES ? TL_CHUNK_BYTES : window,
+        .window_bytes = window < TL_CHUNK_MOST ? TL_CHUNK_MOST : window,
         .window_messages = WINDOW_MESSAGES,
         .on_ready = s_on_ready,
         .on_lost = s_on_lost,

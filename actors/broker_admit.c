@@ -219,7 +219,7 @@ s_check_window (tl_broker_t *self, const tl_message_t *message, tl_role_t role, 
 {
     uint64_t bytes = message->body.hello.window_bytes, granted = self->topology->wire.credit;
     uint64_t messages = message->body.hello.window_messages;
-    if (bytes < TL_CHUNK_BYTES || messages < 1 || messages > TL_BROKER_MESSAGES) {
+    if (bytes < TL_CHUNK_MOST || messages < 1 || messages > TL_BROKER_MESSAGES) {
         refusal->field = "window";
         snprintf (refusal->text, sizeof refusal->text,
                   "%s asks for a window of %llu bytes and %llu messages, which no link can have: "

@@ -13,7 +13,7 @@ uint64_t
 tl_window_bytes (const tl_topology_t *topology, size_t rows, size_t hidden)
 {
     uint64_t tensor = (uint64_t)rows * hidden * tl_w_dtype_size (tl_wire_dtype (topology));
-    return 3 * tensor + TL_CHUNK_BYTES;
+    return 3 * tensor + TL_CHUNK_MOST;
 }
 
 uint64_t
@@ -24,12 +24,13 @@ tl_window_held (const tl_topology_t *topology, size_t rows, size_t slices, size_
     //  In fp32 what is computed from and what is computed; in the wire's dtype one tensor for each micro.
     uint64_t step = rows * hidden * (2 * sizeof (float) + topology->train.micros * width);
     uint64_t score = TL_EVALUATE_ROWS * hidden * (2 * sizeof (float) + slices * width);
-    return (slices && score > step ? score : step) + FRAMES * TL_CHUNK_BYTES;
+    return (slices && score > step ? score : step) +
+           FRAMES * tl_chunk_bytes (rows * hidden * width);
 }
 
 uint64_t
 tl_window_messages (const tl_topology_t *topology, uint64_t bytes)
 {
     //  Each tensor of each micro ends in a chunk of its own; plans, saves and the like are few.
-    return bytes / TL_CHUNK_BYTES + 4 * topology->train.micros + 64;
+    return bytes / TL_CHUNK_LEAST + 4 * topology->train.micros + 64;
 }

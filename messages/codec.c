@@ -129,6 +129,13 @@ tl_message_clear (tl_message_t *self)
 
 //  --- what both directions check
 
+//  From eight chunks on a tensor overlaps itself well enough with half as many.
+uint64_t
+tl_chunk_bytes (uint64_t tensor_bytes)
+{
+    return tensor_bytes < 8 * (uint64_t)TL_CHUNK_LEAST ? TL_CHUNK_LEAST : TL_CHUNK_MOST;
+}
+
 size_t
 tl_utf8_character (const uint8_t *text, size_t size)
 {
@@ -161,11 +168,12 @@ tl_tensor_fault (const tl_tensor_wire_t *tensor)
     if (tensor->columns > UINT64_MAX / width / tensor->rows ||
         tensor->rows * tensor->columns * width != tensor->bytes)
         return "bytes that aren't rows x columns x size of its dtype";
-    if (tensor->offset % TL_CHUNK_BYTES || tensor->offset >= tensor->bytes)
-        return "a chunk that doesn't start at a multiple of 64 KiB inside it";
+    uint64_t chunk = tl_chunk_bytes (tensor->bytes);
+    if (tensor->offset % chunk || tensor->offset >= tensor->bytes)
+        return "a chunk that doesn't start at a multiple of its tensor's chunks inside it";
     uint64_t rest = tensor->bytes - tensor->offset;
-    if (tensor->size != (rest < TL_CHUNK_BYTES ? rest : TL_CHUNK_BYTES))
-        return "a chunk that is neither 64 KiB nor what is left";
+    if (tensor->size != (rest < chunk ? rest : chunk))
+        return "a chunk that is neither of its tensor's size of chunks nor what is left";
     return NULL;
 }
 

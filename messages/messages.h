@@ -13,9 +13,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-//  A chunk is small enough that a step's tensor is several: both encryptions and the broker's forwarding then
-//  work on different chunks at the same time (docs/performance.md).
-enum { TL_PROTOCOL_VERSION = 2, TL_CHUNK_BYTES = 1 << 16, TL_NAME_LIMIT = 64 };
+//  A tensor travels in chunks, small enough that a step's is several: both encryptions and the broker's forwarding
+//  then work on different chunks at the same time; no smaller, since each costs (docs/performance.md).
+enum {
+    TL_PROTOCOL_VERSION = 3,
+    TL_CHUNK_LEAST = 1 << 16, //  of tensors below 512 KiB
+    TL_CHUNK_MOST = 1 << 17,  //  of the others
+    TL_NAME_LIMIT = 64
+};
 
 typedef enum { TL_W_F32 = 1, TL_W_BF16 = 2, TL_W_F16 = 3, TL_W_U8 = 4 } tl_w_dtype_t;
 
@@ -26,7 +31,7 @@ typedef struct {
     uint64_t bytes;         //  of the whole tensor: rows x columns x dtype's size
     uint64_t checksum;      //  XXH3-64 of the whole tensor's bytes
     uint64_t offset;        //  of this chunk
-    uint64_t size;          //  of this chunk, 1 .. TL_CHUNK_BYTES; must equal the frame's size
+    uint64_t size;          //  of this chunk, 1 .. TL_CHUNK_MOST; must equal the frame's size
 } tl_tensor_wire_t;
 
 #include "messages_generate.h" //  records, bodies, tl_type_t (TL_HELLO ...), from messages.def
@@ -63,6 +68,8 @@ int tl_message_check_payload (const tl_message_t *self, bool has, size_t size, t
 const char *tl_type_name (tl_type_t type); //  "HELLO"; "?" if unknown
 bool tl_type_sequenced (tl_type_t type);   //  travels on a link with a sequence (DATA but CREDIT)
 bool tl_type_tensor (tl_type_t type);      //  has a payload frame
+//  Of all chunks of a tensor of so many bytes but its last, which is what is left.
+uint64_t tl_chunk_bytes (uint64_t tensor_bytes);
 const tl_tensor_wire_t *
 tl_message_tensor (const tl_message_t *self); //  its descriptor, NULL if none
 //  May role "client", "worker", "aggregator", "broker" or "admin" be the author of it. What a peer wrote stays its own

@@ -105,7 +105,8 @@ tl_packed_share (tl_packed_t *self)
 size_t
 tl_packed_chunks (const tl_packed_t *self)
 {
-    return (self->whole.bytes + TL_CHUNK_BYTES - 1) / TL_CHUNK_BYTES;
+    uint64_t chunk = tl_chunk_bytes (self->whole.bytes);
+    return (self->whole.bytes + chunk - 1) / chunk;
 }
 
 const void *
@@ -113,9 +114,10 @@ tl_packed_chunk (tl_packed_t *self, size_t index, tl_tensor_wire_t *descriptor)
 {
     tl_assert (index < tl_packed_chunks (self));
     *descriptor = self->whole;
-    descriptor->offset = index * (uint64_t)TL_CHUNK_BYTES;
+    uint64_t chunk = tl_chunk_bytes (self->whole.bytes);
+    descriptor->offset = index * chunk;
     uint64_t rest = self->whole.bytes - descriptor->offset;
-    descriptor->size = rest < TL_CHUNK_BYTES ? rest : TL_CHUNK_BYTES;
+    descriptor->size = rest < chunk ? rest : chunk;
     atomic_fetch_add (&self->references, 1);
     return self->bytes + descriptor->offset;
 }
@@ -198,7 +200,7 @@ tl_assembly_add (tl_assembly_t *self, const tl_tensor_wire_t *descriptor, const 
                         "a chunk belongs to another tensor than the one under way; the peer must "
                         "finish one before it sends the next");
     uint64_t rest = whole->bytes - self->filled;
-    uint64_t wanted = rest < TL_CHUNK_BYTES ? rest : TL_CHUNK_BYTES;
+    uint64_t chunk = tl_chunk_bytes (whole->bytes), wanted = rest < chunk ? rest : chunk;
     if (descriptor->offset != self->filled || wanted == 0 || descriptor->size != wanted ||
         size != wanted)
         return tl_fail (err, TL_BAD_INPUT,

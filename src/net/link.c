@@ -212,7 +212,7 @@ s_pump (tl_link_t *self)
 int
 tl_link_window (tl_link_t *self, uint64_t bytes, uint64_t messages)
 {
-    if (bytes < TL_CHUNK_BYTES || messages < 1 || bytes < self->flying)
+    if (bytes < TL_CHUNK_MOST || messages < 1 || bytes < self->flying)
         return -1;
     self->window_bytes = bytes;
     self->window_messages = messages;
@@ -276,7 +276,7 @@ tl_link_send (tl_link_t *self, const tl_message_t *message, zmq_msg_t *payload, 
     if (payload) {
         out->has_payload = true;
         out->bytes = zmq_msg_size (payload);
-        tl_assert (out->bytes <= TL_CHUNK_BYTES);
+        tl_assert (out->bytes <= TL_CHUNK_MOST);
         zmq_msg_init (&out->payload);
         zmq_msg_move (&out->payload, payload);
     }
@@ -413,7 +413,7 @@ s_credit_due (const tl_link_t *self, bool now)
     uint64_t seen_bytes = self->taken + self->told_bytes;
     uint64_t seen_messages = self->received - self->told;
     return s_halfway (self) || seen_messages >= self->limit_messages ||
-           seen_bytes + TL_CHUNK_BYTES > self->limit_bytes;
+           seen_bytes + TL_CHUNK_MOST > self->limit_bytes;
 }
 
 static void

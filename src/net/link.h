@@ -28,7 +28,7 @@ tl_link_t *tl_link_new (uint64_t window_bytes_in, uint64_t window_messages_in,
                         tl_link_send_fn *send, tl_link_released_fn *released, void *arg);
 //  Messages that are still here are dropped; nobody hears of their tokens.
 void tl_link_destroy (tl_link_t **self_p);
-//  What the far end granted us. -1, and nothing changed, if that is less than one chunk (TL_CHUNK_BYTES) or one
+//  What the far end granted us. -1, and nothing changed, if that is less than one chunk (TL_CHUNK_MOST) or one
 //  message, or than what is in flight: such a peer is to be refused. Before it is called nothing is sent.
 int tl_link_window (tl_link_t *self, uint64_t bytes, uint64_t messages);
 

@@ -14,11 +14,12 @@
 #include <string.h>
 
 enum {
-    FRAME_BYTES = 2 << 20, //  largest frame taken: a chunk is 64 KiB, a full COMMIT 1.2 MiB
-    SPARE_MESSAGES = 256,  //  HWM above a peer's window: CREDIT, PING and the like
-    BACKLOG = 1024,        //  connections that wait for accept: many peers start at once
-    LINGER_MS = 200,       //  a BYE may still leave; destroying the context waits no longer
-    HEARTBEAT_MS = 3000,   //  a ZMTP PING when nothing came for so long
+    FRAME_BYTES =
+        2 << 20,          //  largest frame taken: a chunk is at most 128 KiB, a full COMMIT 1.2 MiB
+    SPARE_MESSAGES = 256, //  HWM above a peer's window: CREDIT, PING and the like
+    BACKLOG = 1024,       //  connections that wait for accept: many peers start at once
+    LINGER_MS = 200,      //  a BYE may still leave; destroying the context waits no longer
+    HEARTBEAT_MS = 3000,  //  a ZMTP PING when nothing came for so long
     HEARTBEAT_TIMEOUT_MS = 9000,
     HANDSHAKE_MS = 10000,    //  a connection without a finished handshake is closed
     RECONNECT_MS = 100,      //  first pause before dialling again

@@ -45,7 +45,7 @@ s_hello (s_ping_t *self, const tl_topology_t *topology)
     hello.body.hello.process = (uint64_t)tl_clock_us ();
     hello.body.hello.agreements = agreements.items;
     hello.body.hello.agreements_count = agreements.count;
-    hello.body.hello.window_bytes = TL_CHUNK_BYTES;
+    hello.body.hello.window_bytes = TL_CHUNK_MOST;
     hello.body.hello.window_messages = 1;
     s_say (self, &hello);
     tl_agreements_clear (&agreements);

@@ -273,7 +273,7 @@ s_broken_links (stage_t *stage)
     //  More bytes than were granted, before any could be released
     peer = peer_join (stage, "site-1", "client");
     peer_wait (peer, TL_PLAN);
-    static char chunk[TL_CHUNK_BYTES];
+    static char chunk[TL_CHUNK_LEAST];
     tl_packed_t *packed = tl_pack (chunk, sizeof chunk, 1, TL_W_U8);
     tl_message_init (&message, TL_ACTIVATION);
     message.step = peer->step;

@@ -113,7 +113,7 @@ static void
 s_send_result (peer_t *peer, const char *kind, uint64_t step)
 {
     s_send_outcome (peer, kind, step, true);
-    for (uint64_t at = 0; at < s_size; at += TL_CHUNK_BYTES)
+    for (uint64_t at = 0; at < s_size; at += tl_chunk_bytes (s_size))
         s_send_merged (peer, kind, step, &(peer_piece_t){TL_W_U8, s_size, 1, at, s_blob, false});
 }
 
@@ -130,7 +130,7 @@ s_answer_save (peer_t *peer)
     }
 #define GAP                                                                                        \
     {                                                                                              \
-        TL_W_U8, 200000, 1, TL_CHUNK_BYTES, NULL, false                                            \
+        TL_W_U8, 200000, 1, TL_CHUNK_LEAST, NULL, false                                            \
     }
 #define DAMAGED                                                                                    \
     {                                                                                              \
@@ -239,7 +239,7 @@ s_stale (void)
     s_send_merged (run.peer, "sum", step, &piece);
     s_send_outcome (run.peer, "sum", step, false);
     peer_wait (run.peer, TL_MERGE);
-    piece.offset = 2 * TL_CHUNK_BYTES; //  what came before was nobody's
+    piece.offset = 2 * TL_CHUNK_LEAST; //  what came before was nobody's
     s_send_merged (run.peer, "sum", step, &piece);
     stage_check (run.stage, s_collect (run.peer, TL_PART) == step, "the same step");
     s_send_result (run.peer, "sum", step);

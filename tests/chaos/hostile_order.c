@@ -323,7 +323,7 @@ s_part (void)
         peer_wait (run.peer, TL_GATHER);
         uint64_t step = run.peer->of_step;
         stage_check (run.stage, step == 2 * period, "the step at which the period began");
-        for (uint64_t at = 0; at < (period ? s_size : 0); at += TL_CHUNK_BYTES)
+        for (uint64_t at = 0; at < (period ? s_size : 0); at += tl_chunk_bytes (s_size))
             s_send_part (run.peer, "clients", step,
                          &(peer_piece_t){TL_W_U8, s_size, 1, at, s_blob, false});
         s_send_part (run.peer, "clients", step, &s_junk);

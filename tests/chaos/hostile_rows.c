@@ -27,7 +27,7 @@ static const wrong_t s_wrong[] = {
      "came for offset 65536 where 65536 bytes at 0 were due",
      0,
      1,
-     {{.rows = 1024, .offset = TL_CHUNK_BYTES}}},
+     {{.rows = 1024, .offset = TL_CHUNK_LEAST}}},
     {TL_HIDDEN, 2, "16 columns where 32 were expected", 0, 1, {{.columns = TRUNK_HIDDEN / 2}}},
     {TL_HIDDEN, 2, "1 columns where 32 were expected", 0, 1, {{.dtype = TL_W_U8, .columns = 1}}},
     {TL_HIDDEN, 2, "doesn't have the checksum", 0, 1, {{.damaged = true}}},
@@ -38,7 +38,7 @@ static const wrong_t s_wrong[] = {
      "belongs to another tensor",
      0,
      2,
-     {{.rows = 1024}, {.rows = 1025, .offset = TL_CHUNK_BYTES}}},
+     {{.rows = 1024}, {.rows = 1025, .offset = TL_CHUNK_LEAST}}},
     {TL_HIDDEN, 2, "where 0 were due", 0, 2, {{.rows = 0}, {.rows = 0}}},
     //  A trunk that blew up sends that, too: lower the learning rate
     {TL_HIDDEN, 4, "the loss's gradient is not finite at step", 0, 1, {{.bytes = s_nan}}},
@@ -48,7 +48,7 @@ static const wrong_t s_wrong[] = {
      "came for offset 65536 where 65536 bytes at 0 were due",
      0,
      1,
-     {{.rows = 1024, .offset = TL_CHUNK_BYTES}}},
+     {{.rows = 1024, .offset = TL_CHUNK_LEAST}}},
     {TL_GRAD_IN, 2, "where 0 were due", 0, 2, {{.rows = 0}, {.rows = 0}}},
     {TL_GRAD_IN, 4, "the gradient is not finite at step", 0, 1, {{.bytes = s_nan}}},
 };
@@ -122,7 +122,7 @@ s_rows (void)
 static const wrong_t s_answers[] = {
     {TL_FORWARDED, 0, "", 0, 2, {{.rows = 0}, {.rows = 0}}}, //  twice: ignored
     {TL_FORWARDED, 2, "FORWARDED 1", 0, 1, {{.damaged = true}}},
-    {TL_FORWARDED, 2, "FORWARDED 1", 0, 1, {{.rows = 1024, .offset = TL_CHUNK_BYTES}}},
+    {TL_FORWARDED, 2, "FORWARDED 1", 0, 1, {{.rows = 1024, .offset = TL_CHUNK_LEAST}}},
     {TL_FORWARDED, 2, "rows came", 1, 1, {{.rows = 0}}},
     {TL_FORWARDED, 4, "not finite", 0, 1, {{.bytes = s_nan}}},
 };

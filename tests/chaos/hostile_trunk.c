@@ -203,7 +203,7 @@ s_state (void)
         trunk_send_answer (run.worker, TL_SAVED, step, true);
         part_event (run.broker, "saved", "step", (int64_t)step);
         trunk_send_state (run.worker, 800 + step, 100, 0, false);
-        trunk_send_state (run.worker, 900 + step, 200000, TL_CHUNK_BYTES, false);
+        trunk_send_state (run.worker, 900 + step, 200000, TL_CHUNK_LEAST, false);
         trunk_send_answer (run.worker, TL_SAVED, step, false);
         trunk_whole_step (run.worker, "site-0");
         peer_wait (run.worker, TL_SAVE);
@@ -227,7 +227,7 @@ s_bad_state (void)
         uint64_t offset;
         bool damaged;
         const char *words;
-    } cases[] = {{TL_CHUNK_BYTES, false, "step 1 could not be saved: the trunk's state came in"},
+    } cases[] = {{TL_CHUNK_LEAST, false, "step 1 could not be saved: the trunk's state came in"},
                  {0, true, "step 1 could not be saved: a tensor of 100 bytes doesn't have the"}};
     for (size_t i = 0; i < 2; i++) {
         trunk_run_t run = s_begin_saving ();

@@ -60,11 +60,11 @@ peer_send_piece (peer_t *self, tl_message_t *message, const peer_piece_t *piece)
 {
     static const uint64_t sizes[] = {
         [TL_W_F32] = 4, [TL_W_BF16] = 2, [TL_W_F16] = 2, [TL_W_U8] = 1};
-    static const uint8_t zeros[4 * TL_CHUNK_BYTES];
+    static const uint8_t zeros[4 * TL_CHUNK_LEAST];
     tl_tensor_wire_t *tensor = (tl_tensor_wire_t *)tl_message_tensor (message);
     const uint8_t *bytes = piece->bytes ? piece->bytes : zeros;
     uint64_t size = piece->rows * piece->columns * sizes[piece->dtype];
-    uint64_t left = size - piece->offset;
+    uint64_t left = size - piece->offset, chunk = tl_chunk_bytes (size);
     bool known = piece->bytes || size <= sizeof zeros;
     *tensor = (tl_tensor_wire_t){.dtype = piece->dtype,
                                  .rows = piece->rows,
@@ -72,7 +72,7 @@ peer_send_piece (peer_t *self, tl_message_t *message, const peer_piece_t *piece)
                                  .bytes = size,
                                  .checksum = (known ? tl_hash64 (bytes, size) : 1) + piece->damaged,
                                  .offset = piece->offset,
-                                 .size = left < TL_CHUNK_BYTES ? left : TL_CHUNK_BYTES};
+                                 .size = left < chunk ? left : chunk};
     peer_send (self, message, bytes + (known ? piece->offset : 0), tensor->size);
 }
 

@@ -39,9 +39,9 @@ typedef struct {
     uint64_t of_step, micro, code, current, labels, rows;
     bool expired;
     char text[1100];
-    char sender[64];               //  who the broker says wrote it
-    tl_tensor_wire_t tensor;       //  of a chunk, and its bytes
-    uint8_t chunk[TL_CHUNK_BYTES]; //
+    char sender[64];              //  who the broker says wrote it
+    tl_tensor_wire_t tensor;      //  of a chunk, and its bytes
+    uint8_t chunk[TL_CHUNK_MOST]; //
 } peer_t;
 
 //  With the key of that name and role (a reader's is a client's): connected, and nothing said.

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KIB = 1 << 10, CHUNK = TL_CHUNK_BYTES, OPEN = 1024 };
+enum { KIB = 1 << 10, CHUNK = TL_CHUNK_MOST, OPEN = 1024 };
 
 typedef struct frame {
     struct frame *next; //  behind this one
@@ -154,6 +154,19 @@ s_break (end_t *a, end_t *b)
     s_lose (b);
 }
 
+//  Of a payload of 1 .. CHUNK bytes: the last chunk of a large tensor.
+static inline tl_tensor_wire_t
+s_piece (size_t bytes)
+{
+    size_t whole = 4 * CHUNK + bytes;
+    return (tl_tensor_wire_t){.dtype = TL_W_U8,
+                              .rows = whole,
+                              .columns = 1,
+                              .bytes = whole,
+                              .offset = 4 * CHUNK,
+                              .size = bytes};
+}
+
 //  Queues the next message; its number is in `step` and its payload is of so many bytes (0: none).
 static inline void
 s_say (end_t *end, size_t bytes)
@@ -169,8 +182,7 @@ s_say (end_t *end, size_t bytes)
     }
     tl_message_init (&message, TL_STATE);
     message.step = end->sent;
-    message.body.state.tensor = (tl_tensor_wire_t){
-        .dtype = TL_W_U8, .rows = bytes, .columns = 1, .bytes = bytes, .size = bytes};
+    message.body.state.tensor = s_piece (bytes);
     zmq_msg_init_size (&payload, bytes);
     *(uint8_t *)zmq_msg_data (&payload) = (uint8_t)end->sent;
     tl_link_send (end->link, &message, &payload, end->sent);

@@ -178,8 +178,7 @@ test_payloads_are_shared_not_copied (void **state)
     tl_message_t message;
     zmq_msg_t payload;
     tl_message_init (&message, TL_STATE);
-    message.body.state.tensor = (tl_tensor_wire_t){
-        .dtype = TL_W_U8, .rows = CHUNK, .columns = 1, .bytes = CHUNK, .size = CHUNK};
+    message.body.state.tensor = s_piece (CHUNK);
     zmq_msg_init_size (&payload, CHUNK);
     const void *data = zmq_msg_data (&payload);
     tl_link_send (a->link, &message, &payload, 0);

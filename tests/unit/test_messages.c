@@ -46,7 +46,7 @@ s_free_texts (void)
 static tl_tensor_wire_t
 s_tensor (int level)
 {
-    uint64_t chunk = TL_CHUNK_BYTES;
+    uint64_t chunk = level == SOME ? TL_CHUNK_LEAST : TL_CHUNK_MOST;
     if (level == LEAST)
         return (tl_tensor_wire_t){TL_W_U8, 1, 1, 1, 0, 0, 1};
     if (level == SOME)
@@ -176,7 +176,7 @@ test_known_bytes (void **state)
 {
     static const uint8_t golden[] = {
         0x9b,                                    //  envelope: 11 fields
-        0x02, 0x14,                              //  version 2, PLAN is 20
+        0x03, 0x14,                              //  version 3, PLAN is 20
         0xcd, 0x01, 0x00,                        //  run 256
         0x02, 0xcc, 0x80, 0x00, 0x07, 0x06,      //  round, step 128, micro, sequence, ack
         0xa6, 'b',  'r',  'o',  'k',  'e',  'r', //  sender

@@ -157,7 +157,7 @@ test_numbers_must_be_short_and_finite (void **state)
 static void
 test_tensor_arithmetic_is_checked (void **state)
 {
-    enum { CHUNK = TL_CHUNK_BYTES };
+    enum { CHUNK = TL_CHUNK_LEAST };
     static const tl_tensor_wire_t bad[] = {
         {0, 2, 2, 4, 0, 0, 4},                                       //  dtype
         {5, 2, 2, 4, 0, 0, 4},                                       //
@@ -175,8 +175,12 @@ test_tensor_arithmetic_is_checked (void **state)
         {TL_W_U8, 3, 1, 3, 0, 1, 2},                                 //  offset inside a chunk
         {TL_W_U8, CHUNK, 1, CHUNK, 0, CHUNK, 1},                     //  offset at the end
         {TL_W_U8, 3 * CHUNK, 1, 3 * CHUNK, 0, 0, 2 * CHUNK},         //  more than a chunk
-        {TL_W_U8, 3, 2, 6, 0, 0, 6},                                 //  raw bytes as rows
-        {TL_W_U8, 3, 1, 3, 0, (uint64_t)-1 << 20, 3},                //  offset + size wraps
+        {TL_W_U8, 8 * CHUNK - 1, 1, 8 * CHUNK - 1, 0, 0,
+         2 * CHUNK},                                     //  a large tensor's chunk of a small one
+        {TL_W_U8, 8 * CHUNK, 1, 8 * CHUNK, 0, 0, CHUNK}, //  and the other way round
+        {TL_W_U8, 8 * CHUNK, 1, 8 * CHUNK, 0, CHUNK, 2 * CHUNK}, //  offset inside a large chunk
+        {TL_W_U8, 3, 2, 6, 0, 0, 6},                             //  raw bytes as rows
+        {TL_W_U8, 3, 1, 3, 0, (uint64_t)-1 << 20, 3},            //  offset + size wraps
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         tl_raw_t raw;

@@ -13,7 +13,7 @@
 #include "memory.h"
 #include "messages/tensor_wire.h"
 
-enum { CHUNK = TL_CHUNK_BYTES, LIMIT = 64 << 20 };
+enum { CHUNK = TL_CHUNK_LEAST, LIMIT = 64 << 20 };
 
 static float *
 s_rows (size_t count)
@@ -47,7 +47,7 @@ s_carry (tl_packed_t *packed, size_t columns, size_t *bytes)
     tl_error_t err;
     tl_assembly_t *assembly = NULL;
     size_t chunks = tl_packed_chunks (packed);
-    uint8_t *frame = malloc (CHUNK + 1);
+    uint8_t *frame = malloc (TL_CHUNK_MOST + 1);
     for (size_t i = 0; i < chunks; i++) {
         tl_tensor_wire_t descriptor;
         const void *chunk = tl_packed_chunk (packed, i, &descriptor);
@@ -81,7 +81,8 @@ test_rows_come_back_through_every_dtype (void **state)
             tl_packed_t *packed = tl_pack (sent, rows, columns, dtypes[d]);
             memset (sent, 0, count * sizeof *sent); //  packed: the rows are free to change
             size_t width = tl_w_dtype_size (dtypes[d]);
-            assert_int_equal (tl_packed_chunks (packed), (count * width + CHUNK - 1) / CHUNK);
+            size_t chunk = count * width < (512 << 10) ? 64 << 10 : 128 << 10;
+            assert_int_equal (tl_packed_chunks (packed), (count * width + chunk - 1) / chunk);
             float *got = s_carry (packed, columns, &bytes);
             assert_int_equal (bytes, count * sizeof *got);
             assert_memory_equal (got, expected, bytes);
@@ -95,7 +96,15 @@ test_rows_come_back_through_every_dtype (void **state)
 static void
 test_raw_bytes_come_back (void **state)
 {
-    static const size_t sizes[] = {1, 5, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 17};
+    static const size_t sizes[] = {1,
+                                   5,
+                                   CHUNK - 1,
+                                   CHUNK,
+                                   CHUNK + 1,
+                                   3 * CHUNK + 17,
+                                   8 * CHUNK - 1,
+                                   8 * CHUNK,
+                                   21 * CHUNK + 5};
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         uint8_t *sent = malloc (sizes[s]);
         for (size_t i = 0; i < sizes[s]; i++)
@@ -272,7 +281,7 @@ static void
 test_shape_and_limit_before_memory (void **state)
 {
     tl_bench_t *self = *state;
-    tl_tensor_wire_t huge = {TL_W_U8, (uint64_t)1 << 40, 1, (uint64_t)1 << 40, 0, 0, CHUNK};
+    tl_tensor_wire_t huge = {TL_W_U8, (uint64_t)1 << 40, 1, (uint64_t)1 << 40, 0, 0, TL_CHUNK_MOST};
     assert_null (tl_assembly_new (&huge, 1, LIMIT, &self->err));
     s_says (self, "max_message_mb");
     assert_null (tl_assembly_new (&self->parts[0], 576, LIMIT, &self->err));
