@@ -384,6 +384,7 @@ s_wait (tl_actor_t *self)
 int
 tl_actor_run (tl_actor_t *self, tl_error_t *err)
 {
+    tl_memory_keep ();
     while (!self->ended) {
         s_call_queued (self);
         if (!self->ended)

@@ -1,5 +1,7 @@
 #include "memory.h"
 
+#include <limits.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +33,14 @@ tl_alloc_aligned (size_t size)
     if (posix_memalign (&memory, 64, size ? size : 1) != 0)
         s_out_of_memory (size);
     return memory;
+}
+
+void
+tl_memory_keep (void)
+{
+    enum { OWN_MAPPING = 4 << 20 }; //  larger ones leave no holes in the heap
+    mallopt (M_MMAP_THRESHOLD, OWN_MAPPING);
+    mallopt (M_TRIM_THRESHOLD, INT_MAX);
 }
 
 char *
